@@ -1,0 +1,136 @@
+"""``Context``: what the steps of one run share, and ``Item``: what a step is told about itself.
+
+A context is a dataclass deriving from ``Context`` whose fields are ``EventLog``, ``Fixed``, ``SharedState`` or
+``Merge`` types. How its writes travel and are folded is not decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from .errors import WorkflowDefinitionError
+from .event_log import EventLog, LoggedEvent
+from .merge import Fixed, Merge, MergeCell, SharedState, StepLog
+
+C = TypeVar("C", bound="Context")
+
+
+class Item(NamedTuple):
+    """What a step knows about the work item it runs.
+
+    ``error`` is set for the nodes of ``on_failure``: the exception that the failed step ended with.
+    """
+
+    run_id: str
+    node: str
+    item_id: int
+    attempt: int
+    error: BaseException | None
+    order: tuple[int, tuple[int, ...]]
+    run_seed: int
+
+    @property
+    def seed(self) -> int:
+        """A number for ``random.Random``: 64 bits, the same on any number of workers and after any retry."""
+        text = f"{self.run_seed} {self.order}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+class Context:
+    """Base of contexts. Outside a step ``item`` raises, and ``cancelled`` is False."""
+
+    @property
+    def item(self) -> Item:
+        """The work item that this step runs."""
+        step = self.__dict__.get("_step")
+        if step is None:
+            raise RuntimeError("ctx.item is there only while a step runs")
+        return step.item  # type: ignore[no-any-return]
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is being cancelled: a long node may look now and then, and return early."""
+        step = self.__dict__.get("_step")
+        return step is not None and step.cancelled()
+
+
+class Step(StepLog, typing.Protocol):
+    """What a bound context talks to while a step runs."""
+
+    item: Item
+    cancelled: Callable[[], bool]
+
+
+def field_names(context: Context) -> tuple[str, ...]:
+    """The names of the fields, in the order that the numbers in events refer to."""
+    if dataclasses.is_dataclass(context):
+        return tuple(f.name for f in dataclasses.fields(context))
+    return ()
+
+
+def make_default(cls: type[C]) -> C:
+    """A context as good as can be made without being given one: fields without a default are made from their type.
+
+    Raises:
+        WorkflowDefinitionError: if a field needs a value that only the caller can give.
+    """
+    if cls is Context or not dataclasses.is_dataclass(cls):
+        return check(cls())
+    hints = typing.get_type_hints(cls)
+    given: dict[str, Any] = {}
+    for f in dataclasses.fields(cls):
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.init:
+            kind = typing.get_origin(hints[f.name]) or hints[f.name]
+            try:
+                given[f.name] = kind()
+            except TypeError:
+                raise WorkflowDefinitionError(
+                    f"{cls.__name__}.{f.name} has no default: give the field one, or pass ctx={cls.__name__}(...)"
+                ) from None
+    return check(cls(**given))
+
+
+def check(context: C) -> C:
+    """The context itself.
+
+    Raises:
+        WorkflowDefinitionError: if some field is not of a type that can be shared between steps.
+    """
+    if not isinstance(context, Context):
+        raise WorkflowDefinitionError(f"a context derives from Context; {type(context).__name__} does not")
+    wrong = [n for n in field_names(context) if not isinstance(getattr(context, n), EventLog | Fixed | SharedState | Merge)]
+    loose = [n for n in vars(context) if n not in field_names(context)]
+    if wrong or loose:
+        names = ", ".join(f"{type(context).__name__}.{n}" for n in wrong + loose)
+        hint = "is the @dataclass decorator missing?" if loose and not wrong else "e.g. EventLog[str], SharedState(0)"
+        raise WorkflowDefinitionError(
+            f"{names}: a context's fields are EventLog, Fixed, SharedState or Merge types ({hint})"
+        )
+    return context
+
+
+def bind(context: C, step: Step) -> C:
+    """Make a free context a step's view of the run: fields record into ``step`` and read from it."""
+    for number, name in enumerate(field_names(context)):
+        value = getattr(context, name)
+        if isinstance(value, EventLog | SharedState):
+            value.bind(step, number)
+        elif isinstance(value, Merge):
+            object.__setattr__(context, name, MergeCell(value, step, number))
+    object.__setattr__(context, "_step", step)
+    return context
+
+
+def fold(context: C, events: Iterable[tuple[int, LoggedEvent[Any]]]) -> C:
+    """Replay ``(field number, event)`` pairs, given in the run's order, onto a free context."""
+    by_field: dict[int, list[LoggedEvent[Any]]] = {}
+    for number, logged in events:
+        by_field.setdefault(number, []).append(logged)
+    names = field_names(context)
+    for number, logged_events in by_field.items():
+        getattr(context, names[number]).fold(logged_events)
+    return context

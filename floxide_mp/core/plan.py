@@ -1,0 +1,177 @@
+"""The plan: places, scopes and what must be over before a join may fire. Computed once per graph, never changed.
+
+A *place* is a node together with the chain of scopes that an item is in when it gets there; most nodes have one
+place. A *scope plan* is the part of the graph that lies within one kind of scope, its loops folded into single
+components, so that progress is a count per component: one is closed when nothing is alive in it and
+everything before it is closed (progress tracking: Murray et al., "Naiad", SOSP 2013).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from ..errors import WorkflowDefinitionError
+from .graph import RUN_SCOPE, Graph, NodeSpec, components
+
+Chain = tuple[int, ...]  # the nodes whose fan-outs opened the scopes, outermost first; () is the run alone
+
+
+class Target(NamedTuple):
+    """Where one edge leads. ``level`` is the scope a join collects in: 0 the run, k the chain's k-th; else -1."""
+
+    place: int
+    level: int
+
+
+@dataclass(slots=True)
+class Place:
+    """A node in one chain of scopes. ``arms`` and ``on_failure`` are the node's, as targets."""
+
+    number: int
+    node: int
+    spec: NodeSpec
+    chain: Chain
+    owner: bool  # its steps open a scope
+    arms: tuple[tuple[Target, ...], ...] = ()
+    on_failure: tuple[Target, ...] | None = None
+
+
+@dataclass(slots=True)
+class ScopePlan:
+    """Progress within one kind of scope. Components are numbered so that every edge leads to a higher number."""
+
+    component_of: list[int]  # by place; -1: outside
+    successors: list[tuple[int, ...]]
+    predecessors: list[int]  # how many components lead here
+    joins: dict[int, int]  # component -> place of the join that fires when all before it is closed
+
+
+@dataclass
+class Plan:
+    """All places of a graph and, by chain, its scope plans.
+
+    Raises:
+        WorkflowDefinitionError: where scopes cannot be made sense of; see ``problems`` for the sentences.
+    """
+
+    graph: Graph
+    places: list[Place] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._owners = self.graph.owners()
+        self._numbers: dict[tuple[int, Chain], int] = {}
+        self._walk()
+        if not self.problems:
+            self.scopes = {chain: self._scope(chain) for chain in self._chains()}
+        if self.problems:
+            text = "; ".join(self.problems)
+            raise WorkflowDefinitionError(text, problems=tuple(self.problems))
+
+    @cached_property
+    def joins(self) -> list[int]:
+        """The nodes that are joins, in order of their numbers."""
+        return [i for i, spec in enumerate(self.graph.nodes) if spec.join_of is not None]
+
+    def _walk(self) -> None:
+        start = self.graph.start
+        if self.graph.nodes[start].join_of is not None:
+            self._problem(f"{self._name(start)} is a Join and cannot be the start")
+            return
+        self._place(start, ())
+        done = 0
+        while done < len(self.places) and len(self.problems) < 20:
+            place = self.places[done]
+            done += 1
+            inner = (*place.chain, place.node) if place.owner else place.chain
+            place.arms = tuple(
+                tuple(t for to in arm if (t := self._target(place, to, inner))) for arm in place.spec.arms
+            )
+            failure = place.spec.on_failure
+            if failure is not None:
+                place.on_failure = tuple(t for to in failure if (t := self._target(place, to, place.chain)))
+
+    def _target(self, origin: Place, node: int, chain: Chain) -> Target | None:
+        spec = self.graph.nodes[node]
+        if spec.join_of is None:
+            if node in self._owners and node in chain:
+                joins = [n.name for n in self.graph.nodes if n.join_of == node]
+                self._problem(
+                    f"{spec.name} can be reached again from inside its own scope "
+                    f"(from {origin.spec.name}, before {' or '.join(joins)})"
+                )
+                return None
+            return Target(self._place(node, chain), -1)
+        if spec.join_of == RUN_SCOPE:
+            return Target(self._place(node, ()), 0)
+        if spec.join_of not in chain:
+            of = self._name(spec.join_of)
+            self._problem(f"{spec.name} is Join(of={of}), but {origin.spec.name} reaches it without passing {of}")
+            return None
+        level = chain.index(spec.join_of) + 1
+        return Target(self._place(node, chain[: level - 1]), level)
+
+    def _place(self, node: int, chain: Chain) -> int:
+        number = self._numbers.get((node, chain))
+        if number is None:
+            number = self._numbers[node, chain] = len(self.places)
+            self.places.append(Place(number, node, self.graph.nodes[node], chain, node in self._owners))
+        return number
+
+    def _chains(self) -> set[Chain]:
+        opened = {(*p.chain, p.node) for p in self.places if p.owner}
+        return {()} | opened
+
+    def _scope(self, chain: Chain) -> ScopePlan:
+        depth = len(chain)
+        inside = [p for p in self.places if p.chain[:depth] == chain]
+        exits = self._exits(chain)
+        members = [p.number for p in inside] + exits
+        local = {number: i for i, number in enumerate(members)}
+        edges: list[list[int]] = [[] for _ in members]
+        for place in inside:
+            for target in self._leaving(place):
+                if target.place in local:
+                    edges[local[place.number]].append(local[target.place])
+        found = components(edges)[::-1]  # Tarjan ends at the sinks; we want sources first
+        component_of = [-1] * len(self.places)
+        for number, component in enumerate(found):
+            for member in component:
+                component_of[members[member]] = number
+        joins: dict[int, int] = {}
+        for number, component in enumerate(found):
+            for member in component:
+                place = self.places[members[member]]
+                mine = place.number in exits or (not chain and place.spec.join_of == RUN_SCOPE)
+                if mine:
+                    joins[number] = place.number
+                    if len(component) > 1 or member in edges[member]:
+                        self._problem(f"{place.spec.name} waits for itself: it is in a loop of its own scope")
+        successors = []
+        for number, component in enumerate(found):
+            to = {component_of[members[t]] for member in component for t in edges[member]} - {number}
+            successors.append(tuple(sorted(to)))
+        predecessors = [0] * len(found)
+        for after in successors:
+            for number in after:
+                predecessors[number] += 1
+        return ScopePlan(component_of, successors, predecessors, joins)
+
+    def _exits(self, chain: Chain) -> list[int]:
+        """Places of the joins that this kind of scope fires; their items live one scope further out."""
+        if not chain:
+            return []
+        outer = chain[:-1]
+        return [p.number for p in self.places if p.chain == outer and p.spec.join_of == chain[-1]]
+
+    def _leaving(self, place: Place) -> list[Target]:
+        return [t for arm in place.arms for t in arm] + list(place.on_failure or ())
+
+    def _name(self, node: int) -> str:
+        return self.graph.nodes[node].name
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)

@@ -1,0 +1,117 @@
+"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from ..facts import WorkItemStatus
+from .plan import ScopePlan
+
+Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
+Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"  # a join's: (name of the node it came from, value) each
+
+
+class ErrorRecord(NamedTuple):
+    """One failed attempt. ``payload`` is the exception, pickled, where it can be; ``at`` is seconds since the epoch."""
+
+    type_name: str
+    message: str
+    traceback: str
+    payload: bytes | None
+    number: int = 0
+    node: str = ""
+    item_id: int = 0
+    attempt: int = 0
+    worker: int | None = None
+    at: float = 0.0
+
+
+class EventRecord(NamedTuple):
+    """One write to the context. ``(order, index)`` is unique in the run, and what replays are sorted by."""
+
+    order: Order
+    index: int
+    node: str
+    field: int
+    payload: bytes
+
+
+class OutputRecord(NamedTuple):
+    """One output of the run, listed by ``(order, index)``."""
+
+    order: Order
+    index: int
+    node: str
+    payload: Payload
+
+
+class Arrival(NamedTuple):
+    """A value waiting at a join (``place``) of the scope with that id."""
+
+    scope: int
+    place: int
+    order: Order
+    node: str
+    payload: Payload
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """Progress of one scope: the run, or one fan-out of a join's ``of=`` node. The lists are by component of ``plan``."""
+
+    id: int  # the item that opened it; 0 for the run
+    plan: ScopePlan
+    parent: Scope | None
+    level: int  # 0 for the run
+    path: tuple[int, ...]  # of the item that opened it
+    alive: list[int]
+    waiting_for: list[int]
+    depth: list[int]
+    fired: set[int] = field(default_factory=set)
+    closed: set[int] = field(default_factory=set)
+    arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
+
+    @staticmethod
+    def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order) -> Scope:
+        count = len(plan.predecessors)
+        level = 0 if parent is None else parent.level + 1
+        return Scope(id, plan, parent, level, order[1], [0] * count, list(plan.predecessors), [order[0]] * count)
+
+
+@dataclass(slots=True, eq=False)
+class ItemRecord:
+    """One work item, from its creation until it is done."""
+
+    id: int
+    place: int
+    order: Order
+    payload: Payload
+    scope: Scope
+    error: ErrorRecord | None = None  # what an ``on_failure`` node is told
+    attempt: int = 1
+    status: WorkItemStatus = WorkItemStatus.PENDING
+    lease: int = 0
+    worker: int = -1
+    due: float = 0.0
+
+    def __lt__(self, other: ItemRecord) -> bool:
+        return self.order < other.order
+
+
+@dataclass(slots=True)
+class Commit:
+    """Everything that changed since the last commit; a store writes all of it or nothing."""
+
+    created: list[ItemRecord] = field(default_factory=list)
+    changed: list[ItemRecord] = field(default_factory=list)  # attempt, status or due time
+    finished: list[int] = field(default_factory=list)
+    arrived: list[Arrival] = field(default_factory=list)
+    joined: list[tuple[int, int]] = field(default_factory=list)  # (scope, place): those arrivals are an item now
+    events: list[EventRecord] = field(default_factory=list)
+    outputs: list[OutputRecord] = field(default_factory=list)
+    errors: list[ErrorRecord] = field(default_factory=list)
+    phase_changed: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed)

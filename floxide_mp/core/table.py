@@ -1,0 +1,95 @@
+"""The state diagram, as data. ``state`` moves items and runs only along these arrows; docs are drawn from them."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from ..facts import RunStatus, WorkItemStatus
+
+
+class ItemFact(enum.Enum):
+    """What can happen to an item."""
+
+    CLAIMED = "claimed"
+    SUCCEEDED = "succeeded"
+    HELD = "held"
+    RETRIED = "failed, to be tried again"
+    FAILED = "failed for good"
+    RELEASED = "lease lost"
+    DUE = "back-off over"
+    RESUMED = "run resumed"
+
+
+class RunFact(enum.Enum):
+    """What can happen to a run."""
+
+    ITEM_FAILED = "an item failed for good"
+    CANCEL = "cancel asked"
+    IDLE = "nothing is alive"  # with work left over, in a run that is ending: nothing is leased
+    RESUME = "resume asked"
+    STUCK = "nothing is alive, but items are held"
+
+
+class Phase(enum.Enum):
+    """A run's state; the two that are ending still finish what is running, but start nothing."""
+
+    RUNNING = "running"
+    FAILING = "failing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_PENDING, _LEASED, _WAITING = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY
+
+ITEM: Final[dict[tuple[WorkItemStatus, ItemFact], WorkItemStatus]] = {
+    (_PENDING, ItemFact.CLAIMED): _LEASED,
+    (_LEASED, ItemFact.SUCCEEDED): WorkItemStatus.COMPLETED,
+    (_LEASED, ItemFact.HELD): WorkItemStatus.HELD,
+    (_LEASED, ItemFact.RETRIED): _WAITING,
+    (_LEASED, ItemFact.FAILED): WorkItemStatus.FAILED,
+    (_LEASED, ItemFact.RELEASED): _PENDING,
+    (_WAITING, ItemFact.DUE): _PENDING,
+    (WorkItemStatus.FAILED, ItemFact.RESUMED): _PENDING,
+}
+
+RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
+    (Phase.RUNNING, RunFact.ITEM_FAILED): Phase.FAILING,
+    (Phase.RUNNING, RunFact.CANCEL): Phase.CANCELLING,
+    (Phase.RUNNING, RunFact.IDLE): Phase.COMPLETED,
+    (Phase.RUNNING, RunFact.STUCK): Phase.FAILED,
+    (Phase.FAILING, RunFact.ITEM_FAILED): Phase.FAILING,
+    (Phase.FAILING, RunFact.CANCEL): Phase.CANCELLING,
+    (Phase.FAILING, RunFact.IDLE): Phase.FAILED,
+    (Phase.CANCELLING, RunFact.ITEM_FAILED): Phase.CANCELLING,
+    (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
+    (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
+    (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
+}
+
+STATUS: Final[dict[Phase, RunStatus]] = {
+    Phase.RUNNING: RunStatus.RUNNING,
+    Phase.FAILING: RunStatus.RUNNING,
+    Phase.CANCELLING: RunStatus.RUNNING,
+    Phase.COMPLETED: RunStatus.COMPLETED,
+    Phase.FAILED: RunStatus.FAILED,
+    Phase.CANCELLED: RunStatus.CANCELLED,
+}
+
+FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
+
+
+def diagram() -> str:
+    """The two tables as Mermaid state diagrams."""
+    lines = []
+    for table in (ITEM, RUN):
+        lines.append("stateDiagram-v2")
+        for (before, fact), after in table.items():
+            lines.append(f"    {_word(before)} --> {_word(after)}: {fact.value}")
+    return "\n".join(lines)
+
+
+def _word(state: enum.Enum) -> str:
+    return str(state.name).capitalize()

@@ -1,0 +1,23 @@
+"""The processes engine: a manager's server in the coordinator's process, and N workers that are fresh interpreters.
+
+    coordinator's process                                     worker process (its own process group)
+    ┌───────────────────────────────────────────┐             ┌────────────────────────────────────┐
+    │ user's thread: start, wait, read          │             │ child: Worker.run()                │
+    │ ┌────────┐    ┌─────────────────────────┐ │ socketpair  │   proxy.exchange(reports, want)    │
+    │ │ Ledger │◀───│ one server thread each  │◀┼─────────────┼─▶ decode, node, encode             │
+    │ └────────┘    └─────────────────────────┘ │ shared page │                                    │
+    │      ▲        ┌─────────────────────────┐ │◀────────────┼── board: what it is at             │
+    │      └────────│ supervisor: pidfds,     │─┼────────────▶│   board: what is revoked           │
+    │               │ time-outs, replacements │ │ lifeline    │                                    │
+    │               └─────────────────────────┘ │────────────▶│ kernel: SIGKILL to the group       │
+    └───────────────────────────────────────────┘  (a pipe)   │         when this end closes       │
+                                                              └────────────────────────────────────┘
+
+Nothing of it is in the file system and nothing listens: connections, pipe and pages are inherited.
+"""
+
+from __future__ import annotations
+
+from .engine import ProcessEngine
+
+__all__ = ["ProcessEngine"]

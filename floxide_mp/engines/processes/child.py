@@ -1,0 +1,55 @@
+"""What runs in a worker process. Started by ``spawn`` with the descriptors it inherits; ends when told or alone."""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import mmap
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+from ...runtime.board import SIZE, Board
+from ...runtime.worker import Worker
+from .manager import LedgerProxy
+
+_F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
+
+
+def main(session: int, connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
+    """Work for the coordinator at the other end of ``connection``; all arguments but the first are descriptors."""
+    die_with(lifeline)
+    faulthandler.enable(trace)
+    memory = mmap.mmap(board, SIZE)
+    proxy = LedgerProxy(Connection(connection))
+    worker = Worker(session, proxy, Board(memoryview(memory)))
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed worker's last lines are lost
+    # Up to here errors went to the trace, for the message that workers cannot start.
+    sys.stderr.flush()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    try:
+        worker.run()
+    except (EOFError, ConnectionError):
+        pass  # the coordinator closed: nobody is left to tell
+    sys.stdout.flush()
+    os._exit(0)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
+
+
+def die_with(lifeline: int) -> None:
+    """Have the kernel kill this process group at the moment the coordinator's end of the pipe closes.
+
+    The kernel does it, so it also happens while a node holds the interpreter lock in C for minutes, and to the
+    processes that a node started. A watching thread could do neither, and would make each node's fork unsafe.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # Had it closed before, no signal would come.
+    os.set_blocking(lifeline, False)
+    try:
+        if os.read(lifeline, 1) == b"":
+            os._exit(1)
+    except BlockingIOError:
+        pass

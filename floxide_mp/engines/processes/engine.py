@@ -1,0 +1,187 @@
+"""``ProcessEngine``: keeps N workers alive. One supervisor thread waits for everything that can happen at once:
+a worker's death (pidfd), a time-out, the end of a grace period, a word from another thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import threading
+import traceback
+from typing import Final
+
+from ...errors import FloxideError, WorkerDiedError
+from ...facts import LivenessStatus, WorkerHealth, WorkerStatus
+from ...runtime.clock import monotonic
+from ...runtime.ledger import Ledger
+from .manager import LedgerServer
+from .spawn import WorkerProcess, spawn
+
+log = logging.getLogger("floxide_mp")
+
+PATIENCE: Final = 5.0  # seconds that a worker without work waits in one call
+QUICK_DEATHS: Final = 3  # in a row, before a first call: then workers cannot start
+
+
+class ProcessEngine:
+    """See ``ports.Engine``.
+
+    Args:
+        ledger: what the workers work for.
+        count: how many.
+    """
+
+    def __init__(self, ledger: Ledger, count: int) -> None:
+        self._ledger = ledger
+        self._count = count
+        self._server = LedgerServer(ledger)
+        self._processes: dict[int, WorkerProcess] = {}  # by session
+        self._threads: list[threading.Thread] = []
+        self._killed: dict[int, FloxideError | None] = {}  # sessions that were ended on purpose, and why
+        self._selector = selectors.DefaultSelector()
+        self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._quick_deaths = 0
+        self._end: float | None = None  # when what still runs is killed
+        self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._selector.register(self._word, selectors.EVENT_READ)
+        self._ledger.on_deadline = self._wake
+        try:
+            for worker_id in range(self._count):
+                self._start_worker(worker_id)
+        except OSError as error:
+            if not self._processes:
+                self._selector.close()
+                os.close(self._word)
+                raise FloxideError(f"no worker process can be started: {error}") from error
+            log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, error)
+        self._supervisor.start()
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        return self._ledger.wait(run_id, seen, timeout)
+
+    def workers(self) -> list[WorkerHealth]:
+        found = []
+        for session in sorted(self._ledger.sessions(), key=lambda s: s.worker_id):
+            at = session.board.at()
+            lease = session.leases.get(at.lease) if at else None
+            status = WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
+            found.append(
+                WorkerHealth(
+                    worker_id=session.worker_id,
+                    pid=session.pid,
+                    status=status,
+                    liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
+                    last_heartbeat=session.seen or 0.0,
+                    error_count=session.errors,
+                    current_work_item=lease.items[at.index].id if lease and at else None,
+                    current_work_item_run_id=lease.run.record.run_id if lease else None,
+                )
+            )
+        return found
+
+    def stop(self, grace: float) -> None:
+        self._end = monotonic() + grace
+        self._ledger.stop()
+        self._wake()
+        self._supervisor.join()
+        for thread in self._threads:
+            thread.join()
+        self._selector.close()
+        os.close(self._word)
+
+    # -- the supervisor ------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._word, 1)
+
+    def _supervise(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # a bug of ours must end the runs, not leave their callers waiting
+            log.exception("the supervisor failed")
+            for process in self._processes.values():
+                process.kill()
+            self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
+
+    def _watch(self) -> None:
+        while self._end is None or self._processes:
+            for key, _ in self._selector.select(self._until()):
+                if key.data is None:
+                    os.eventfd_read(self._word)
+                else:
+                    self._bury(key.data)
+            if self._end is not None and monotonic() >= self._end:
+                for process in self._processes.values():
+                    process.kill()
+
+    def _until(self) -> float | None:
+        """End what is overdue; how long to wait for the next such moment."""
+        overdue, again = self._ledger.overdue()
+        for session, error in overdue:
+            if session not in self._killed:
+                self._killed[session] = error
+                self._processes[session].kill()
+        if self._end is not None:
+            left = max(0.0, self._end - monotonic()) or 0.05
+            again = left if again is None else min(again, left)
+        return again
+
+    def _start_worker(self, worker_id: int) -> None:
+        process = spawn(worker_id, self._ledger.reserve())
+        self._ledger.enlist(process.session, worker_id, process.board, process.pid)
+        self._processes[process.session] = process
+        self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(self._server.serve(process.connection, f"floxide-serve-{worker_id}"))
+
+    def _bury(self, process: WorkerProcess) -> None:
+        """A worker has ended: give back what it had, and replace it."""
+        self._selector.unregister(process.pidfd)
+        started = self._ledger.started(process.session)
+        code = process.reap()
+        words = process.last_words()
+        del self._processes[process.session]
+        why = ended(code)
+        if process.session not in self._killed and self._end is None:
+            log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
+
+        def describe(what: str) -> FloxideError:
+            text = f"worker {process.worker_id} (pid {process.pid}) {why} while it ran {what}"
+            return WorkerDiedError(text, exit_code=code, pid=process.pid)
+
+        self._ledger.gone(process.session, describe, words, self._killed.pop(process.session, None))
+        process.close()
+        if self._end is None:
+            self._quick_deaths = 0 if started else self._quick_deaths + 1
+            self._replace(process.worker_id, why, words)
+
+    def _replace(self, worker_id: int, why: str, words: str) -> None:
+        error: FloxideError
+        if self._quick_deaths < QUICK_DEATHS:
+            try:
+                self._start_worker(worker_id)
+                return
+            except OSError as trouble:
+                log.warning("worker %d cannot be replaced: %s", worker_id, trouble)
+                error = WorkerDiedError(f"workers cannot start: {trouble}")
+        else:
+            error = WorkerDiedError(f"workers cannot start: {QUICK_DEATHS} in a row {why} before their first call", )
+            if words:
+                error.add_note(words)
+        if not self._processes:
+            self._ledger.cannot_start(error, words)
+
+
+def ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was ended by {name}"

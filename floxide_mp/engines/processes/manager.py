@@ -1,0 +1,69 @@
+"""The ``multiprocessing`` manager: a server with one registered object, and the proxy that a worker calls it by.
+
+The server is the standard library's, but for where its connections come from: a manager usually listens on a socket
+in a temporary directory and accepts whoever knows the key. Ours is handed one end of a socket pair per worker. So
+nobody else can connect, nothing stays behind after ``kill -9``, and running out of descriptors is an error
+where a worker is started, not a hang in ``accept``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.managers import BaseProxy, Server, Token
+from typing import Any, Final
+
+from ...core.records import EventRecord
+from ...ports import Backend, Description, Reply, Report
+
+VERBS: Final = ("exchange", "describe", "events")
+_IDENT: Final = "ledger"
+_NOBODY: Final = b"no connection is made, so no key is asked for"
+
+
+class LedgerServer(Server):  # type: ignore[misc]  # undocumented, but the same since Python 2.6
+    """Serves a ledger's verbs, one thread per connection."""
+
+    def __init__(self, ledger: Backend) -> None:
+        # Not Server.__init__: it would open a listener.
+        self.id_to_obj = {_IDENT: (ledger, frozenset(VERBS), None)}
+        self.stop_event = threading.Event()
+
+    def serve(self, connection: Connection, name: str) -> threading.Thread:
+        """Answer on this connection, in a thread of its own, until the other end closes."""
+        thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            self.serve_client(connection)  # ends by SystemExit
+        except OSError:
+            pass  # the worker was killed while it was written to; its pidfd tells the rest
+        finally:
+            connection.close()
+
+
+class LedgerProxy(BaseProxy):  # type: ignore[misc]
+    """The verbs, as seen by a worker: each is one request and one reply on the connection it was born with.
+
+    There is no reconnecting: a worker whose connection broke, or was interrupted between request and reply,
+    ends and is replaced.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(Token("Ledger", None, _IDENT), "pickle", authkey=_NOBODY, incref=False)
+        self._tls.connection = connection
+
+    def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
+        reply: Reply = self._callmethod("exchange", (session, reports, want))
+        return reply
+
+    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+        description: Description = self._callmethod("describe", (run_id, known))
+        return description
+
+    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        records: Any = self._callmethod("events", (run_id, since))
+        return records  # type: ignore[no-any-return]

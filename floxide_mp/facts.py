@@ -1,0 +1,124 @@
+"""What a user is told about runs, items and workers: plain immutable records and their statuses."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from .context import Context
+
+
+class RunStatus(enum.Enum):
+    """Where a run stands. All but RUNNING and PAUSED are final."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WorkItemStatus(enum.Enum):
+    """Where a work item stands."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in progress"
+    WAITING_RETRY = "waiting for retry"
+    ARRIVED = "arrived at a join"
+    HELD = "held"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class WorkerStatus(enum.Enum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    STOPPED = "stopped"
+
+
+class LivenessStatus(enum.Enum):
+    """Whether a worker can be counted on."""
+
+    ALIVE = "alive"
+    STALE = "stale"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class RunMetrics:
+    """Exact counts of one run. An item is counted as completed or failed once, however often it was executed."""
+
+    total_work_items: int = 0
+    completed: int = 0
+    failed: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run. Times are seconds since the epoch; ``finished_at`` is None while the run is on."""
+
+    run_id: str
+    workflow: str
+    status: RunStatus
+    started_at: float
+    finished_at: float | None
+    metrics: RunMetrics
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One unfinished piece of work: ``node`` is to be run, for the ``attempt``-th time."""
+
+    run_id: str
+    item_id: int
+    node: str
+    attempt: int
+    status: WorkItemStatus
+    order: tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowError:
+    """One failed attempt. ``number`` counts from 1 within the run; ``worker_id`` is None where no worker was at fault."""
+
+    number: int
+    run_id: str
+    node: str
+    item_id: int
+    attempt: int
+    type_name: str
+    message: str
+    traceback: str
+    worker_id: int | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """One worker process. ``last_heartbeat`` is seconds since the epoch; the inline worker has this process's pid."""
+
+    worker_id: int
+    pid: int
+    status: WorkerStatus
+    liveness: LivenessStatus
+    last_heartbeat: float
+    error_count: int
+    current_work_item: int | None
+    current_work_item_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What would be picked up after a crash now: the committed context and the work not yet finished."""
+
+    run_id: str
+    status: RunStatus
+    context: Context
+    queue: tuple[WorkItem, ...]
+    outputs: tuple[Any, ...]

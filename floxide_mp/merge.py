@@ -1,0 +1,144 @@
+"""Context fields that are one value: ``Fixed``, ``SharedState`` and the base of user-made ones, ``Merge``.
+
+A field is *free* in the caller's hands and *bound* inside a step. Bound, its writes are events on the
+run's log and its reads are a fold over that log; who records and folds is the ``Ledger`` it is bound to.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class StepLog(Protocol):
+    """What a bound field talks to: the log of the run, as this step may see and extend it."""
+
+    def write(self, field: int, value: Any) -> None:
+        """Record one write of this step, as ``value`` is now."""
+
+    def read(self, field: int) -> Sequence[Any]:
+        """All writes to that field: ``LoggedEvent`` objects in order, this step's own last."""
+
+
+class Fixed(Generic[T]):
+    """A value given when the run starts and never changed."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def get(self) -> T:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and bool(self.value == other.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Fixed({self.value!r})"
+
+
+class SharedState(Generic[T]):
+    """One value that steps may set; of all sets, the last in the run's order counts."""
+
+    __slots__ = ("_field", "_log", "_value")
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+        self._log: StepLog | None = None
+        self._field = -1
+
+    def get(self) -> T:
+        """The value as of now: what this step set, else the last committed one."""
+        events = () if self._log is None else self._log.read(self._field)
+        return events[-1].event if events else self._value  # type: ignore[no-any-return]
+
+    def set(self, value: T) -> None:
+        if self._log is None:
+            self._value = value
+        else:
+            self._log.write(self._field, value)
+
+    def bind(self, log: StepLog, field: int) -> Self:
+        self._log, self._field = log, field
+        return self
+
+    def fold(self, events: Iterable[Any]) -> None:
+        """Take over every set of ``events`` (``LoggedEvent`` objects), in their order."""
+        for logged in events:
+            self._value = logged.event
+
+    def __reduce__(self) -> Any:
+        return SharedState, (self._value,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedState) and bool(self.get() == other.get())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"SharedState({self.get()!r})"
+
+
+class Merge(ABC):
+    """Base of values that many steps add to at once: a sum, a maximum, a set, a histogram.
+
+    Derive, implement ``merge``, and use the class as a field of a ``Context``. In a step,
+    ``ctx.total.merge(Total(5))`` is a write and never waits; any other look at ``ctx.total`` reads the
+    value as of now. ``merge`` should be associative, since that is what makes the order of workers not matter.
+    """
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take ``other`` into this value, in place."""
+
+    def fold(self, events: Iterable[Any]) -> None:
+        """Merge every value of ``events`` (``LoggedEvent`` objects), in their order."""
+        for logged in events:
+            # A merge may keep parts of its argument and change them later: the log's copy must not change.
+            self.merge(copy.deepcopy(logged.event))
+
+
+class MergeCell:
+    """Stands in a step for a ``Merge`` field: ``merge`` is recorded, everything else reads the folded value."""
+
+    __slots__ = ("_field", "_initial", "_log")
+
+    def __init__(self, initial: Merge, log: StepLog, field: int) -> None:
+        object.__setattr__(self, "_initial", initial)
+        object.__setattr__(self, "_log", log)
+        object.__setattr__(self, "_field", field)
+
+    def merge(self, other: Merge) -> None:
+        self._log.write(self._field, other)
+
+    def _now(self) -> Merge:
+        value = copy.deepcopy(self._initial)
+        value.fold(self._log.read(self._field))
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"write to this field with .merge(...), not by setting {name!r}: the write would be lost")
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._now() == other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._now())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._now())  # type: ignore[call-overload, no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._now())  # type: ignore[arg-type]

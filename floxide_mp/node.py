@@ -1,0 +1,167 @@
+"""``Node`` and ``@node``: one step of a workflow, with its options. What a node returns is ``transition``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from .context import Context
+from .retry import RetryPolicy
+
+N = TypeVar("N", bound="Node")
+
+
+class Node:
+    """Base of nodes. Derive and write ``process(self, ctx, value)``; ``ctx``, and ``value`` too, may be left out.
+
+    A node object keeps its own fields and travels to the workers by pickle. ``process`` returns a plain value
+    (the same as ``Next(value)``), ``Next``, ``NextAll``, ``Hold`` or ``Abort``; raising fails the attempt.
+
+    Options, as class or instance attributes:
+        retry: a ``RetryPolicy``, or None: the first failure is final.
+        timeout: seconds for one attempt; a step that is longer is ended together with its worker process.
+        serial: steps of serial nodes never overlap within a run, and see every commit before them.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    serial: bool = False
+
+    process: Callable[..., Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Edges are keyed by node objects. @dataclass would make a node unhashable and compare it by value,
+        # so that two equal nodes were one in the graph; it leaves these two alone when the class has them.
+        cls.__eq__ = object.__eq__  # type: ignore[method-assign]
+        cls.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+    def label(self) -> str:
+        """What to call this kind of node in messages."""
+        return type(self).__name__
+
+    def handler(self) -> Callable[..., Any]:
+        """The callable that does the work; its signature and annotations are what the graph is checked against."""
+        return self.process
+
+
+class FunctionNode(Node):
+    """A node made of a function by ``@node``; calling it calls the function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def label(self) -> str:
+        return getattr(self.function, "__name__", "function")
+
+    def handler(self) -> Callable[..., Any]:
+        return self.function
+
+    def __reduce__(self) -> Any:
+        # ``@node`` gives the function's name to this object, so the function alone cannot go by name any more. By
+        # value it would take its module's globals along (a lock among them, and it could not go at all).
+        module = self.__module__
+        if module != "__main__" and getattr(sys.modules.get(module), self.function.__qualname__, None) is self:
+            return self.function.__qualname__
+        options = {name: self.__dict__[name] for name in ("retry", "timeout", "serial") if name in self.__dict__}
+        return FunctionNode, (self.function,), options
+
+
+@overload
+def node(function: Callable[..., Any], /) -> FunctionNode: ...
+@overload
+def node(
+    *, retry: RetryPolicy | None = None, timeout: float | None = None, serial: bool = False
+) -> Callable[[Callable[..., Any]], FunctionNode]: ...
+def node(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    serial: bool = False,
+) -> FunctionNode | Callable[[Callable[..., Any]], FunctionNode]:
+    """Make a node of ``f(value)``, ``f(ctx, value)``, ``f(ctx)`` or ``f()``. Options as on ``Node``.
+
+    Raises:
+        ValueError: for options that make no sense.
+    """
+
+    def make(f: Callable[..., Any]) -> FunctionNode:
+        made = FunctionNode(f)
+        made.retry, made.timeout, made.serial = retry, timeout, serial
+        for problem in option_problems(made):
+            raise ValueError(f"@node on {made.label()}: {problem}")
+        return made
+
+    return make if function is None else make(function)
+
+
+def option_problems(checked: Node) -> list[str]:
+    """What is wrong with a node's options, one sentence each."""
+    problems = []
+    seconds = checked.timeout
+    if seconds is not None and (
+        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0 or math.isinf(seconds)
+    ):
+        problems.append(f"timeout must be seconds, more than 0, or None, not {seconds!r}")
+    if checked.retry is not None and not isinstance(checked.retry, RetryPolicy):
+        problems.append(f"retry must be a RetryPolicy or None, not {checked.retry!r}")
+    if not isinstance(checked.serial, bool):
+        problems.append(f"serial must be True or False, not {checked.serial!r}")
+    return problems
+
+
+def calling(handler: Callable[..., Any]) -> Callable[[Context, Any], Any]:
+    """The handler as a function of context and value, whichever of the two it asks for.
+
+    Raises:
+        TypeError: if it asks for more.
+    """
+    names = [
+        p
+        for p in inspect.signature(handler).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    if any(
+        p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in inspect.signature(handler).parameters.values()
+    ) or len(names) > 2:
+        raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
+    if len(names) == 2:
+        return handler
+    if len(names) == 1 and not takes_context(handler):
+        return lambda ctx, value: handler(value)
+    if len(names) == 1:
+        return lambda ctx, value: handler(ctx)
+    if not names and inspect.signature(handler).parameters:
+        # Everything has a default, or it is (*args): the value goes where the first argument goes.
+        return lambda ctx, value: handler(value)
+    return lambda ctx, value: handler()
+
+
+def takes_context(handler: Callable[..., Any]) -> bool:
+    """Whether the handler's first parameter is the context: by its annotation, or by the name ``ctx``."""
+    parameters = list(inspect.signature(handler).parameters.values())
+    if not parameters:
+        return False
+    first = parameters[0]
+    kind = annotations_of(handler).get(first.name)
+    kind = typing.get_origin(kind) or kind
+    return (isinstance(kind, type) and issubclass(kind, Context)) or first.name == "ctx"
+
+
+def annotations_of(handler: Callable[..., Any]) -> dict[str, Any]:
+    """Resolved annotations, or none at all where they cannot be resolved here."""
+    try:
+        return typing.get_type_hints(handler)
+    except Exception:  # a name known only to a type checker, say; unannotated is allowed, so nothing is lost
+        return {}

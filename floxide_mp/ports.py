@@ -1,0 +1,178 @@
+"""What we ask of the world, on one page: stores, engines, and the verbs between a worker and its coordinator.
+
+These docstrings are the specification; ``floxide_mp.testing`` checks it. User values are opaque bytes in all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from .core.records import Arrival, Commit, ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload
+from .core.table import Phase
+from .facts import RunMetrics, WorkerHealth
+
+# -- what travels between a worker and its coordinator ------------------------------------------------------------
+
+NEXT: Final = 0  # outcomes of a step, as they travel
+NEXT_ALL: Final = 1
+HOLD: Final = 2
+FAIL: Final = 3
+
+
+class Grant(NamedTuple):
+    """One item for a worker. ``node`` is a number in the workflow; ``error`` is for ``on_failure`` nodes."""
+
+    item_id: int
+    node: int
+    attempt: int
+    order: Order
+    payload: Payload
+    error: ErrorRecord | None
+
+
+class Lease(NamedTuple):
+    """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out."""
+
+    id: int
+    run_id: str
+    items: tuple[Grant, ...]
+
+
+class StepResult(NamedTuple):
+    """What came of one step: ``values`` are (arm, payload), ``writes`` are (field of the context, payload)."""
+
+    outcome: int
+    values: tuple[tuple[int, bytes], ...] = ()
+    writes: tuple[tuple[int, bytes], ...] = ()
+    error: ErrorRecord | None = None
+    retryable: bool = False
+
+
+class Report(NamedTuple):
+    """The results of a lease's first items, in order. Items without a result were not started and go back.
+
+    ``spent`` is (node, steps, seconds): what the coordinator sizes later leases by.
+    """
+
+    lease_id: int
+    results: tuple[StepResult, ...]
+    spent: tuple[tuple[int, int, float], ...]
+
+
+class Reply(NamedTuple):
+    """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out."""
+
+    leases: tuple[Lease, ...]
+    stop: bool
+    waited: float
+
+
+class Description(NamedTuple):
+    """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``."""
+
+    key: bytes
+    workflow: bytes | None
+    context: bytes
+    seed: int
+
+
+class Backend(Protocol):
+    """The coarse verbs that a worker has: each is one round trip and one critical section."""
+
+    def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
+        """Hand in results and take what comes next.
+
+        All results of a report are committed together. A report under a lease that is over changes nothing.
+        ``want`` is how many seconds of work would be welcome; 0 takes none. Waits a bounded time for work.
+        """
+
+    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+        """The run's workflow, unless its key is ``known``, and what the run began with."""
+
+    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        """The run's committed events from number ``since`` on, in the order of commits."""
+
+
+# -- what is remembered -------------------------------------------------------------------------------------------
+
+
+class RunRecord(NamedTuple):
+    """What a run began with. ``workflow`` and ``context`` are pickles; ``started_at`` is seconds since the epoch."""
+
+    run_id: str
+    name: str
+    key: bytes
+    workflow: bytes
+    context: bytes
+    input: bytes
+    seed: int
+    started_at: float
+
+
+class Progress(NamedTuple):
+    """Where a run stands after a commit."""
+
+    phase: Phase
+    metrics: RunMetrics
+    finished_at: float | None
+    failure: ErrorRecord | None
+
+
+class CheckpointStore(Protocol):
+    """Remembers runs. Every verb is atomic and, when it returns, done. Calls come one at a time.
+
+    Unknown run ids raise ``NotStartedError``; trouble with the medium raises ``StoreError``.
+    """
+
+    def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
+        """A new run with its first item: either all of it is there afterwards, or nothing."""
+
+    def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+        """Everything of ``commit`` and ``progress``, or nothing."""
+
+    def runs(self) -> Sequence[RunRecord]:
+        """All runs, oldest first."""
+
+    def progress(self, run_id: str) -> Progress:
+        """Where the run stood at the last commit."""
+
+    def pending(self, run_id: str) -> Sequence[ItemRecord]:
+        """The unfinished items as of the last commit, in their order."""
+
+    def arrivals(self, run_id: str) -> Sequence[Arrival]:
+        """What waits at joins, in order."""
+
+    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
+        """Events from number ``since`` on, in the order of commits."""
+
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
+        """Outputs from number ``since`` on, in the order of commits."""
+
+    def errors(self, run_id: str) -> Sequence[ErrorRecord]:
+        """The failed attempts, by number."""
+
+    def close(self) -> None:
+        """Let go of the medium. Nothing is called afterwards."""
+
+
+# -- where steps run ----------------------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """Runs workers against a coordinator's ledger until stopped."""
+
+    def start(self) -> None:
+        """Make workers available. Returns at once; trouble with starting shows on the runs."""
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        """Wait until the run is over or has more than ``seen`` outputs; False after ``timeout`` seconds.
+
+        May run steps meanwhile.
+        """
+
+    def workers(self) -> list[WorkerHealth]:
+        """The workers as of now."""
+
+    def stop(self, grace: float) -> None:
+        """End all workers; steps that run get ``grace`` seconds to be finished and committed. Leaves nothing behind."""

@@ -1,0 +1,67 @@
+"""Routes: which arm of a node's edges a value takes. The worker asks; the core only learns the arm's number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import FloxideError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class when:  # noqa: N801  (reads as a word in a graph: ``when(Declined, lambda d: d.retryable)``)
+    """An arm with conditions.
+
+    Args:
+        key: a type, an enum member, a literal value or a predicate, as any arm.
+        guard: the arm matches only if ``guard(value)`` is true.
+        take: what goes on is ``take(value)`` instead of the value.
+    """
+
+    key: Any
+    guard: Callable[[Any], Any] | None = None
+    take: Callable[[Any], Any] | None = None
+
+
+def matches(key: Any, value: Any) -> bool:
+    """Whether ``value`` takes the arm ``key``. A literal also asks for the same type: ``1`` is not ``True``."""
+    if isinstance(key, when):
+        return matches(key.key, value) and (key.guard is None or bool(key.guard(value)))
+    if isinstance(key, type):
+        return isinstance(value, key)
+    if callable(key):
+        return bool(key(value))
+    return type(value) is type(key) and bool(value == key)
+
+
+def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
+    """The number of the first arm that matches, and the value that goes on.
+
+    Raises:
+        FloxideError: if none matches; the text says the value and the arms.
+    """
+    for number, key in enumerate(keys):
+        if matches(key, value):
+            take = key.take if isinstance(key, when) else None
+            return number, value if take is None else take(value)
+    arms = ", ".join(map(describe, keys))
+    raise FloxideError(f"no arm matches {_shortened(value)}; the arms are: {arms}")
+
+
+def describe(key: Any) -> str:
+    """An arm's key as a person would write it."""
+    if isinstance(key, when):
+        inner = describe(key.key)
+        return inner if key.guard is None else f"when({inner}, {getattr(key.guard, '__name__', 'guard')})"
+    if isinstance(key, type):
+        return key.__name__
+    return getattr(key, "__name__", None) or _shortened(key)
+
+
+def _shortened(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # a user's __repr__ must not hide the real problem
+        text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+    return text if len(text) <= 200 else text[:197] + "..."

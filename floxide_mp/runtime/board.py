@@ -1,0 +1,65 @@
+"""``Board``: a few numbers shared by a worker and its coordinator, written without asking and read at any time.
+
+The worker says what it is at, so that the coordinator knows whom to blame for a death or a time-out without a
+message per item; the coordinator says which lease is revoked. Every number is written by one side only, and an
+aligned 8-byte store is whole on every machine that CPython runs on.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+SIZE: Final = 5 * 8  # bytes
+
+
+class At(NamedTuple):
+    """What a worker is at: the ``index``-th item of ``lease``, since ``started`` (``monotonic_ns``)."""
+
+    lease: int
+    index: int
+    started: int
+
+
+class Board:
+    """Args: memory: at least ``SIZE`` bytes, zeroed."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._numbers = memory[:SIZE].cast("q")
+
+    # the worker's side
+
+    def begin(self, lease: int) -> None:
+        self._numbers[1] = -1
+        self._numbers[0] = lease
+
+    def enter(self, index: int, now: int) -> None:
+        self._numbers[2] = now
+        self._numbers[1] = index
+
+    def end(self) -> None:
+        self._numbers[0] = 0
+
+    def revoked(self, lease: int) -> bool:
+        """Whether the rest of the lease must not be started."""
+        return self._numbers[3] >= lease
+
+    def cancelled(self, lease: int) -> bool:
+        """Whether the lease's run is being cancelled."""
+        return self._numbers[4] == lease
+
+    # the coordinator's side
+
+    def at(self) -> At | None:
+        """What the worker is at, or None between leases and before a lease's first item."""
+        lease, index, started = self._numbers[0], self._numbers[1], self._numbers[2]
+        return At(lease, index, started) if lease and index >= 0 else None
+
+    def revoke(self, lease: int) -> None:
+        """Leases up to this one are revoked; their numbers only grow."""
+        self._numbers[3] = max(lease, self._numbers[3])
+
+    def cancel(self, lease: int) -> None:
+        self._numbers[4] = lease
+
+    def close(self) -> None:
+        self._numbers.release()

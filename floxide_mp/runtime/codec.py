@@ -1,0 +1,200 @@
+"""Values to bytes and back: the only place that pickles. Which bytes go where is not decided here.
+
+Values are pickled by the standard pickler, by cloudpickle only where that fails (lambdas, local classes). Classes and
+functions of ``__main__`` travel once, with the workflow, and values refer to them by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from ..context import Context
+from ..core.records import ErrorRecord, Payload
+from ..errors import RemoteError, SerializationError
+from ..node import Node
+from ..nodes.join import Arrivals
+from ..retry import RetryPolicy
+
+_NONE = pickle.dumps(None, 5)
+_TROUBLE = (Exception,)  # pickling runs users' __reduce__ and __getstate__, which may raise anything
+
+
+class Bundle(NamedTuple):
+    """What a worker needs of a workflow."""
+
+    nodes: tuple[Node, ...]
+    names: tuple[str, ...]
+    keys: tuple[tuple[Any, ...] | None, ...]
+    retry: RetryPolicy | None
+
+
+def encode(value: Any, what: str = "value") -> bytes:
+    """The value as bytes.
+
+    Raises:
+        SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
+    """
+    if value is None:
+        return _NONE
+    try:
+        return pickle.dumps(value, 5)
+    except _TROUBLE:
+        pass
+    try:
+        return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
+    except _TROUBLE as error:
+        raise _explained(value, what, error) from None
+
+
+def decode(payload: Payload) -> Any:
+    """The value of a payload; of a join's, ``Arrivals``."""
+    if isinstance(payload, bytes):
+        return pickle.loads(payload)
+    return Arrivals((name, decode(part)) for name, part in payload)
+
+
+def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, bytes]:
+    """A workflow as bytes, with what it and the run's first values need of ``__main__``; and the key of these bytes.
+
+    Raises:
+        SerializationError: naming the node and the path to what cannot be pickled.
+    """
+    finder = _MainFinder()
+    for name, node, keys in zip(bundle.names, bundle.nodes, bundle.keys, strict=True):
+        for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
+            try:
+                finder.dump(part)
+            except _TROUBLE as error:
+                raise _explained(part, what, error) from None
+    for part in (context, value):
+        try:
+            finder.dump(part)
+        except _TROUBLE:
+            pass  # said with its own name when it is encoded
+    try:
+        # Two pickles, one after the other: the path must be in force before modules are looked for.
+        payload = pickle.dumps([os.path.abspath(entry) for entry in sys.path], 5)
+        payload += cloudpickle.dumps((finder.found, bundle), 5)
+    except _TROUBLE as error:
+        raise SerializationError(f"the workflow cannot be pickled: {error}") from None
+    return payload, hashlib.blake2b(payload, digest_size=16).digest()
+
+
+def decode_bundle(payload: bytes) -> Bundle:
+    """The workflow, in a worker: what it needs of ``__main__`` is put there, and ``sys.path`` is extended."""
+    stream = io.BytesIO(payload)
+    sys.path.extend(entry for entry in pickle.load(stream) if entry not in sys.path)
+    found, bundle = pickle.load(stream)
+    vars(sys.modules["__main__"]).update(found)
+    return bundle  # type: ignore[no-any-return]
+
+
+def encode_error(error: BaseException, text: str, payload: bool = True) -> ErrorRecord:
+    """An exception as a record; the exception itself goes along only if it survives the way there and back."""
+    pickled = None
+    if payload:
+        try:
+            pickled = pickle.dumps(error, 5)
+            if type(pickle.loads(pickled)) is not type(error):
+                pickled = None
+        except _TROUBLE:
+            pickled = None
+    try:
+        message = str(error)
+    except Exception as trouble:
+        message = f"<{type(trouble).__name__} in __str__>"
+    return ErrorRecord(type(error).__qualname__, message, text, pickled)
+
+
+def decode_error(record: ErrorRecord) -> BaseException:
+    """The exception, with the worker's traceback as a note; a ``RemoteError`` where it could not travel."""
+    error: BaseException | None = None
+    if record.payload is not None:
+        try:
+            error = pickle.loads(record.payload)
+        except _TROUBLE:
+            error = None
+    if not isinstance(error, BaseException):
+        error = RemoteError(f"{record.type_name}: {record.message}", type_name=record.type_name)
+    if record.traceback:
+        error.add_note("\nin the worker:\n" + record.traceback.rstrip())
+    return error
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+class _MainFinder:
+    """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def dump(self, value: Any) -> None:
+        found = self.found
+
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+            def reducer_override(self, obj: Any) -> Any:
+                if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+                    # Nested ones are reached through the outer one, and local ones cannot be named at all.
+                    if "." not in obj.__qualname__ and getattr(sys.modules["__main__"], obj.__name__, None) is obj:
+                        found[obj.__name__] = obj
+                return super().reducer_override(obj)
+
+        Pickler(io.BytesIO(), 5).dump(value)
+
+
+def _explained(value: Any, what: str, error: BaseException) -> SerializationError:
+    """The smallest part that cannot be pickled, found by going down as long as some part cannot be."""
+    path, reason = what, error
+    for _ in range(12):
+        for step, part in _parts(value):
+            trouble = _trouble(part)
+            if trouble is not None:
+                value, path, reason = part, path + step, trouble
+                break
+        else:
+            break
+    kind = type(value).__name__
+    if isinstance(reason, RecursionError) or "recursion" in str(reason):
+        text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
+    else:
+        text = f"{what} cannot be pickled: {path} is a {kind}: {reason}"
+    return SerializationError(text, path=path)
+
+
+def _trouble(value: Any) -> BaseException | None:
+    try:
+        cloudpickle.dumps(value, 5)
+    except _TROUBLE as error:
+        return error
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        names: Sequence[str] = getattr(value, "_fields", ())
+        for number, part in enumerate(value):
+            yield (f".{names[number]}" if names else f"[{number}]"), part
+    elif isinstance(value, types.MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, types.FunctionType):
+        cells = value.__closure__ or ()
+        for name, cell in zip(value.__code__.co_freevars, cells, strict=True):
+            yield f", its variable {name}", cell.cell_contents
+        for name in value.__code__.co_names:
+            if name in value.__globals__ and value.__module__ == "__main__":
+                yield f", its global {name}", value.__globals__[name]
+    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
+        yield from ((f".{name}", part) for name, part in vars(value).items())

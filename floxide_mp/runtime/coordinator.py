@@ -1,0 +1,230 @@
+"""``Coordinator``: owns a store, a ledger and an engine; starts runs and hands out their handles."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from .. import context as contexts
+from ..context import Context
+from ..errors import AlreadyCompletedError, FloxideError
+from ..facts import RunInfo, RunStatus, WorkerHealth
+from ..ports import CheckpointStore, Engine, RunRecord
+from ..retry import RetryPolicy
+from ..stores.memory import MemoryStore
+from ..workflow import Compiled, Workflow
+from . import codec
+from .clock import time
+from .ledger import Ledger
+from .run import Run, info_of
+
+EngineFactory = Callable[[Ledger, int], Engine]
+
+
+class Coordinator:
+    """Runs workflows on worker processes, any number of runs at once. A context manager; ``close`` it otherwise.
+
+    Args:
+        workers: worker processes; None: as many as this process may use CPUs; 0: every step runs in the thread
+            that waits for its run.
+        store: where runs are remembered; None: in memory, for as long as the coordinator lives.
+        engine: a function of ledger and number of workers that makes an engine; None: processes, or inline for 0.
+        retry: the policy of nodes that have none of their own.
+        grace: seconds that running steps get when the coordinator is closed.
+
+    Raises:
+        ValueError: for a number of workers, or seconds, that make no sense.
+        FloxideError: no worker process can be started.
+    """
+
+    __engine__: ClassVar[EngineFactory]
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        store: CheckpointStore | None = None,
+        engine: EngineFactory | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        grace: float = 2.0,
+        patience: float = 5.0,
+    ) -> None:
+        count = usable_cpus() if workers is None else checked_workers(workers)
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+            raise ValueError(f"grace must be seconds, 0 or more, not {grace!r}")
+        self._retry = retry
+        self._grace = grace
+        self._store: CheckpointStore = MemoryStore() if store is None else store
+        self._ledger = Ledger(self._store, patience if count else 0.05)
+        self._closed = False
+        self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
+        self._engine.start()
+
+    def start(
+        self,
+        workflow: Workflow | type[Workflow],
+        input: Any = None,
+        ctx: Context | None = None,
+        run_id: str | None = None,
+        *,
+        seed: int = 0,
+    ) -> Run:
+        """Start a run and return at once.
+
+        Args:
+            workflow: what to run; a class means an instance of it.
+            input: what the start node gets.
+            ctx: the context to start from; made from the workflow's ``context`` if not given.
+            run_id: a name for the run; made up if not given. Starting the same again gives the run that is there.
+            seed: what ``ctx.item.seed`` derives from.
+
+        Raises:
+            SerializationError: the workflow, input or context cannot be pickled; nothing was started.
+            FloxideError: the id is taken by another workflow or input, or the coordinator is closed.
+            ValueError: the id is not a short line of text.
+        """
+        self._check_open()
+        compiled = as_instance(workflow).compiled
+        if run_id is None:
+            run_id = f"{compiled.graph.name}-{secrets.token_hex(4)}"
+        elif not isinstance(run_id, str) or not run_id.isprintable() or not 0 < len(run_id) <= 200:
+            raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
+        record = self._record(compiled, input, ctx, run_id, seed)
+        if run_id in self._ledger.runs():
+            self._check_same(record)
+        else:
+            self._ledger.create(record, compiled.plan, self._retry)
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> Run:
+        """The run of that id.
+
+        Raises:
+            NotStartedError: there is none.
+        """
+        self._ledger.look(run_id, lambda run, store: None)
+        return Run(run_id, self._ledger, self._engine)
+
+    def resume(self, workflow: Workflow | type[Workflow], run_id: str) -> Run:
+        """Take up a failed run where it failed; one that is running is just returned.
+
+        Raises:
+            NotStartedError: there is no such run.
+            AlreadyCompletedError: it is completed, or cancelled.
+            FloxideError: it is a run of another workflow.
+        """
+        self._check_open()
+        info = self.run(run_id).info()
+        name = as_instance(workflow).name
+        if info.workflow != name:
+            raise FloxideError(f"run {run_id!r} is a run of {info.workflow}, not of {name}", run_id=run_id)
+        if info.status is RunStatus.COMPLETED:
+            text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
+            raise AlreadyCompletedError(text, run_id=run_id)
+        if info.status is RunStatus.CANCELLED:
+            text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
+            raise AlreadyCompletedError(text, run_id=run_id)
+        if info.status is RunStatus.FAILED:
+            self._ledger.resume(run_id)
+        return self.run(run_id)
+
+    def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
+        """All runs, oldest first; or those of one status."""
+        infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
+        return [info for info in infos if status is None or info.status is status]
+
+    def workers(self) -> list[WorkerHealth]:
+        """The workers as of now."""
+        return [] if self._closed else self._engine.workers()
+
+    def close(self, grace: float | None = None) -> None:
+        """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are."""
+        if not self._closed:
+            self._closed = True
+            self._engine.stop(self._grace if grace is None else grace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close()
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str, seed: int) -> RunRecord:
+        context = contexts.make_default(compiled.context) if ctx is None else contexts.check(ctx)
+        if not isinstance(context, compiled.context):
+            raise FloxideError(
+                f"workflow {compiled.graph.name} takes a {compiled.context.__name__} as ctx, not a {type(context).__name__}"
+            )
+        bundle = codec.Bundle(
+            compiled.nodes, tuple(spec.name for spec in compiled.graph.nodes), compiled.keys, self._retry
+        )
+        payload, key = codec.encode_bundle(bundle, context, input)
+        self._ledger.bundles[key] = bundle
+        return RunRecord(
+            run_id=run_id,
+            name=compiled.graph.name,
+            key=key,
+            workflow=payload,
+            context=codec.encode(context, "ctx"),
+            input=codec.encode(input, "input"),
+            seed=seed,
+            started_at=time(),
+        )
+
+    def _check_same(self, new: RunRecord) -> None:
+        """A run id that is taken: fine if it is the same run."""
+        old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
+        who = f"run {new.run_id!r}"
+        if old.name != new.name:
+            raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
+        if (old.input, old.context, old.seed) != (new.input, new.context, new.seed):
+            text = f"{who} was started with another input, ctx or seed; choose another run_id"
+            raise FloxideError(text, run_id=new.run_id)
+        if info.status is RunStatus.FAILED:
+            text = f"{who} has failed; go on with it by coordinator.resume(workflow, {new.run_id!r}), or choose another run_id"
+            raise FloxideError(text, run_id=new.run_id)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FloxideError("the coordinator is closed")
+
+
+def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:
+    """The workflow, or an instance of the class.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(workflow, type) and issubclass(workflow, Workflow):
+        return workflow()
+    if isinstance(workflow, Workflow):
+        return workflow
+    raise TypeError(f"a Workflow is needed, not {workflow!r}")
+
+
+def checked_workers(workers: object) -> int:
+    """The number of workers.
+
+    Raises:
+        ValueError: it is not a whole number of 0 or more.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise ValueError(f"workers must be a whole number, 0 (inline) or more, not {workers!r}")
+    return workers
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its control group."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no such limit here
+    return count

@@ -1,0 +1,474 @@
+"""``Ledger``: the one object that workers and users talk to. Every verb is one critical section under one lock.
+
+It tells the core's state machines what happened, hands what they decide to the store in one write, and keeps who
+holds which lease. It starts no process and unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeVar
+
+from ..checks import nearest
+from ..core.plan import Plan
+from ..core.records import ErrorRecord, EventRecord, ItemRecord
+from ..core.state import RunState
+from ..core.table import Phase
+from ..errors import FloxideError, NodeTimeoutError, NotStartedError, RunFailedError
+from ..ports import (
+    FAIL,
+    HOLD,
+    NEXT_ALL,
+    CheckpointStore,
+    Description,
+    Grant,
+    Lease,
+    Progress,
+    Reply,
+    Report,
+    RunRecord,
+    StepResult,
+)
+from ..retry import RetryPolicy
+from . import codec
+from .board import Board
+from .clock import monotonic, time
+
+log = logging.getLogger("floxide_mp")
+
+T = TypeVar("T")
+
+MOST_ITEMS: Final = 2048  # in one lease
+MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One run that this ledger coordinates. ``cost`` is seconds per step by node, as far as known."""
+
+    record: RunRecord
+    state: RunState
+    cost: list[float | None]
+    finished_at: float | None = None
+    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
+
+
+@dataclass(slots=True, eq=False)
+class Leased:
+    """A lease that is out."""
+
+    id: int
+    run: Running
+    items: list[ItemRecord]
+    timed: bool  # some item's node has a time-out
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One life of one worker. A worker that is replaced has a new session, so what the old one sends is refused."""
+
+    number: int
+    worker_id: int
+    board: Board
+    pid: int
+    leases: dict[int, Leased] = field(default_factory=dict)
+    seen: float | None = None  # time of the last exchange; None before the first
+    waiting: bool = False
+    errors: int = 0
+
+
+class Overdue(NamedTuple):
+    """A worker to be ended. ``error`` is what its item fails with, or None if it is only to be given back."""
+
+    session: int
+    error: FloxideError | None
+
+
+class Ledger:
+    """See the module. ``patience``: seconds that ``exchange`` waits for work at the most."""
+
+    def __init__(self, store: CheckpointStore, patience: float) -> None:
+        self.store = store
+        self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
+        # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
+        # process are given the workflow itself.
+        self.bundles: dict[bytes, codec.Bundle] = {}
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # workers wait here for something to do
+        self._changed = threading.Condition(self._lock)  # users wait here for their run
+        self._runs: dict[str, Running] = {}
+        self._active: OrderedDict[str, Running] = OrderedDict()  # of these, the ones not over; the first is next
+        self._sessions: dict[int, Session] = {}
+        self._costs: dict[bytes, list[float | None]] = {}
+        self._numbers = 0
+        self._stopping = False
+        self._broken: ErrorRecord | None = None  # there are no workers any more, and why
+
+    # -- verbs of workers (ports.Backend) ------------------------------------------------------------
+
+    def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
+        with self._lock:
+            worker = self._sessions.get(session)
+            if worker is None:
+                return Reply((), True, 0.0)
+            worker.seen = time()
+            touched = {id(run): run for report in reports if (run := self._take(worker, report))}
+            for run in touched.values():
+                self._commit(run)
+            lease = self._grant(worker, want)
+            waited = 0.0
+            if lease is None and not reports and want:
+                waited = monotonic()
+                lease = self._await_work(worker, want)
+                waited = monotonic() - waited
+            if touched:
+                self._wake_others()
+            return Reply(() if lease is None else (lease,), self._stopping or session not in self._sessions, waited)
+
+    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+        with self._lock:
+            record = self._run(run_id).record
+            return Description(
+                record.key, None if record.key in known else record.workflow, record.context, record.seed
+            )
+
+    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        with self._lock:
+            return self.store.events(run_id, since)
+
+    # -- for engines ---------------------------------------------------------------------------------
+
+    def reserve(self) -> int:
+        """A number for the session of a worker that is about to be started."""
+        with self._lock:
+            self._numbers += 1
+            return self._numbers
+
+    def enlist(self, session: int, worker_id: int, board: Board, pid: int) -> None:
+        """The worker is there; from now on its calls are answered."""
+        with self._lock:
+            self._sessions[session] = Session(session, worker_id, board, pid)
+
+    def started(self, session: int) -> bool:
+        """Whether the worker has called at all."""
+        with self._lock:
+            worker = self._sessions.get(session)
+            return worker is not None and worker.seen is not None
+
+    def gone(self, session: int, describe: Callable[[str], FloxideError], text: str, error: FloxideError | None) -> None:
+        """A worker's life is over: its leases go back at once, and the item it was at may be to blame.
+
+        Args:
+            session: which.
+            describe: makes the error of the item from a text that says what was being run.
+            text: what the worker left on its error stream, for the error's traceback.
+            error: given where the worker was ended for a reason (``Overdue.error``).
+        """
+        with self._lock:
+            worker = self._sessions.pop(session)
+            at = worker.board.at()
+            for lease in worker.leases.values():
+                for index, item in enumerate(lease.items):
+                    if at is not None and at.lease == lease.id and at.index == index:
+                        self._blame(worker, lease.run, item, describe, text, error)
+                    else:
+                        lease.run.state.release(item)
+                self._commit(lease.run)
+            self._wake_others()
+            self._work.notify_all()  # its own thread may be among those who wait
+
+    def overdue(self) -> tuple[list[Overdue], float | None]:
+        """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``)."""
+        found: list[Overdue] = []
+        again: float | None = None
+        with self._lock:
+            now = monotonic()
+            for worker in self._sessions.values():
+                for lease in worker.leases.values():
+                    left, error = self._time_left(worker, lease, now)
+                    if left is not None and left <= 0:
+                        found.append(Overdue(worker.number, error))
+                    elif left is not None:
+                        again = left if again is None else min(again, left)
+        return found, again
+
+    def cannot_start(self, error: FloxideError, text: str) -> None:
+        """Workers die before they work: every active run fails."""
+        with self._lock:
+            self._broken = record = codec.encode_error(error, text)
+            for run in list(self._active.values()):
+                run.state.abandon(record)
+                self._commit(run)
+
+    def stop(self) -> None:
+        """Workers that call are told to end, after handing in what they have; leases out are revoked."""
+        with self._lock:
+            self._stopping = True
+            for worker in self._sessions.values():
+                for lease in worker.leases.values():
+                    worker.board.revoke(lease.id)
+            self._work.notify_all()
+            self._changed.notify_all()
+
+    def sessions(self) -> list[Session]:
+        """The workers that live, for a look."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    # -- for users -----------------------------------------------------------------------------------
+
+    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> None:
+        """Start a run."""
+        with self._lock:
+            state = RunState(plan, retry)
+            state.start(record.input)
+            if self._broken is not None:
+                state.abandon(self._broken)
+            cost = self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
+            run = Running(record, state, cost)
+            self.store.create(record, state.take_commit(), self._progress(run))
+            self._runs[record.run_id] = run
+            if not state.over:
+                self._active[record.run_id] = run
+            self._wake_others()
+
+    def cancel(self, run_id: str, grace: float) -> None:
+        """Nothing of the run starts any more; what runs has ``grace`` seconds."""
+        with self._lock:
+            run = self._run(run_id)
+            if not run.state.over:
+                run.grace_until = monotonic() + grace
+                run.state.cancel()
+                for worker, lease in self._leases_of(run):
+                    worker.board.cancel(lease.id)
+                self._commit(run)
+                self.on_deadline()
+
+    def resume(self, run_id: str) -> None:
+        """Take up a failed run again."""
+        with self._lock:
+            run = self._run(run_id)
+            run.state.resume()
+            run.finished_at = None
+            self._active[run_id] = run
+            self._commit(run)
+            self._wake_others()
+
+    def look(self, run_id: str, at: Callable[[Running, CheckpointStore], T]) -> T:
+        """What ``at`` makes of the run, seen between two commits."""
+        with self._lock:
+            return at(self._run(run_id), self.store)
+
+    def runs(self) -> list[str]:
+        """All runs, oldest first."""
+        with self._lock:
+            return list(self._runs)
+
+    def news(self, run_id: str, seen: int | None) -> bool:
+        """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
+        run = self._runs[run_id]
+        return (
+            run.state.over or self._stopping or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
+        )
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        """Wait for ``news``; False if there are none after ``timeout`` seconds."""
+        with self._lock:
+            self._run(run_id)
+            return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
+
+    # -- inside; the lock is held --------------------------------------------------------------------
+
+    def _take(self, worker: Session, report: Report) -> Running | None:
+        """Results come in: tell the core, item by item. Under a lease that is over: nothing."""
+        lease = worker.leases.pop(report.lease_id, None)
+        if lease is None:
+            log.warning("worker %d reports under lease %d, which is over: refused", worker.worker_id, report.lease_id)
+            return None
+        run = lease.run
+        for item, result in zip(lease.items, report.results, strict=False):
+            self._apply(worker, run, item, result)
+        for item in lease.items[len(report.results) :]:
+            run.state.release(item)
+        for node, steps, seconds in report.spent:
+            before, now = run.cost[node], seconds / steps
+            run.cost[node] = now if before is None else before + (now - before) * 0.3
+        return run
+
+    def _apply(self, worker: Session, run: Running, item: ItemRecord, result: StepResult) -> None:
+        outcome, values, writes, error, retryable = result
+        if outcome <= NEXT_ALL:
+            run.state.succeed(item, values, writes, outcome == NEXT_ALL)
+        elif outcome == HOLD:
+            run.state.hold(item, writes)
+        else:
+            assert outcome == FAIL and error is not None
+            worker.errors += 1
+            error = error._replace(worker=worker.worker_id, at=time())
+            run.state.fail(item, error, retryable, monotonic(), _unit(run.record.seed, item))
+
+    def _commit(self, run: Running) -> None:
+        """Write what the core decided, and tell those who wait."""
+        state = run.state
+        commit = state.take_commit()
+        if not commit:
+            return
+        if commit.phase_changed:
+            if state.over:
+                run.finished_at = time()
+            else:
+                for worker, lease in self._leases_of(run):
+                    worker.board.revoke(lease.id)
+        self.store.commit(run.record.run_id, commit, self._progress(run))
+        if commit.outputs or commit.phase_changed:
+            self._changed.notify_all()
+        if state.over:
+            self._active.pop(run.record.run_id, None)
+
+    def _progress(self, run: Running) -> Progress:
+        state = run.state
+        failure = state.failure
+        if state.phase is Phase.FAILED and failure is None:
+            held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
+            text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
+            failure = codec.encode_error(RunFailedError(text), "")
+        return Progress(state.phase, state.metrics, run.finished_at, failure)
+
+    def _grant(self, worker: Session, want: float) -> Lease | None:
+        """A lease of some ``want`` seconds' work of one run; runs take turns."""
+        if self._stopping or not want or worker.number not in self._sessions:
+            return None
+        now = monotonic()
+        for run_id, run in self._active.items():
+            state = run.state
+            state.due(now)
+            if state.ready:
+                break
+        else:
+            return None
+        self._active.move_to_end(run_id)
+        self._numbers += 1
+        items = self._claim(run, worker.worker_id, want)
+        places = state.plan.places
+        timed = any(places[item.place].spec.timeout is not None for item in items)
+        worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
+        if timed:
+            self.on_deadline()
+        grants = tuple(Grant(i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error) for i in items)
+        return Lease(self._numbers, run_id, grants)
+
+    def _claim(self, run: Running, worker_id: int, want: float) -> list[ItemRecord]:
+        state, cost, places = run.state, run.cost, run.state.plan.places
+        # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
+        most = min(MOST_ITEMS, max(1, state.ready // (2 * max(1, len(self._sessions)))))
+        items: list[ItemRecord] = []
+        seconds, size = 0.0, 0
+        while len(items) < most and seconds < want and size < MOST_BYTES:
+            item = state.claim(self._numbers, worker_id)
+            if item is None:
+                break
+            items.append(item)
+            known = cost[places[item.place].node]
+            seconds += want if known is None else known
+            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+        return items
+
+    def _await_work(self, worker: Session, want: float) -> Lease | None:
+        end = monotonic() + self._patience
+        lease = None
+        worker.waiting = True
+        while lease is None and not self._stopping and worker.number in self._sessions:
+            now = monotonic()
+            dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
+            until = min(dues, default=end)
+            if now >= end:
+                break
+            self._work.wait(max(0.0, min(until, end) - now))
+            lease = self._grant(worker, want)
+        worker.waiting = False
+        return lease
+
+    def _wake_others(self) -> None:
+        """Wake as many waiting workers as there are items to take."""
+        idle = sum(worker.waiting for worker in self._sessions.values())
+        if idle:
+            ready = sum(run.state.ready for run in self._active.values())
+            if ready or any(run.state.next_due is not None for run in self._active.values()):
+                self._work.notify(max(1, min(idle, ready)))
+
+    def _blame(
+        self,
+        worker: Session,
+        run: Running,
+        item: ItemRecord,
+        describe: Callable[[str], FloxideError],
+        text: str,
+        error: FloxideError | None,
+    ) -> None:
+        state = run.state
+        if state.phase is Phase.CANCELLING:
+            state.release(item)
+            return
+        spec = state.plan.places[item.place].spec
+        what = f"{spec.name} (run {run.record.run_id}, item {item.id}, attempt {item.attempt})"
+        died = error is None
+        error = error or describe(what)
+        error.__dict__.update(run_id=run.record.run_id, node=spec.name, item_id=item.id, attempt=item.attempt)
+        log.warning("%s", error)
+        worker.errors += 1
+        record = codec.encode_error(error, text)._replace(worker=worker.worker_id, at=time())
+        if died:
+            state.die(item, record, monotonic())
+        else:
+            policy = spec.retry or state.default_retry
+            retryable = policy is not None and policy.accepts(error)
+            state.fail(item, record, retryable, monotonic(), _unit(run.record.seed, item))
+
+    def _time_left(self, worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
+        """Seconds until the worker must be ended for this lease, and the error its item gets."""
+        at = worker.board.at()
+        here = at is not None and at.lease == lease.id
+        if lease.run.grace_until is not None:
+            return (lease.run.grace_until - now, None) if here else (None, None)
+        if not lease.timed:
+            return None, None
+        places = lease.run.state.plan.places
+        limits = [places[item.place].spec.timeout for item in lease.items]
+        shortest = min(limit for limit in limits if limit is not None)
+        if not here or at is None:
+            return shortest, None
+        limit = limits[at.index]
+        if limit is None:
+            return shortest, None
+        name = places[lease.items[at.index].place].spec.name
+        error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
+        return at.started / 1e9 + limit - now, error
+
+    def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
+        for worker in self._sessions.values():
+            for lease in worker.leases.values():
+                if lease.run is run:
+                    yield worker, lease
+
+    def _run(self, run_id: str) -> Running:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise NotStartedError(f"there is no run {run_id!r}{nearest(run_id, self._runs)}", run_id=run_id)
+        return run
+
+
+def _unit(seed: int, item: ItemRecord) -> float:
+    """A number in [0, 1) for the jitter: random enough between items, and the same when a run is repeated."""
+    text = f"{seed} {item.order} {item.attempt} backoff".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
+
+
+def _some(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:10]))
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

@@ -1,0 +1,216 @@
+"""``Run`` and ``RunResult``: what a user holds of one run. Reads are of committed facts; values are decoded here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from .. import context as contexts
+from ..context import Context
+from ..core.records import ErrorRecord, EventRecord, OutputRecord
+from ..core.state import RunState
+from ..core.table import STATUS, Phase
+from ..errors import FloxideError, RunCancelledError, RunFailedError
+from ..event_log import LoggedEvent
+from ..facts import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
+from ..ports import CheckpointStore, Engine, RunRecord
+from . import codec
+from .ledger import Ledger, Running
+
+GRACE = 2.0  # seconds that running steps get when their run is cancelled
+
+
+class RunResult:
+    """What a completed run gave. Values are decoded when they are first looked at.
+
+    Attributes:
+        run_id: the run's id.
+        metrics: its exact counts.
+    """
+
+    def __init__(
+        self, record: RunRecord, metrics: RunMetrics, outputs: list[OutputRecord], events: list[EventRecord]
+    ) -> None:
+        self.run_id = record.run_id
+        self.metrics = metrics
+        self._record = record
+        self._outputs = outputs
+        self._events = events
+
+    @cached_property
+    def outputs(self) -> list[Any]:
+        """Every output, in the order of the one-process run."""
+        return [codec.decode(o.payload) for o in sorted(self._outputs, key=lambda o: (o.order, o.index))]
+
+    @property
+    def output(self) -> Any:
+        """The one output; None if there is none.
+
+        Raises:
+            FloxideError: if there are several.
+        """
+        if len(self._outputs) > 1:
+            raise FloxideError(f"run {self.run_id} has {len(self._outputs)} outputs: use .outputs", run_id=self.run_id)
+        return self.outputs[0] if self._outputs else None
+
+    @cached_property
+    def context(self) -> Any:
+        """The context after the run: what it began with, and every committed write in order."""
+        return replay(self._record, self._events)
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.run_id}: {len(self._outputs)} outputs, {self.metrics}>"
+
+
+class Run:
+    """A handle on one run; made by ``Coordinator.start`` and ``Coordinator.run``. May be used from any thread."""
+
+    def __init__(self, run_id: str, ledger: Ledger, engine: Engine) -> None:
+        self.run_id = run_id
+        self._ledger = ledger
+        self._engine = engine
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end.
+
+        Args:
+            timeout: seconds; the run goes on when they are over.
+
+        Raises:
+            TimeoutError: it is not over yet.
+            RunFailedError: it failed; the cause is the error of the step that failed it.
+            RunCancelledError: it was cancelled.
+            FloxideError: the coordinator was closed before the end.
+        """
+        if not self._engine.wait(self.run_id, None, timeout):
+            raise TimeoutError(f"run {self.run_id} is not over after {timeout:g} s")
+        return self._ledger.look(self.run_id, _result)
+
+    def stream(self) -> Iterator[Any]:
+        """The outputs as they are committed, in that order; ends with the run, raising like ``wait``."""
+        seen = 0
+        while True:
+            self._engine.wait(self.run_id, seen, None)
+            new = self._ledger.look(self.run_id, lambda run, store: list(store.outputs(self.run_id, seen)))
+            for record in new:
+                yield codec.decode(record.payload)
+            seen += len(new)
+            if not new:
+                self.wait()
+                return
+
+    def cancel(self, grace: float = GRACE) -> None:
+        """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended."""
+        self._ledger.cancel(self.run_id, grace)
+
+    def info(self) -> RunInfo:
+        return self._ledger.look(self.run_id, info_of)
+
+    @property
+    def status(self) -> RunStatus:
+        return self.info().status
+
+    def metrics(self) -> RunMetrics:
+        return self.info().metrics
+
+    def context(self) -> Any:
+        """The context as committed so far."""
+        record, events = self._ledger.look(self.run_id, lambda run, store: (run.record, list(store.events(self.run_id))))
+        return replay(record, events)
+
+    def errors(self) -> list[WorkflowError]:
+        """One row for each failed attempt."""
+        return [_error_row(self.run_id, e) for e in self._ledger.look(self.run_id, lambda _, s: s.errors(self.run_id))]
+
+    def work_items(self) -> list[WorkItem]:
+        """Everything unfinished, in order: what waits, what runs, what has arrived at a join."""
+        return self._ledger.look(self.run_id, _items)
+
+    def pending_work(self) -> list[WorkItem]:
+        """The items that are to be run, or run again."""
+        waiting = (WorkItemStatus.PENDING, WorkItemStatus.WAITING_RETRY)
+        return [item for item in self.work_items() if item.status in waiting]
+
+    def checkpoint(self) -> Checkpoint:
+        """What would be picked up after a crash now."""
+
+        def look(run: Running, store: CheckpointStore) -> tuple[Any, ...]:
+            return run.record, list(store.events(self.run_id)), list(store.outputs(self.run_id)), _items(run, store), run
+
+        record, events, outputs, items, run = self._ledger.look(self.run_id, look)
+        result = RunResult(record, run.state.metrics, outputs, events)
+        return Checkpoint(self.run_id, run.state.status, result.context, tuple(items), tuple(result.outputs))
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id}: {self.status.value}>"
+
+
+def replay(record: RunRecord, events: list[EventRecord]) -> Context:
+    """The context that a run began with, with ``events`` folded in, in the run's order."""
+    context: Context = codec.decode(record.context)
+    ordered = sorted(events, key=lambda e: (e.order, e.index))
+    return contexts.fold(
+        context, ((e.field, LoggedEvent(codec.decode(e.payload), e.node, e.order, e.index)) for e in ordered)
+    )
+
+
+def info_of(run: Running, store: CheckpointStore) -> RunInfo:
+    """A run's facts, as of its last commit."""
+    record, progress = run.record, store.progress(run.record.run_id)
+    return RunInfo(
+        run_id=record.run_id,
+        workflow=record.name,
+        status=STATUS[progress.phase],
+        started_at=record.started_at,
+        finished_at=progress.finished_at,
+        metrics=progress.metrics,
+        error=None if progress.failure is None else failure_text(record.run_id, progress.failure),
+    )
+
+
+def failure_text(run_id: str, failure: ErrorRecord) -> str:
+    """Why a run failed, in one line."""
+    text = failure.message.split("\n", 1)[0]
+    if not failure.node:
+        return f"run {run_id} failed: {text}"
+    where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"
+    return f"run {run_id} failed at {where}: {failure.type_name}: {text}"
+
+
+def _result(run: Running, store: CheckpointStore) -> RunResult:
+    run_id, progress = run.record.run_id, store.progress(run.record.run_id)
+    if progress.phase is Phase.COMPLETED:
+        return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
+    if progress.phase is Phase.CANCELLED:
+        raise RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
+    failure = progress.failure
+    if progress.phase is not Phase.FAILED or failure is None:
+        raise FloxideError(f"run {run_id} was not over when its coordinator was closed", run_id=run_id)
+    error = RunFailedError(
+        failure_text(run_id, failure),
+        run_id=run_id,
+        node=failure.node or None,
+        item_id=failure.item_id or None,
+        attempt=failure.attempt or None,
+    )
+    raise error from codec.decode_error(failure)
+
+
+def _items(run: Running, store: CheckpointStore) -> list[WorkItem]:
+    state: RunState = run.state
+    run_id, places = run.record.run_id, state.plan.places
+    found = [
+        WorkItem(run_id, i.id, places[i.place].spec.name, i.attempt, i.status, i.order) for i in store.pending(run_id)
+    ]
+    for a in store.arrivals(run_id):
+        found.append(WorkItem(run_id, 0, places[a.place].spec.name, 1, WorkItemStatus.ARRIVED, a.order))
+    return sorted(found, key=lambda item: item.order)
+
+
+def _error_row(run_id: str, e: ErrorRecord) -> WorkflowError:
+    return WorkflowError(
+        e.number, run_id, e.node, e.item_id, e.attempt, e.type_name, e.message, e.traceback, e.worker, e.at
+    )
+
+

@@ -1,0 +1,1 @@
+"""What is remembered: implementations of ``ports.CheckpointStore``."""

@@ -1,0 +1,1 @@
+"""How someone else proves their store or engine: conformance suites for the ports."""

@@ -1,0 +1,45 @@
+"""What a node returns: the four transitions. How they are routed is ``route``; what follows is ``core``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Next(Generic[T]):
+    """Go on with ``value``. Returning a plain value means the same."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class NextAll(Generic[T]):
+    """Fan out: every value goes on by itself. Any iterable will do, a generator too; it may be empty."""
+
+    values: Iterable[T]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """End this branch for now, without an output: a later step of the same node speaks for it.
+
+    A run that comes to its end while every step of some node held fails and lists the held items,
+    since nothing can release them any more.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Fail this item now: no retry, straight to ``on_failure``, or else the run fails.
+
+    ``error`` is an exception, or a text that becomes a ``FloxideError``.
+    """
+
+    error: BaseException | str
+
+
+Transition: TypeAlias = Next[Any] | NextAll[Any] | Hold | Abort

@@ -1,0 +1,58 @@
+"""What every test gets: a check that it leaves nothing behind, and stacks when it hangs (pytest-timeout)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def children() -> set[int]:
+    """Direct children of this process, and processes whose group one of them leads, zombies included."""
+    me = os.getpid()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # ended while we looked
+            if int(fields[1]) == me:
+                found.add(int(entry.name))
+    return found
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+def leftovers() -> dict[str, set[object]]:
+    return {
+        "processes": set(children()),
+        "threads": set(threading.enumerate()),
+        "descriptors": set(descriptors().items()),
+        "shared memory": set(os.listdir("/dev/shm")),
+        "temporary files": {n for n in os.listdir(tempfile.gettempdir()) if not n.startswith(("pytest-", "hypothesis"))},
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, thread, descriptor, socket, shared-memory segment or temporary file."""
+    before = leftovers()
+    yield
+    gc.collect()
+    after = leftovers()
+    left = {kind: after[kind] - before[kind] for kind in after if after[kind] - before[kind]}
+    assert not left, f"left behind: {left}"
