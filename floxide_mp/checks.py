@@ -118,7 +118,9 @@ def _name_problems(declared: Declaration) -> list[str]:
             of = declared.scope_of(name)
             if of not in known:
                 what = made.of if isinstance(made.of, str) else made.of.label()
-                problems.append(f"{name} is Join(of={what}), which is not a node of this workflow{nearest(what, known)}")
+                problems.append(
+                    f"{name} is Join(of={what}), which is not a node of this workflow{nearest(what, known)}"
+                )
     return problems
 
 
@@ -252,7 +254,7 @@ def _input(made: Node) -> set[type] | None:
     handler = made.handler()
     hints = annotations_of(handler)
     hints.pop("return", None)
-    names = [n for n in _parameters(handler)]
+    names = _parameters(handler)
     if takes_context(handler) or len(names) > 1:
         names = names[1:]
     return _classes(hints.get(names[0], typing.Any)) if names else None

@@ -102,7 +102,9 @@ def check(context: C) -> C:
     """
     if not isinstance(context, Context):
         raise WorkflowDefinitionError(f"a context derives from Context; {type(context).__name__} does not")
-    wrong = [n for n in field_names(context) if not isinstance(getattr(context, n), EventLog | Fixed | SharedState | Merge)]
+    wrong = [
+        n for n in field_names(context) if not isinstance(getattr(context, n), EventLog | Fixed | SharedState | Merge)
+    ]
     loose = [n for n in vars(context) if n not in field_names(context)]
     if wrong or loose:
         names = ", ".join(f"{type(context).__name__}.{n}" for n in wrong + loose)

@@ -1,20 +1,20 @@
 """The error tree. Everything a user may want to catch lives here; nothing here decides anything.
 
-    FloxideError
-    ├── WorkflowDefinitionError     the graph is wrong (also a ValueError)
-    ├── NotStartedError             no such run (also a LookupError)
-    ├── AlreadyCompletedError       the run is over and cannot be taken up again
-    ├── RunFailedError              the run ended FAILED; ``__cause__`` is the node's own error
-    ├── RunCancelledError           the run ended CANCELLED
-    ├── RunTimeoutError             the run was longer than its ``timeout=`` (also a TimeoutError)
-    ├── NodeTimeoutError            a step was longer than its node's ``timeout=`` (also a TimeoutError)
-    ├── WorkerDiedError             a worker process ended under a step, or none can be started
-    ├── RemoteError                 stands for an exception that could not travel: its text and traceback
-    ├── SerializationError          a node, input, result or event that cannot be pickled (also a TypeError)
-    └── StoreError                  the checkpoint store
-        ├── StoreLockedError        another coordinator owns it
-        ├── StoreCorruptError       its bytes are not what was written
-        └── StoreVersionError       written by another version of this package, Python or the workflow
+FloxideError
+├── WorkflowDefinitionError     the graph is wrong (also a ValueError)
+├── NotStartedError             no such run (also a LookupError)
+├── AlreadyCompletedError       the run is over and cannot be taken up again
+├── RunFailedError              the run ended FAILED; ``__cause__`` is the node's own error
+├── RunCancelledError           the run ended CANCELLED
+├── RunTimeoutError             the run was longer than its ``timeout=`` (also a TimeoutError)
+├── NodeTimeoutError            a step was longer than its node's ``timeout=`` (also a TimeoutError)
+├── WorkerDiedError             a worker process ended under a step, or none can be started
+├── RemoteError                 stands for an exception that could not travel: its text and traceback
+├── SerializationError          a node, input, result or event that cannot be pickled (also a TypeError)
+└── StoreError                  the checkpoint store
+    ├── StoreLockedError        another coordinator owns it
+    ├── StoreCorruptError       its bytes are not what was written
+    └── StoreVersionError       written by another version of this package, Python or the workflow
 """
 
 from __future__ import annotations

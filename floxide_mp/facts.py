@@ -85,7 +85,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowError:
-    """One failed attempt. ``number`` counts from 1 within the run; ``worker_id`` is None where no worker was at fault."""
+    """One failed attempt. ``number`` counts from 1 within the run; ``at`` is seconds since the epoch."""
 
     number: int
     run_id: str

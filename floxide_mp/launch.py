@@ -22,6 +22,8 @@ def engine_for(ledger: Ledger, workers: int) -> Engine:
     return ProcessEngine(ledger, workers)
 
 
+__all__ = ["Coordinator", "engine_for", "run_once"]
+
 Coordinator.__engine__ = staticmethod(engine_for)
 
 

@@ -57,7 +57,7 @@ class SharedState(Generic[T]):
     def get(self) -> T:
         """The value as of now: what this step set, else the last committed one."""
         events = () if self._log is None else self._log.read(self._field)
-        return events[-1].event if events else self._value  # type: ignore[no-any-return]
+        return events[-1].event if events else self._value
 
     def set(self, value: T) -> None:
         if self._log is None:
@@ -119,7 +119,7 @@ class MergeCell:
         self._log.write(self._field, other)
 
     def _now(self) -> Merge:
-        value = copy.deepcopy(self._initial)
+        value: Merge = copy.deepcopy(self._initial)
         value.fold(self._log.read(self._field))
         return value
 

@@ -132,9 +132,10 @@ def calling(handler: Callable[..., Any]) -> Callable[[Context, Any], Any]:
         for p in inspect.signature(handler).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
-    if any(
-        p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in inspect.signature(handler).parameters.values()
-    ) or len(names) > 2:
+    if (
+        any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in inspect.signature(handler).parameters.values())
+        or len(names) > 2
+    ):
         raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
     if len(names) == 2:
         return handler

@@ -181,7 +181,9 @@ def _replaced(declaration: Declaration, nodes: dict[str, Node]) -> Declaration:
         for name in nodes
         if name not in declaration.nodes
     ]
-    problems += [f"{name}: a node is needed, not {value!r}" for name, value in nodes.items() if not isinstance(value, Node)]
+    problems += [
+        f"{name}: a node is needed, not {value!r}" for name, value in nodes.items() if not isinstance(value, Node)
+    ]
     changed = copy.copy(declaration)
     changed.nodes = {**declaration.nodes, **nodes}
     changed.problems = problems

@@ -43,7 +43,9 @@ def leftovers() -> dict[str, set[object]]:
         "threads": set(threading.enumerate()),
         "descriptors": set(descriptors().items()),
         "shared memory": set(os.listdir("/dev/shm")),
-        "temporary files": {n for n in os.listdir(tempfile.gettempdir()) if not n.startswith(("pytest-", "hypothesis"))},
+        "temporary files": {
+            n for n in os.listdir(tempfile.gettempdir()) if not n.startswith(("pytest-", "hypothesis"))
+        },
     }
 
 

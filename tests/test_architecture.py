@@ -82,7 +82,10 @@ def test_the_ladder_and_the_allow_list(path: Path) -> None:
 
 
 def test_no_cycles() -> None:
-    names = {p: ".".join(("floxide_mp", *p.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__") for p in modules()}
+    names = {
+        p: ".".join(("floxide_mp", *p.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for p in modules()
+    }
     graph = {name: {i for i in imports(p) if i in names.values() and i != name} for p, name in names.items()}
     done: set[str] = set()
 

@@ -15,7 +15,9 @@ def check(state: RunState) -> None:
     by_status = {status: [i for i in state.items.values() if i.status is status] for status in WorkItemStatus}
     pending, leased = by_status[WorkItemStatus.PENDING], by_status[WorkItemStatus.IN_PROGRESS]
     waiting, failed = by_status[WorkItemStatus.WAITING_RETRY], by_status[WorkItemStatus.FAILED]
-    assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), "an item in a final state is kept"
+    assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), (
+        "an item in a final state is kept"
+    )
     assert sorted(i.id for i in state._ready + state._serial_ready) == sorted(i.id for i in pending)
     assert state.leased == len(leased)
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)

@@ -9,7 +9,8 @@ from ..facts import WorkItemStatus
 from .plan import ScopePlan
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
-Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"  # a join's: (name of the node it came from, value) each
+# A join's is (name of the node it came from, value) for each value.
+Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"
 
 
 class ErrorRecord(NamedTuple):
@@ -31,7 +32,7 @@ class EventRecord(NamedTuple):
     """One write to the context. ``(order, index)`` is unique in the run, and what replays are sorted by."""
 
     order: Order
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     field: int
     payload: bytes
@@ -41,7 +42,7 @@ class OutputRecord(NamedTuple):
     """One output of the run, listed by ``(order, index)``."""
 
     order: Order
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     payload: Payload
 
@@ -58,7 +59,7 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """Progress of one scope: the run, or one fan-out of a join's ``of=`` node. The lists are by component of ``plan``."""
+    """Progress of one scope: the run, or one fan-out of a join's ``of=`` node. Lists are by component of ``plan``."""
 
     id: int  # the item that opened it; 0 for the run
     plan: ScopePlan

@@ -82,7 +82,9 @@ class RunState:
         self._passed.add(place.node)
         scope = self._open(item, place) if place.owner else item.scope
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
-            self._create(place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name)
+            self._create(
+                place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name
+            )
         else:
             self._fan_out(item, place, values, scope)
         if place.owner:

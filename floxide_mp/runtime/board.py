@@ -13,10 +13,10 @@ SIZE: Final = 5 * 8  # bytes
 
 
 class At(NamedTuple):
-    """What a worker is at: the ``index``-th item of ``lease``, since ``started`` (``monotonic_ns``)."""
+    """What a worker is at: item number ``place`` of ``lease``, since ``started`` (``monotonic_ns``)."""
 
     lease: int
-    index: int
+    place: int
     started: int
 
 

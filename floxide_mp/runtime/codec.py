@@ -50,7 +50,7 @@ def encode(value: Any, what: str = "value") -> bytes:
     except _TROUBLE:
         pass
     try:
-        return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
+        return bytes(cloudpickle.dumps(value, 5))
     except _TROUBLE as error:
         raise _explained(value, what, error) from None
 
@@ -75,9 +75,9 @@ def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, 
                 finder.dump(part)
             except _TROUBLE as error:
                 raise _explained(part, what, error) from None
-    for part in (context, value):
+    for first in (context, value):
         try:
-            finder.dump(part)
+            finder.dump(first)
         except _TROUBLE:
             pass  # said with its own name when it is encoded
     try:
@@ -133,6 +133,16 @@ def decode_error(record: ErrorRecord) -> BaseException:
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
+def _is_mains(value: Any) -> bool:
+    """Whether this is a class or function that ``__main__`` has under its name.
+
+    Nested ones are reached through the outer one, and local ones cannot be named at all.
+    """
+    if not isinstance(value, type | types.FunctionType) or value.__module__ != "__main__":
+        return False
+    return "." not in value.__qualname__ and getattr(sys.modules["__main__"], value.__name__, None) is value
+
+
 class _MainFinder:
     """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away."""
 
@@ -144,10 +154,8 @@ class _MainFinder:
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             def reducer_override(self, obj: Any) -> Any:
-                if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
-                    # Nested ones are reached through the outer one, and local ones cannot be named at all.
-                    if "." not in obj.__qualname__ and getattr(sys.modules["__main__"], obj.__name__, None) is obj:
-                        found[obj.__name__] = obj
+                if _is_mains(obj):
+                    found[obj.__name__] = obj
                 return super().reducer_override(obj)
 
         Pickler(io.BytesIO(), 5).dump(value)

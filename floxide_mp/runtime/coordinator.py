@@ -156,9 +156,8 @@ class Coordinator:
     def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str, seed: int) -> RunRecord:
         context = contexts.make_default(compiled.context) if ctx is None else contexts.check(ctx)
         if not isinstance(context, compiled.context):
-            raise FloxideError(
-                f"workflow {compiled.graph.name} takes a {compiled.context.__name__} as ctx, not a {type(context).__name__}"
-            )
+            wanted, given = compiled.context.__name__, type(context).__name__
+            raise FloxideError(f"workflow {compiled.graph.name} takes a {wanted} as ctx, not a {given}")
         bundle = codec.Bundle(
             compiled.nodes, tuple(spec.name for spec in compiled.graph.nodes), compiled.keys, self._retry
         )
@@ -185,7 +184,8 @@ class Coordinator:
             text = f"{who} was started with another input, ctx or seed; choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
         if info.status is RunStatus.FAILED:
-            text = f"{who} has failed; go on with it by coordinator.resume(workflow, {new.run_id!r}), or choose another run_id"
+            how = f"coordinator.resume(workflow, {new.run_id!r})"
+            text = f"{who} has failed; go on with it by {how}, or choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
 
     def _check_open(self) -> None:

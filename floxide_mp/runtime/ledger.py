@@ -6,22 +6,19 @@ holds which lease. It starts no process and unpickles nothing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from ..checks import nearest
 from ..core.plan import Plan
 from ..core.records import ErrorRecord, EventRecord, ItemRecord
 from ..core.state import RunState
 from ..core.table import Phase
-from ..errors import FloxideError, NodeTimeoutError, NotStartedError, RunFailedError
+from ..errors import FloxideError, NotStartedError, RunFailedError
 from ..ports import (
-    FAIL,
     HOLD,
     NEXT_ALL,
     CheckpointStore,
@@ -38,6 +35,7 @@ from ..retry import RetryPolicy
 from . import codec
 from .board import Board
 from .clock import monotonic, time
+from .leases import Leased, Overdue, Running, Session, held_text, jitter, time_left
 
 log = logging.getLogger("floxide_mp")
 
@@ -45,48 +43,6 @@ T = TypeVar("T")
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """One run that this ledger coordinates. ``cost`` is seconds per step by node, as far as known."""
-
-    record: RunRecord
-    state: RunState
-    cost: list[float | None]
-    finished_at: float | None = None
-    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
-
-
-@dataclass(slots=True, eq=False)
-class Leased:
-    """A lease that is out."""
-
-    id: int
-    run: Running
-    items: list[ItemRecord]
-    timed: bool  # some item's node has a time-out
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """One life of one worker. A worker that is replaced has a new session, so what the old one sends is refused."""
-
-    number: int
-    worker_id: int
-    board: Board
-    pid: int
-    leases: dict[int, Leased] = field(default_factory=dict)
-    seen: float | None = None  # time of the last exchange; None before the first
-    waiting: bool = False
-    errors: int = 0
-
-
-class Overdue(NamedTuple):
-    """A worker to be ended. ``error`` is what its item fails with, or None if it is only to be given back."""
-
-    session: int
-    error: FloxideError | None
 
 
 class Ledger:
@@ -107,6 +63,7 @@ class Ledger:
         self._sessions: dict[int, Session] = {}
         self._costs: dict[bytes, list[float | None]] = {}
         self._numbers = 0
+        self._streams = 0  # how many of those who wait want to hear of outputs, too
         self._stopping = False
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
 
@@ -161,7 +118,9 @@ class Ledger:
             worker = self._sessions.get(session)
             return worker is not None and worker.seen is not None
 
-    def gone(self, session: int, describe: Callable[[str], FloxideError], text: str, error: FloxideError | None) -> None:
+    def gone(
+        self, session: int, describe: Callable[[str], FloxideError], text: str, error: FloxideError | None
+    ) -> None:
         """A worker's life is over: its leases go back at once, and the item it was at may be to blame.
 
         Args:
@@ -175,7 +134,7 @@ class Ledger:
             at = worker.board.at()
             for lease in worker.leases.values():
                 for index, item in enumerate(lease.items):
-                    if at is not None and at.lease == lease.id and at.index == index:
+                    if at is not None and at.lease == lease.id and at.place == index:
                         self._blame(worker, lease.run, item, describe, text, error)
                     else:
                         lease.run.state.release(item)
@@ -191,7 +150,7 @@ class Ledger:
             now = monotonic()
             for worker in self._sessions.values():
                 for lease in worker.leases.values():
-                    left, error = self._time_left(worker, lease, now)
+                    left, error = time_left(worker, lease, now)
                     if left is not None and left <= 0:
                         found.append(Overdue(worker.number, error))
                     elif left is not None:
@@ -273,15 +232,17 @@ class Ledger:
     def news(self, run_id: str, seen: int | None) -> bool:
         """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
         run = self._runs[run_id]
-        return (
-            run.state.over or self._stopping or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
-        )
+        return run.state.over or self._stopping or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         """Wait for ``news``; False if there are none after ``timeout`` seconds."""
         with self._lock:
             self._run(run_id)
-            return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
+            self._streams += seen is not None
+            try:
+                return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
+            finally:
+                self._streams -= seen is not None
 
     # -- inside; the lock is held --------------------------------------------------------------------
 
@@ -308,10 +269,10 @@ class Ledger:
         elif outcome == HOLD:
             run.state.hold(item, writes)
         else:
-            assert outcome == FAIL and error is not None
+            assert error is not None
             worker.errors += 1
             error = error._replace(worker=worker.worker_id, at=time())
-            run.state.fail(item, error, retryable, monotonic(), _unit(run.record.seed, item))
+            run.state.fail(item, error, retryable, monotonic(), jitter(run.record.seed, item))
 
     def _commit(self, run: Running) -> None:
         """Write what the core decided, and tell those who wait."""
@@ -326,7 +287,7 @@ class Ledger:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
         self.store.commit(run.record.run_id, commit, self._progress(run))
-        if commit.outputs or commit.phase_changed:
+        if commit.phase_changed or (self._streams and commit.outputs):
             self._changed.notify_all()
         if state.over:
             self._active.pop(run.record.run_id, None)
@@ -335,23 +296,17 @@ class Ledger:
         state = run.state
         failure = state.failure
         if state.phase is Phase.FAILED and failure is None:
-            held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
-            text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
-            failure = codec.encode_error(RunFailedError(text), "")
+            failure = codec.encode_error(RunFailedError(held_text(state)), "")
         return Progress(state.phase, state.metrics, run.finished_at, failure)
 
     def _grant(self, worker: Session, want: float) -> Lease | None:
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
         if self._stopping or not want or worker.number not in self._sessions:
             return None
-        now = monotonic()
-        for run_id, run in self._active.items():
-            state = run.state
-            state.due(now)
-            if state.ready:
-                break
-        else:
+        run = self._next_run()
+        if run is None:
             return None
+        state, run_id = run.state, run.record.run_id
         self._active.move_to_end(run_id)
         self._numbers += 1
         items = self._claim(run, worker.worker_id, want)
@@ -362,6 +317,15 @@ class Ledger:
             self.on_deadline()
         grants = tuple(Grant(i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error) for i in items)
         return Lease(self._numbers, run_id, grants)
+
+    def _next_run(self) -> Running | None:
+        """The run whose turn it is, of those that have something to start."""
+        now = monotonic()
+        for run in self._active.values():
+            run.state.due(now)
+            if run.state.ready:
+                return run
+        return None
 
     def _claim(self, run: Running, worker_id: int, want: float) -> list[ItemRecord]:
         state, cost, places = run.state, run.cost, run.state.plan.places
@@ -428,27 +392,7 @@ class Ledger:
         else:
             policy = spec.retry or state.default_retry
             retryable = policy is not None and policy.accepts(error)
-            state.fail(item, record, retryable, monotonic(), _unit(run.record.seed, item))
-
-    def _time_left(self, worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
-        """Seconds until the worker must be ended for this lease, and the error its item gets."""
-        at = worker.board.at()
-        here = at is not None and at.lease == lease.id
-        if lease.run.grace_until is not None:
-            return (lease.run.grace_until - now, None) if here else (None, None)
-        if not lease.timed:
-            return None, None
-        places = lease.run.state.plan.places
-        limits = [places[item.place].spec.timeout for item in lease.items]
-        shortest = min(limit for limit in limits if limit is not None)
-        if not here or at is None:
-            return shortest, None
-        limit = limits[at.index]
-        if limit is None:
-            return shortest, None
-        name = places[lease.items[at.index].place].spec.name
-        error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
-        return at.started / 1e9 + limit - now, error
+            state.fail(item, record, retryable, monotonic(), jitter(run.record.seed, item))
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():
@@ -461,14 +405,3 @@ class Ledger:
         if run is None:
             raise NotStartedError(f"there is no run {run_id!r}{nearest(run_id, self._runs)}", run_id=run_id)
         return run
-
-
-def _unit(seed: int, item: ItemRecord) -> float:
-    """A number in [0, 1) for the jitter: random enough between items, and the same when a run is repeated."""
-    text = f"{seed} {item.order} {item.attempt} backoff".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
-
-
-def _some(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:10]))
-    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from .. import context as contexts
@@ -16,7 +16,8 @@ from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
 from ..ports import CheckpointStore, Engine, RunRecord
 from . import codec
-from .ledger import Ledger, Running
+from .leases import Running
+from .ledger import Ledger
 
 GRACE = 2.0  # seconds that running steps get when their run is cancelled
 
@@ -92,7 +93,7 @@ class Run:
         seen = 0
         while True:
             self._engine.wait(self.run_id, seen, None)
-            new = self._ledger.look(self.run_id, lambda run, store: list(store.outputs(self.run_id, seen)))
+            new = self._ledger.look(self.run_id, partial(_outputs, since=seen))
             for record in new:
                 yield codec.decode(record.payload)
             seen += len(new)
@@ -116,7 +117,9 @@ class Run:
 
     def context(self) -> Any:
         """The context as committed so far."""
-        record, events = self._ledger.look(self.run_id, lambda run, store: (run.record, list(store.events(self.run_id))))
+        record, events = self._ledger.look(
+            self.run_id, lambda run, store: (run.record, list(store.events(self.run_id)))
+        )
         return replay(record, events)
 
     def errors(self) -> list[WorkflowError]:
@@ -136,7 +139,13 @@ class Run:
         """What would be picked up after a crash now."""
 
         def look(run: Running, store: CheckpointStore) -> tuple[Any, ...]:
-            return run.record, list(store.events(self.run_id)), list(store.outputs(self.run_id)), _items(run, store), run
+            return (
+                run.record,
+                list(store.events(self.run_id)),
+                list(store.outputs(self.run_id)),
+                _items(run, store),
+                run,
+            )
 
         record, events, outputs, items, run = self._ledger.look(self.run_id, look)
         result = RunResult(record, run.state.metrics, outputs, events)
@@ -197,6 +206,10 @@ def _result(run: Running, store: CheckpointStore) -> RunResult:
     raise error from codec.decode_error(failure)
 
 
+def _outputs(run: Running, store: CheckpointStore, since: int) -> list[OutputRecord]:
+    return list(store.outputs(run.record.run_id, since))
+
+
 def _items(run: Running, store: CheckpointStore) -> list[WorkItem]:
     state: RunState = run.state
     run_id, places = run.record.run_id, state.plan.places
@@ -212,5 +225,3 @@ def _error_row(run_id: str, e: ErrorRecord) -> WorkflowError:
     return WorkflowError(
         e.number, run_id, e.node, e.item_id, e.attempt, e.type_name, e.message, e.traceback, e.worker, e.at
     )
-
-

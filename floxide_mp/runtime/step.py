@@ -119,7 +119,9 @@ class Steps:
             result = result.value
         elif kind in (list, tuple) and any(type(part) in _TRANSITIONS for part in result[:100]):
             shown = next(part for part in result if type(part) in _TRANSITIONS)
-            raise TypeError(f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])")
+            raise TypeError(
+                f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])"
+            )
         return StepResult(NEXT, (self._route(node, name, result),), tuple(self._log.writes))
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:

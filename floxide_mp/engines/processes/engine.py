@@ -68,7 +68,9 @@ class ProcessEngine:
         for session in sorted(self._ledger.sessions(), key=lambda s: s.worker_id):
             at = session.board.at()
             lease = session.leases.get(at.lease) if at else None
-            status = WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
+            status = (
+                WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
+            )
             found.append(
                 WorkerHealth(
                     worker_id=session.worker_id,
@@ -77,7 +79,7 @@ class ProcessEngine:
                     liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
                     last_heartbeat=session.seen or 0.0,
                     error_count=session.errors,
-                    current_work_item=lease.items[at.index].id if lease and at else None,
+                    current_work_item=lease.items[at.place].id if lease and at else None,
                     current_work_item_run_id=lease.run.record.run_id if lease else None,
                 )
             )
@@ -169,7 +171,9 @@ class ProcessEngine:
                 log.warning("worker %d cannot be replaced: %s", worker_id, trouble)
                 error = WorkerDiedError(f"workers cannot start: {trouble}")
         else:
-            error = WorkerDiedError(f"workers cannot start: {QUICK_DEATHS} in a row {why} before their first call", )
+            error = WorkerDiedError(
+                f"workers cannot start: {QUICK_DEATHS} in a row {why} before their first call",
+            )
             if words:
                 error.add_note(words)
         if not self._processes:

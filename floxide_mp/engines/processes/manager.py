@@ -22,12 +22,12 @@ _IDENT: Final = "ledger"
 _NOBODY: Final = b"no connection is made, so no key is asked for"
 
 
-class LedgerServer(Server):  # type: ignore[misc]  # undocumented, but the same since Python 2.6
+class LedgerServer(Server):  # undocumented, but the same since Python 2.6
     """Serves a ledger's verbs, one thread per connection."""
 
     def __init__(self, ledger: Backend) -> None:
         # Not Server.__init__: it would open a listener.
-        self.id_to_obj = {_IDENT: (ledger, frozenset(VERBS), None)}
+        self.id_to_obj = {_IDENT: (ledger, set(VERBS), {})}
         self.stop_event = threading.Event()
 
     def serve(self, connection: Connection, name: str) -> threading.Thread:
@@ -45,7 +45,7 @@ class LedgerServer(Server):  # type: ignore[misc]  # undocumented, but the same 
             connection.close()
 
 
-class LedgerProxy(BaseProxy):  # type: ignore[misc]
+class LedgerProxy(BaseProxy):
     """The verbs, as seen by a worker: each is one request and one reply on the connection it was born with.
 
     There is no reconnecting: a worker whose connection broke, or was interrupted between request and reply,
@@ -54,16 +54,16 @@ class LedgerProxy(BaseProxy):  # type: ignore[misc]
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(Token("Ledger", None, _IDENT), "pickle", authkey=_NOBODY, incref=False)
-        self._tls.connection = connection
+        vars(self)["_tls"].connection = connection
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        reply: Reply = self._callmethod("exchange", (session, reports, want))
-        return reply
+        return self._call("exchange", session, reports, want)  # type: ignore[no-any-return]
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
-        description: Description = self._callmethod("describe", (run_id, known))
-        return description
+        return self._call("describe", run_id, known)  # type: ignore[no-any-return]
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
-        records: Any = self._callmethod("events", (run_id, since))
-        return records  # type: ignore[no-any-return]
+        return self._call("events", run_id, since)  # type: ignore[no-any-return]
+
+    def _call(self, verb: str, *arguments: Any) -> Any:
+        return self._callmethod(verb, arguments)

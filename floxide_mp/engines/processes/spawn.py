@@ -18,7 +18,14 @@ _TRACE_MOST = 20_000  # bytes of a worker's last words that are kept
 # Open write ends of lifelines. A process that the user forks without exec would keep them open and its workers
 # would outlive the coordinator, so they are closed in it.
 _lifelines: set[int] = set()
-os.register_at_fork(after_in_child=lambda: [os.close(fd) for fd in _lifelines])
+
+
+def _close_lifelines() -> None:
+    for fd in _lifelines:
+        os.close(fd)
+
+
+os.register_at_fork(after_in_child=_close_lifelines)
 
 
 class WorkerProcess:
@@ -91,7 +98,8 @@ def spawn(worker_id: int, session: int) -> WorkerProcess:
         arguments = f"{session}, {theirs.fileno()}, {lifeline}, {board_fd}, {trace}, {stderr}"
         made._popen = subprocess.Popen(
             [
-                *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
+                sys.executable,
+                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing does
                 "-c",
                 f"import sys; sys.path[:] = {_path()!r}; from {_MODULE} import main; main({arguments})",
             ],

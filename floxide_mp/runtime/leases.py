@@ -1,0 +1,93 @@
+"""Who works on what: the records that a ledger keeps of runs, workers and leases, and what follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..core.records import ItemRecord
+from ..core.state import RunState
+from ..errors import FloxideError, NodeTimeoutError
+from ..ports import RunRecord
+from .board import Board
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One run that this ledger coordinates. ``cost`` is seconds per step by node, as far as known."""
+
+    record: RunRecord
+    state: RunState
+    cost: list[float | None]
+    finished_at: float | None = None
+    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
+
+
+@dataclass(slots=True, eq=False)
+class Leased:
+    """A lease that is out."""
+
+    id: int
+    run: Running
+    items: list[ItemRecord]
+    timed: bool  # some item's node has a time-out
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One life of one worker. A worker that is replaced has a new session, so what the old one sends is refused."""
+
+    number: int
+    worker_id: int
+    board: Board
+    pid: int
+    leases: dict[int, Leased] = field(default_factory=dict)
+    seen: float | None = None  # time of the last exchange; None before the first
+    waiting: bool = False
+    errors: int = 0
+
+
+class Overdue(NamedTuple):
+    """A worker to be ended. ``error`` is what its item fails with, or None if it is only to be given back."""
+
+    session: int
+    error: FloxideError | None
+
+
+def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
+    """Seconds until the worker must be ended for this lease, and the error its item gets."""
+    at = worker.board.at()
+    here = at is not None and at.lease == lease.id
+    if lease.run.grace_until is not None:
+        return (lease.run.grace_until - now, None) if here else (None, None)
+    if not lease.timed:
+        return None, None
+    places = lease.run.state.plan.places
+    limits = [places[item.place].spec.timeout for item in lease.items]
+    shortest = min(limit for limit in limits if limit is not None)
+    if not here or at is None:
+        return shortest, None
+    limit = limits[at.place]
+    if limit is None:
+        return shortest, None
+    name = places[lease.items[at.place].place].spec.name
+    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
+    return at.started / 1e9 + limit - now, error
+
+
+def held_text(state: RunState) -> str:
+    """Why a run that has nothing left to do is not completed."""
+    held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
+    return "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
+
+
+def jitter(seed: int, item: ItemRecord) -> float:
+    """A number in [0, 1) for the jitter: random enough between items, and the same when a run is repeated."""
+    text = f"{seed} {item.order} {item.attempt} backoff".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
+
+
+def _some(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:10]))
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"
