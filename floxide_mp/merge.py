@@ -21,7 +21,10 @@ class StepLog(Protocol):
         """Record one write of this step, as ``value`` is now."""
 
     def read(self, field: int) -> Sequence[Any]:
-        """All writes to that field: ``LoggedEvent`` objects in order, this step's own last."""
+        """All writes to that field: ``LoggedEvent`` objects in order, this step's own last. Not to be changed."""
+
+    def fold(self, field: int, initial: Merge) -> Merge:
+        """A copy of ``initial`` with all writes to that field merged in."""
 
 
 class Fixed(Generic[T]):
@@ -119,9 +122,8 @@ class MergeCell:
         self._log.write(self._field, other)
 
     def _now(self) -> Merge:
-        value: Merge = copy.deepcopy(self._initial)
-        value.fold(self._log.read(self._field))
-        return value
+        now: Merge = self._log.fold(self._field, self._initial)
+        return now
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now(), name)

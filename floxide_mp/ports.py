@@ -50,14 +50,17 @@ class StepResult(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The results of a lease's first items, in order. Items without a result were not started and go back.
+    """The results of a lease's next items, in order.
 
+    With ``last``, the lease is over: its items without a result were not started and go back. Otherwise the
+    item after the results is running and stays leased; those behind it go back.
     ``spent`` is (node, steps, seconds): what the coordinator sizes later leases by.
     """
 
     lease_id: int
     results: tuple[StepResult, ...]
     spent: tuple[tuple[int, int, float], ...]
+    last: bool = True
 
 
 class Reply(NamedTuple):

@@ -9,7 +9,7 @@ from ..facts import LivenessStatus, WorkerHealth, WorkerStatus
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, time
 from ..runtime.ledger import Ledger
-from ..runtime.worker import Worker
+from ..runtime.worker import ONE_BY_ONE, Worker
 
 PATIENCE = 0.05  # seconds: how soon a wait notices that its own time is over while only retries are due
 
@@ -25,7 +25,7 @@ class InlineEngine:
     def start(self) -> None:
         session = self._ledger.reserve()
         self._ledger.enlist(session, 0, self._board, os.getpid())
-        self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles)
+        self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = None if timeout is None else monotonic() + timeout
@@ -37,10 +37,11 @@ class InlineEngine:
         return True
 
     def workers(self) -> list[WorkerHealth]:
-        return [
-            WorkerHealth(0, os.getpid(), WorkerStatus.IDLE, LivenessStatus.ALIVE, time(), s.errors, None, None)
-            for s in self._ledger.sessions()
-        ]
+        return self._ledger.look_at_workers(
+            lambda s: WorkerHealth(
+                0, os.getpid(), WorkerStatus.IDLE, LivenessStatus.ALIVE, time(), s.errors, None, None
+            )
+        )
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()

@@ -6,6 +6,7 @@ functions of ``__main__`` travel once, with the workflow, and values refer to th
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -13,7 +14,7 @@ import pickle
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cloudpickle
 
@@ -25,7 +26,11 @@ from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 
 _NONE = pickle.dumps(None, 5)
-_TROUBLE = (Exception,)  # pickling runs users' __reduce__ and __getstate__, which may raise anything
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+_EMPTY: Final = types.CellType()  # of a variable that has no value yet
+
+# Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
+# included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
 
 
 class Bundle(NamedTuple):
@@ -84,7 +89,7 @@ def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, 
         # Two pickles, one after the other: the path must be in force before modules are looked for.
         payload = pickle.dumps([os.path.abspath(entry) for entry in sys.path], 5)
         payload += cloudpickle.dumps((finder.found, bundle), 5)
-    except _TROUBLE as error:
+    except Exception as error:
         raise SerializationError(f"the workflow cannot be pickled: {error}") from None
     return payload, hashlib.blake2b(payload, digest_size=16).digest()
 
@@ -104,15 +109,15 @@ def encode_error(error: BaseException, text: str, payload: bool = True) -> Error
     if payload:
         try:
             pickled = pickle.dumps(error, 5)
-            if type(pickle.loads(pickled)) is not type(error):
+            back = pickle.loads(pickled)
+            back.add_note("")  # as ``decode_error`` will
+            if type(back) is not type(error):
                 pickled = None
-        except _TROUBLE:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             pickled = None
-    try:
-        message = str(error)
-    except Exception as trouble:
-        message = f"<{type(trouble).__name__} in __str__>"
-    return ErrorRecord(type(error).__qualname__, message, text, pickled)
+    return ErrorRecord(type(error).__qualname__, _str(error), text, pickled)
 
 
 def decode_error(record: ErrorRecord) -> BaseException:
@@ -121,7 +126,9 @@ def decode_error(record: ErrorRecord) -> BaseException:
     if record.payload is not None:
         try:
             error = pickle.loads(record.payload)
-        except _TROUBLE:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             error = None
     if not isinstance(error, BaseException):
         error = RemoteError(f"{record.type_name}: {record.message}", type_name=record.type_name)
@@ -172,37 +179,94 @@ def _explained(value: Any, what: str, error: BaseException) -> SerializationErro
                 break
         else:
             break
-    kind = type(value).__name__
-    if isinstance(reason, RecursionError) or "recursion" in str(reason):
+    kind, why = type(value).__name__, _str(reason)
+    if isinstance(reason, RecursionError) or "recursion" in why:
         text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
     else:
-        text = f"{what} cannot be pickled: {path} is a {kind}: {reason}"
+        text = f"{what} cannot be pickled: {path} is a {kind}: {why or type(reason).__name__}"
     return SerializationError(text, path=path)
 
 
 def _trouble(value: Any) -> BaseException | None:
     try:
-        cloudpickle.dumps(value, 5)
-    except _TROUBLE as error:
+        encode_once = pickle.dumps if type(value) in _PLAIN else cloudpickle.dumps
+        encode_once(value, 5)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return error
     return None
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a value is made of, as the pickler sees it, each with what to write behind the value's path."""
     if isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
+        for key, part in value.items():
+            yield " (a key of it)", key
+            yield f"[{_repr(key)}]", part
     elif isinstance(value, list | tuple | set | frozenset):
-        names: Sequence[str] = getattr(value, "_fields", ())
+        names: Sequence[str] = getattr(type(value), "_fields", ())
         for number, part in enumerate(value):
-            yield (f".{names[number]}" if names else f"[{number}]"), part
+            yield (f".{names[number]}" if number < len(names) else f"[{number}]"), part
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
+        yield "", value.__func__
     elif isinstance(value, types.FunctionType):
-        cells = value.__closure__ or ()
-        for name, cell in zip(value.__code__.co_freevars, cells, strict=True):
-            yield f", its variable {name}", cell.cell_contents
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            if cell != _EMPTY:
+                yield f", its variable {name}", cell.cell_contents
         for name in value.__code__.co_names:
-            if name in value.__globals__ and value.__module__ == "__main__":
+            if name in value.__globals__:
                 yield f", its global {name}", value.__globals__[name]
-    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
-        yield from ((f".{name}", part) for name, part in vars(value).items())
+        for number, part in enumerate(value.__defaults__ or ()):
+            yield f", its default {number}", part
+    elif isinstance(value, type):
+        for name, part in vars(value).items():
+            if name not in ("__dict__", "__weakref__"):
+                yield f".{name}", part
+    elif isinstance(value, staticmethod | classmethod):
+        yield "", value.__func__
+    elif isinstance(value, property):
+        yield "", value.fget
+    elif not isinstance(value, types.ModuleType):
+        yield from _state(value)
+
+
+def _state(value: Any) -> Iterator[tuple[str, Any]]:
+    """The parts of an object, asked of the object itself: what its ``__getstate__`` leaves out is not to blame."""
+    try:
+        _, arguments, state, *_ = (*value.__reduce_ex__(5), None)
+        fields = getattr(value, "__dict__", {})
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return
+    for number, part in enumerate(arguments):
+        if part is type(value):
+            yield f", its class {part.__name__}", part
+        else:
+            name = next((name for name, field in fields.items() if field is part), None)
+            yield (f".{name}" if name else f"'s argument {number}"), part
+    if isinstance(state, list | tuple) and dataclasses.is_dataclass(value):
+        state = {f.name: part for f, part in zip(dataclasses.fields(value), state, strict=False)}
+    for part in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
+        if isinstance(part, dict):
+            yield from ((f".{name}", one) for name, one in part.items())
+    if state is not None and not isinstance(state, dict | tuple):
+        yield "'s state", state
+
+
+def _str(error: BaseException) -> str:
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as trouble:
+        return f"<{type(trouble).__name__} in __str__>"
+
+
+def _repr(key: Any) -> str:
+    try:
+        return repr(key)
+    except Exception as trouble:
+        return f"<{type(key).__name__}, whose repr raised {type(trouble).__name__}>"

@@ -10,7 +10,7 @@ from ..core.records import ItemRecord
 from ..core.state import RunState
 from ..errors import FloxideError, NodeTimeoutError
 from ..ports import RunRecord
-from .board import Board
+from .board import At, Board
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +32,13 @@ class Leased:
     run: Running
     items: list[ItemRecord]
     timed: bool  # some item's node has a time-out
+    reported: int = 0  # items that were reported while the lease goes on
+
+    def item(self, at: At | None) -> ItemRecord | None:
+        """The item that a worker is at, if it is one of this lease."""
+        if at is None or at.lease != self.id or not 0 <= at.place - self.reported < len(self.items):
+            return None
+        return self.items[at.place - self.reported]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,29 +56,27 @@ class Session:
 
 
 class Overdue(NamedTuple):
-    """A worker to be ended. ``error`` is what its item fails with, or None if it is only to be given back."""
+    """A worker to be ended for what it is at. ``error`` is what that item fails with; None: it is given back."""
 
     session: int
+    at: At | None
     error: FloxideError | None
 
 
 def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
     """Seconds until the worker must be ended for this lease, and the error its item gets."""
     at = worker.board.at()
-    here = at is not None and at.lease == lease.id
+    item = lease.item(at)
     if lease.run.grace_until is not None:
-        return (lease.run.grace_until - now, None) if here else (None, None)
+        return (lease.run.grace_until - now, None) if item else (None, None)
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places
-    limits = [places[item.place].spec.timeout for item in lease.items]
-    shortest = min(limit for limit in limits if limit is not None)
-    if not here or at is None:
-        return shortest, None
-    limit = limits[at.place]
-    if limit is None:
-        return shortest, None
-    name = places[lease.items[at.place].place].spec.name
+    spec = places[item.place].spec if item else None
+    if at is None or spec is None or spec.timeout is None:
+        limits = (places[other.place].spec.timeout for other in lease.items)
+        return min((limit for limit in limits if limit is not None), default=None), None
+    name, limit = spec.name, spec.timeout
     error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
     return at.started / 1e9 + limit - now, error
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from .. import failpoints
 from ..checks import nearest
 from ..core.plan import Plan
 from ..core.records import ErrorRecord, EventRecord, ItemRecord
@@ -119,28 +120,36 @@ class Ledger:
             return worker is not None and worker.seen is not None
 
     def gone(
-        self, session: int, describe: Callable[[str], FloxideError], text: str, error: FloxideError | None
-    ) -> None:
+        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
+    ) -> bool:
         """A worker's life is over: its leases go back at once, and the item it was at may be to blame.
 
         Args:
             session: which.
             describe: makes the error of the item from a text that says what was being run.
             text: what the worker left on its error stream, for the error's traceback.
-            error: given where the worker was ended for a reason (``Overdue.error``).
+            overdue: given where the worker was ended for that.
+
+        Returns:
+            whether an item was to blame, which was logged.
         """
         with self._lock:
             worker = self._sessions.pop(session)
             at = worker.board.at()
+            if self._stopping or (overdue is not None and at != overdue.at):
+                at = None  # we ended it, and not for what it is at: in between it had gone on to something else
+            blamed = False
             for lease in worker.leases.values():
-                for index, item in enumerate(lease.items):
-                    if at is not None and at.lease == lease.id and at.place == index:
-                        self._blame(worker, lease.run, item, describe, text, error)
+                culprit = lease.item(at)
+                for item in lease.items:
+                    if item is culprit:
+                        blamed = self._blame(worker, lease.run, item, describe, text, overdue and overdue.error)
                     else:
                         lease.run.state.release(item)
                 self._commit(lease.run)
             self._wake_others()
             self._work.notify_all()  # its own thread may be among those who wait
+            return blamed
 
     def overdue(self) -> tuple[list[Overdue], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``)."""
@@ -152,7 +161,7 @@ class Ledger:
                 for lease in worker.leases.values():
                     left, error = time_left(worker, lease, now)
                     if left is not None and left <= 0:
-                        found.append(Overdue(worker.number, error))
+                        found.append(Overdue(worker.number, worker.board.at(), error))
                     elif left is not None:
                         again = left if again is None else min(again, left)
         return found, again
@@ -175,23 +184,43 @@ class Ledger:
             self._work.notify_all()
             self._changed.notify_all()
 
-    def sessions(self) -> list[Session]:
-        """The workers that live, for a look."""
+    def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
+        """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
         with self._lock:
-            return list(self._sessions.values())
+            return [at(worker) for worker in self._sessions.values()]
+
+    def detach(self) -> None:
+        """The engine has ended: ``on_deadline`` is not called any more."""
+        with self._lock:
+            self.on_deadline = lambda: None
+
+    def disown(self) -> None:
+        """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
+        self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
+        self._work = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
+        self._sessions = {}
+        self._stopping = True
+        self.on_deadline = lambda: None
 
     # -- for users -----------------------------------------------------------------------------------
 
     def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> None:
         """Start a run."""
         with self._lock:
+            if self._stopping:
+                raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
             state = RunState(plan, retry)
             state.start(record.input)
             if self._broken is not None:
                 state.abandon(self._broken)
             cost = self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
             run = Running(record, state, cost)
+            if failpoints.armed:
+                failpoints.hit("coordinator.create")
             self.store.create(record, state.take_commit(), self._progress(run))
+            if failpoints.armed:
+                failpoints.hit("coordinator.created")
             self._runs[record.run_id] = run
             if not state.over:
                 self._active[record.run_id] = run
@@ -216,6 +245,8 @@ class Ledger:
             run.state.resume()
             run.finished_at = None
             self._active[run_id] = run
+            if self._broken is not None:
+                run.state.abandon(self._broken)
             self._commit(run)
             self._wake_others()
 
@@ -248,14 +279,20 @@ class Ledger:
 
     def _take(self, worker: Session, report: Report) -> Running | None:
         """Results come in: tell the core, item by item. Under a lease that is over: nothing."""
-        lease = worker.leases.pop(report.lease_id, None)
+        lease = worker.leases.get(report.lease_id)
         if lease is None:
             log.warning("worker %d reports under lease %d, which is over: refused", worker.worker_id, report.lease_id)
             return None
         run = lease.run
         for item, result in zip(lease.items, report.results, strict=False):
             self._apply(worker, run, item, result)
-        for item in lease.items[len(report.results) :]:
+        left = lease.items[len(report.results) :]
+        if report.last:
+            del worker.leases[lease.id]
+        else:
+            lease.items, left = left[:1], left[1:]
+            lease.reported += len(report.results)
+        for item in left:
             run.state.release(item)
         for node, steps, seconds in report.spent:
             before, now = run.cost[node], seconds / steps
@@ -286,7 +323,11 @@ class Ledger:
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
+        if failpoints.armed:
+            failpoints.hit("coordinator.commit")
         self.store.commit(run.record.run_id, commit, self._progress(run))
+        if failpoints.armed:
+            failpoints.hit("coordinator.committed")
         if commit.phase_changed or (self._streams and commit.outputs):
             self._changed.notify_all()
         if state.over:
@@ -374,11 +415,11 @@ class Ledger:
         describe: Callable[[str], FloxideError],
         text: str,
         error: FloxideError | None,
-    ) -> None:
+    ) -> bool:
         state = run.state
         if state.phase is Phase.CANCELLING:
             state.release(item)
-            return
+            return False
         spec = state.plan.places[item.place].spec
         what = f"{spec.name} (run {run.record.run_id}, item {item.id}, attempt {item.attempt})"
         died = error is None
@@ -393,6 +434,7 @@ class Ledger:
             policy = spec.retry or state.default_retry
             retryable = policy is not None and policy.accepts(error)
             state.fail(item, record, retryable, monotonic(), jitter(run.record.seed, item))
+        return True
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():

@@ -7,59 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from types import CoroutineType
 from typing import Any
 
 from .. import context as contexts
+from .. import failpoints
 from ..context import Item
 from ..core.records import EventRecord
 from ..errors import FloxideError
-from ..event_log import LoggedEvent
 from ..node import calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec
+from .run_log import RunLog
 
 _TRANSITIONS = (Next, NextAll, Hold, Abort)
-
-
-class RunLog:
-    """A worker's copy of one run's event log, as far as its steps have looked, and the step that is running.
-
-    It is what bound contexts talk to (``context.Step``). A write is encoded at once, so what the step does to
-    the object afterwards is not part of it, and what cannot be pickled raises where it was written.
-    """
-
-    item: Item
-    cancelled: Callable[[], bool]
-
-    def __init__(self, fetch: Callable[[int], Sequence[EventRecord]]) -> None:
-        self._fetch = fetch
-        self._seen = 0
-        self._fields: dict[int, list[tuple[tuple[Any, int], LoggedEvent[Any]]]] = {}
-        self.writes: list[tuple[int, bytes]] = []
-
-    def write(self, field: int, value: Any) -> None:
-        self.writes.append((field, codec.encode(value, "event")))
-
-    def read(self, field: int) -> list[LoggedEvent[Any]]:
-        new = self._fetch(self._seen)
-        self._seen += len(new)
-        for record in new:
-            logged = LoggedEvent(codec.decode(record.payload), record.node, record.order, record.index)
-            insort(self._fields.setdefault(record.field, []), ((record.order, record.index), logged), key=_place)
-        events = [logged for _, logged in self._fields.get(field, ())]
-        for index, (written, payload) in enumerate(self.writes):
-            if written == field:
-                events.append(LoggedEvent(codec.decode(payload), self.item.node, self.item.order, index))
-        return events
-
-
-def _place(entry: tuple[tuple[Any, int], LoggedEvent[Any]]) -> tuple[Any, int]:
-    return entry[0]
 
 
 class Steps:
@@ -94,7 +58,10 @@ class Steps:
             cause = None if error is None else codec.decode_error(error)
             log.item = Item(self._run_id, name, item_id, attempt, cause, order, self._seed)
             log.cancelled = cancelled
-            result = self._calls[node](self._context, codec.decode(payload))
+            call = self._calls[node]
+            if failpoints.armed:
+                call = failpoints.around(call)
+            result = call(self._context, codec.decode(payload))
             if type(result) is CoroutineType:
                 result = asyncio.run(result)
             return self._told(node, name, result)

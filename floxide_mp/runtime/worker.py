@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from .. import failpoints
+from ..core.records import EventRecord
 from ..ports import Backend, Lease, Reply, Report, StepResult
 from . import codec
 from .board import Board
-from .clock import monotonic, monotonic_ns
+from .clock import monotonic, monotonic_ns, sleep
 from .step import Steps, refuse
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
 CEILING: Final = 0.1
 SHARE: Final = 20  # ... and this many times the round trip itself, which is slow while the caller holds the GIL
+SLOW: Final = 4  # a lease that takes this many times what was asked for is cut short
+LOOK: Final = 0.02  # seconds between looks for a lease that is held up by its present item
 IMPORTING: Final = 60_000_000_000  # nanoseconds that importing a workflow may take on top of a node's time-out
 KEEP: Final = 64  # runs whose decoded workflow and log a worker keeps
+ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
+
+
+@dataclass(slots=True)
+class _Work:
+    """A lease in work. ``told`` of its results have been reported early; nothing is begun once it is ``cut``."""
+
+    lease: Lease
+    limit: int  # monotonic_ns
+    results: list[StepResult] = field(default_factory=list)
+    told: int = 0
+    cut: bool = False
 
 
 class Worker:
@@ -27,10 +46,16 @@ class Worker:
         backend: the coordinator's verbs.
         board: what this worker and its coordinator tell each other without asking.
         bundles: workflows that need not be fetched and opened, by key.
+        want: seconds of work to ask for at a time; by default that follows from how long a round trip takes.
     """
 
     def __init__(
-        self, session: int, backend: Backend, board: Board, bundles: dict[bytes, codec.Bundle] | None = None
+        self,
+        session: int,
+        backend: Backend,
+        board: Board,
+        bundles: dict[bytes, codec.Bundle] | None = None,
+        want: float | None = None,
     ) -> None:
         self._session = session
         self._backend = backend
@@ -38,7 +63,13 @@ class Worker:
         self._runs: OrderedDict[str, Steps] = OrderedDict()
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._reports: list[Report] = []
-        self._want = FLOOR
+        self._want = want or FLOOR
+        self._adapts = want is None
+        self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
+        self._work: _Work | None = None  # a lease of several items
+        self._busy = threading.Event()  # it is there
+        self._broken: BaseException | None = None  # what the early report failed with: the connection is of no use
+        self._teller: threading.Thread | None = None
 
     def run(self) -> None:
         """Work until the coordinator says stop."""
@@ -49,14 +80,20 @@ class Worker:
         """One round trip, and the work that it brought."""
         before = monotonic()
         reports, self._reports = self._reports, []
-        reply = self._backend.exchange(self._session, reports, self._want)
-        trip = monotonic() - before - reply.waited
-        self._want = min(max(FLOOR, SHARE * trip), CEILING)
+        with self._lock:
+            if self._broken is not None:
+                raise self._broken
+            reply = self._backend.exchange(self._session, reports, self._want)
+        if self._adapts:
+            trip = monotonic() - before - reply.waited
+            self._want = min(max(FLOOR, SHARE * trip), CEILING)
+        if failpoints.armed and reply.leases:
+            failpoints.hit("worker.claimed")
         for lease in reply.leases:
-            self._reports.append(self._work(lease))
+            self._reports.append(self._run(lease))
         return reply
 
-    def _work(self, lease: Lease) -> Report:
+    def _run(self, lease: Lease) -> Report:
         board = self._board
         board.begin(lease.id)
         # Importing the workflow's modules can end this process, too: then the first item is to blame, or the next
@@ -67,38 +104,84 @@ class Worker:
         except Exception as failure:
             board.end()
             return Report(lease.id, refuse(lease.items, failure), ())
+        work = _Work(lease, monotonic_ns() + int(self._want * SLOW * 1e9))
+        if len(lease.items) > 1:
+            self._watch(work)
+        spent = self._run_items(work, steps)
+        self._work = None
+        if failpoints.armed:
+            failpoints.hit("worker.worked")
+        board.end()
+        return Report(lease.id, tuple(work.results[work.told :]), spent)
+
+    def _run_items(self, work: _Work, steps: Steps) -> tuple[tuple[int, int, float], ...]:
+        """Run the lease's items in order, and say how long which nodes took."""
+        lease, board, lock = work.lease, self._board, self._lock
         cancelled = partial(board.cancelled, lease.id)
-        results: list[StepResult] = []
         spent: list[tuple[int, int, float]] = []
-        began = before = monotonic_ns()
-        limit = began + int(self._want * 4e9)
+        before = monotonic_ns()
         node, count = -1, 0
         for index, grant in enumerate(lease.items):
             now = monotonic_ns()
-            # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
-            if board.revoked(lease.id) or (now > limit and index):
-                break
+            with lock:
+                # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
+                if work.cut or board.revoked(lease.id) or (now > work.limit and index):
+                    break
+                board.enter(index, now)
             if grant.node != node:
                 if count:
                     spent.append((node, count, (now - before) / 1e9))
                 node, count, before = grant.node, 0, now
-            board.enter(index, now)
-            results.append(steps.run(grant, cancelled))
+            work.results.append(steps.run(grant, cancelled))
             count += 1
         if count:
             spent.append((node, count, (monotonic_ns() - before) / 1e9))
-        board.end()
-        return Report(lease.id, tuple(results), tuple(spent))
+        return tuple(spent)
+
+    # -- telling early -------------------------------------------------------------------------------
+
+    def _watch(self, work: _Work) -> None:
+        self._work = work
+        self._busy.set()
+        if self._teller is None:
+            # Only now: a worker whose items are leased one by one has no second thread, and its nodes may fork.
+            self._teller = threading.Thread(target=self._tell_early, name="floxide-teller", daemon=True)
+            self._teller.start()
+
+    def _tell_early(self) -> None:
+        """While one item takes long, report those before it and give back those behind it."""
+        while self._busy.wait():
+            sleep(LOOK)
+            with self._lock:
+                work = self._work
+                if work is None:
+                    self._busy.clear()
+                elif not work.cut and monotonic_ns() > work.limit:
+                    work.cut, work.told = True, len(work.results)
+                    report = Report(work.lease.id, tuple(work.results), (), last=False)
+                    try:
+                        self._backend.exchange(self._session, (report,), 0.0)
+                    except BaseException as error:
+                        # Its reply may still come, and must never be taken for that of another call.
+                        self._broken = error
+                        return
+
+    # -- workflows -----------------------------------------------------------------------------------
 
     def _steps(self, run_id: str) -> Steps:
         steps = self._runs.get(run_id)
         if steps is None:
-            facts = self._backend.describe(run_id, tuple(self._bundles))
+            with self._lock:
+                facts = self._backend.describe(run_id, tuple(self._bundles))
             bundle = self._bundles.get(facts.key)
             if bundle is None:
                 assert facts.workflow is not None
                 bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
-            steps = self._runs[run_id] = Steps(run_id, bundle, facts, partial(self._backend.events, run_id))
+            steps = self._runs[run_id] = Steps(run_id, bundle, facts, partial(self._events, run_id))
             if len(self._runs) > KEEP:
                 self._runs.popitem(last=False)
         return steps
+
+    def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        with self._lock:
+            return self._backend.events(run_id, since)

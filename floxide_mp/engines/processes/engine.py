@@ -68,6 +68,7 @@ class ProcessEngine:
         for session in sorted(self._ledger.sessions(), key=lambda s: s.worker_id):
             at = session.board.at()
             lease = session.leases.get(at.lease) if at else None
+            item = lease.item(at) if lease else None
             status = (
                 WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
             )
@@ -79,7 +80,7 @@ class ProcessEngine:
                     liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
                     last_heartbeat=session.seen or 0.0,
                     error_count=session.errors,
-                    current_work_item=lease.items[at.place].id if lease and at else None,
+                    current_work_item=item.id if item else None,
                     current_work_item_run_id=lease.run.record.run_id if lease else None,
                 )
             )

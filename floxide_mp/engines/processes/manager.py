@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseProxy, Server, Token
+from types import SimpleNamespace
 from typing import Any, Final
 
 from ...core.records import EventRecord
@@ -54,7 +55,8 @@ class LedgerProxy(BaseProxy):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(Token("Ledger", None, _IDENT), "pickle", authkey=_NOBODY, incref=False)
-        vars(self)["_tls"].connection = connection
+        # The standard proxy connects once per thread. A worker's two threads take turns on the one connection.
+        vars(self)["_tls"] = SimpleNamespace(connection=connection)
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         return self._call("exchange", session, reports, want)  # type: ignore[no-any-return]

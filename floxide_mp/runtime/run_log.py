@@ -1,0 +1,89 @@
+"""``RunLog``: a worker's copy of one run's event log, as far as its steps have looked; what bound contexts talk to."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..context import Item
+from ..core.records import EventRecord, Order
+from ..event_log import LoggedEvent
+from ..merge import Merge
+from . import codec
+
+LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in
+
+
+@dataclass(slots=True)
+class _Field:
+    """One field's events in the run's order, and the fold of the first ``folded`` of them."""
+
+    places: list[tuple[Order, int]] = field(default_factory=list)
+    events: list[LoggedEvent[Any]] = field(default_factory=list)
+    folded: int = 0
+    value: Merge | None = None
+
+    def add(self, place: tuple[Order, int], logged: LoggedEvent[Any]) -> None:
+        at = bisect(self.places, place)
+        self.places.insert(at, place)
+        self.events.insert(at, logged)
+        if at < self.folded:
+            self.folded, self.value = 0, None
+
+
+class RunLog:
+    """The log of one run and the step that is running (``context.Step``).
+
+    A write is encoded at once: what the step does to the object afterwards is not part of it, and what cannot be
+    pickled raises where it was written. A look fetches what is new, so it costs nothing per event already seen.
+
+    Args:
+        fetch: gives the run's committed events from a number on.
+    """
+
+    item: Item
+    cancelled: Callable[[], bool]
+
+    def __init__(self, fetch: Callable[[int], Sequence[EventRecord]]) -> None:
+        self._fetch = fetch
+        self._seen = 0
+        self._fields: dict[int, _Field] = {}
+        self.writes: list[tuple[int, bytes]] = []
+
+    def write(self, field: int, value: Any) -> None:
+        self.writes.append((field, codec.encode(value, "event")))
+
+    def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
+        committed, own = self._look(field).events, self._own(field)
+        return [*committed, *own] if own else committed
+
+    def fold(self, field: int, initial: Merge) -> Merge:
+        known = self._look(field)
+        settled = len(known.events) - LAG
+        if settled > known.folded:
+            known.value = copy.deepcopy(initial) if known.value is None else known.value
+            known.value.fold(known.events[known.folded : settled])
+            known.folded = settled
+        value = copy.deepcopy(initial if known.value is None else known.value)
+        value.fold(known.events[known.folded :])
+        value.fold(self._own(field))
+        return value
+
+    def _look(self, field: int) -> _Field:
+        new = self._fetch(self._seen)
+        self._seen += len(new)
+        for record in new:
+            logged = LoggedEvent(codec.decode(record.payload), record.node, record.order, record.index)
+            self._fields.setdefault(record.field, _Field()).add((record.order, record.index), logged)
+        return self._fields.setdefault(field, _Field())
+
+    def _own(self, field: int) -> list[LoggedEvent[Any]]:
+        """What the running step has written to the field."""
+        return [
+            LoggedEvent(codec.decode(payload), self.item.node, self.item.order, index)
+            for index, (written, payload) in enumerate(self.writes)
+            if written == field
+        ]

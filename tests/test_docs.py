@@ -1,0 +1,44 @@
+"""The code in README and docs runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_code_in_pages_runs(page: str, tmp_path: Path) -> None:
+    """A block that begins with ``# name.py`` is that file, and later blocks of the page may import it."""
+    for number, block in enumerate(blocks(page)):
+        named = re.match(r"# (\w+\.py)\n", block)
+        path = tmp_path / (named.group(1) if named else f"block_{number}.py")
+        path.write_text(block)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", path],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.strip()
+
+
+def test_the_readmes_test_command_is_what_ci_runs() -> None:
+    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    assert "python -m pytest\n" in readme
+    assert 'python" -m pytest\n' in script
