@@ -37,7 +37,7 @@ from .facts import (
 )
 from .merge import Fixed, Merge, SharedState
 from .node import Node, node
-from .nodes.join import Arrivals, Join
+from .nodes import Arrivals, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
 from .transition import Abort, Hold, Next, NextAll, Transition
@@ -83,6 +83,7 @@ __all__ = [
     "Arrivals",
     "BackoffStrategy",
     "Checkpoint",
+    "CompositeNode",
     "Context",
     "Coordinator",
     "EventLog",
@@ -113,6 +114,7 @@ __all__ = [
     "RunTimeoutError",
     "SerializationError",
     "SharedState",
+    "SplitNode",
     "StoreCorruptError",
     "StoreError",
     "StoreLockedError",

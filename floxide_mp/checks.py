@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from .context import Context
 from .core.graph import components
-from .node import Node, annotations_of, calling, option_problems, takes_context
+from .node import Node, annotations_of, calling, option_problems, parameters_of, takes_context
 from .nodes.join import Join
 from .route import describe, when
 from .transition import Abort, Hold, Next, NextAll
@@ -39,12 +39,14 @@ class Declaration:
 
     def scope_of(self, join: str) -> str | None:
         """The name of the node that a join is of, or None for the run."""
+        if join in self.of:
+            return self.of[join]
         made = self.nodes[join]
         if not isinstance(made, Join) or made.of is None:
             return None
         if isinstance(made.of, str):
             return made.of
-        return self.of.get(join) or next((n for n, v in self.nodes.items() if v is made.of), "")
+        return next((n for n, v in self.nodes.items() if v is made.of), "")
 
     def arms(self, name: str) -> Iterable[tuple[str, ...]]:
         edges = self.edges.get(name, ())
@@ -86,9 +88,11 @@ def _node_problems(declared: Declaration) -> list[str]:
             problems.append(f"{name}: {made.label()} has no method process(self, ctx, value)")
             continue
         try:
-            calling(made.handler())
+            calling(made.function if isinstance(made, Join) and made.function is not None else made.handler())
         except TypeError as error:
             problems.append(f"{name}: {error}")
+        except Exception as error:
+            problems.append(f"{name}: its signature cannot be read: {error!r}")
     return problems
 
 
@@ -117,7 +121,7 @@ def _name_problems(declared: Declaration) -> list[str]:
         if isinstance(made, Join) and made.of is not None:
             of = declared.scope_of(name)
             if of not in known:
-                what = made.of if isinstance(made.of, str) else made.of.label()
+                what = made.of.label() if isinstance(made.of, Node) else str(made.of)
                 problems.append(
                     f"{name} is Join(of={what}), which is not a node of this workflow{nearest(what, known)}"
                 )
@@ -190,9 +194,7 @@ def _mismatch(origin: str, output: set[type] | None, to: str, made: Node) -> str
 def _may_be(one: type, other: type) -> bool:
     if issubclass(one, other) or issubclass(other, one):
         return True
-    # A protocol or an ABC may be met without being named; int is fine for float (PEP 484).
-    loose = getattr(other, "_is_protocol", False) or getattr(one, "_is_protocol", False)
-    return loose or (one in (int, bool) and other in (float, complex)) or (one is float and other is complex)
+    return (one in (int, bool) and other in (float, complex)) or (one is float and other is complex)  # PEP 484
 
 
 def _or(kinds: set[type]) -> str:
@@ -225,8 +227,13 @@ def describe_member(member: enum.Enum) -> str:
 
 
 def _anything(key: Any) -> bool:
-    key = key.key if isinstance(key, when) else key
-    return key is object or (callable(key) and not isinstance(key, type))
+    while isinstance(key, when):
+        key = key.key
+    return key is object or _is_protocol(key) or (callable(key) and not isinstance(key, type))
+
+
+def _is_protocol(kind: Any) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))
 
 
 def _output(made: Node) -> set[type] | None:
@@ -262,7 +269,7 @@ def _input(made: Node) -> set[type] | None:
 
 def _parameters(handler: Any) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in inspect.signature(handler).parameters.values() if p.kind in kinds]
+    required = [p for p in parameters_of(handler) or () if p.kind in kinds]
     return [p.name for p in required if p.default is p.empty] or [p.name for p in required[:1]]
 
 
@@ -277,7 +284,8 @@ def _classes(hint: Any) -> set[type] | None:
     for kind in _members(hint):
         kind = types.NoneType if kind is None else kind
         kind = typing.get_origin(kind) or kind
-        if not isinstance(kind, type) or kind in (object, typing.Any):  # Any is a class since 3.11
+        # Any is a class since 3.11; who meets a protocol need not say so.
+        if not isinstance(kind, type) or kind in (object, typing.Any) or _is_protocol(kind):
             return None
         found.add(kind)
     return found

@@ -43,6 +43,12 @@ class Item(NamedTuple):
 class Context:
     """Base of contexts. Outside a step ``item`` raises, and ``cancelled`` is False."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The worker's later steps have this same object: what is set here would be seen by some of them.
+        if "_step" in self.__dict__:
+            raise AttributeError(f"ctx.{name} cannot be set in a step: write by .append(...), .set(...) or .merge(...)")
+        object.__setattr__(self, name, value)
+
     @property
     def item(self) -> Item:
         """The work item that this step runs."""
@@ -78,13 +84,17 @@ def make_default(cls: type[C]) -> C:
     Raises:
         WorkflowDefinitionError: if a field needs a value that only the caller can give.
     """
-    if cls is Context or not dataclasses.is_dataclass(cls):
-        return check(cls())
-    hints = typing.get_type_hints(cls)
+    if not dataclasses.is_dataclass(cls):
+        try:
+            return check(cls())
+        except TypeError as error:
+            raise WorkflowDefinitionError(f"{cls.__name__} cannot be made without arguments: {error}") from None
+    hints = _hints(cls)
     given: dict[str, Any] = {}
     for f in dataclasses.fields(cls):
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.init:
-            kind = typing.get_origin(hints[f.name]) or hints[f.name]
+            kind = hints.get(f.name)
+            kind = typing.get_origin(kind) or kind
             try:
                 given[f.name] = kind()
             except TypeError:
@@ -92,6 +102,13 @@ def make_default(cls: type[C]) -> C:
                     f"{cls.__name__}.{f.name} has no default: give the field one, or pass ctx={cls.__name__}(...)"
                 ) from None
     return check(cls(**given))
+
+
+def _hints(cls: type[Context]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except Exception:  # a name known only to a type checker, say: then a default must be given
+        return {}
 
 
 def check(context: C) -> C:
@@ -105,7 +122,8 @@ def check(context: C) -> C:
     wrong = [
         n for n in field_names(context) if not isinstance(getattr(context, n), EventLog | Fixed | SharedState | Merge)
     ]
-    loose = [n for n in vars(context) if n not in field_names(context)]
+    known = field_names(context)
+    loose = [n for n in dict.fromkeys((*vars(context), *_meant(type(context)))) if n not in known]
     if wrong or loose:
         names = ", ".join(f"{type(context).__name__}.{n}" for n in wrong + loose)
         hint = "is the @dataclass decorator missing?" if loose and not wrong else "e.g. EventLog[str], SharedState(0)"
@@ -113,6 +131,16 @@ def check(context: C) -> C:
             f"{names}: a context's fields are EventLog, Fixed, SharedState or Merge types ({hint})"
         )
     return context
+
+
+def _meant(cls: type[Context]) -> Iterable[str]:
+    """Names in class bodies that look like fields; those that are none would be shared by nobody."""
+    for base in cls.__mro__[: cls.__mro__.index(Context)]:
+        if not issubclass(base, Context):
+            continue
+        yield from (n for n, v in vars(base).items() if isinstance(v, EventLog | Fixed | SharedState | Merge))
+        if "__dataclass_fields__" not in vars(base):
+            yield from (n for n, hint in vars(base).get("__annotations__", {}).items() if "ClassVar" not in str(hint))
 
 
 def bind(context: C, step: Step) -> C:

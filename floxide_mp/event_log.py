@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
@@ -44,9 +45,12 @@ class EventLog(Generic[E]):
 
     def iter(self) -> Iterator[LoggedEvent[E]]:
         """The entries in the run's order: a child's after its parents', and within a step as appended."""
-        yield from self._events
-        if self._log is not None:
-            yield from self._log.read(self._field)
+        if self._log is None:
+            yield from self._events
+        else:
+            # A copy, for this worker's later steps begin with these, and a list, for a look meanwhile may insert.
+            yield from copy.deepcopy(self._events)
+            yield from list(self._log.read(self._field))
 
     def __iter__(self) -> Iterator[E]:
         """The events alone, in the same order."""

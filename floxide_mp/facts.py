@@ -30,6 +30,8 @@ class WorkItemStatus(enum.Enum):
     COMPLETED = "completed"
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # looked up twice a step; Enum's own is written in Python
+
 
 class WorkerStatus(enum.Enum):
     """What a worker is doing."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 NAMES: Final = {
+    "worker.claim.unsent": "a worker is about to ask for work",
     "worker.claim.sent": "a worker has asked for work; the reply may or may not be under way",
     "worker.claim.answered": "the lease is recorded and the reply is there, not read",
     "worker.claimed": "the reply with a lease is read, no item is begun",

@@ -9,7 +9,7 @@ from .engines.inline import InlineEngine
 from .ports import Engine
 from .runtime.coordinator import Coordinator
 from .runtime.ledger import Ledger
-from .runtime.run import RunResult
+from .runtime.run import RunResult, checked_seconds
 from .workflow import Workflow
 
 
@@ -38,5 +38,7 @@ def run_once(
     **options: Any,
 ) -> RunResult:
     """One run on a coordinator of its own."""
+    if timeout is not None:
+        checked_seconds("timeout", timeout)  # before any process is started
     with Coordinator(workers, **options) as coordinator:
         return coordinator.start(workflow, input, ctx, run_id, seed=seed).wait(timeout)

@@ -59,8 +59,11 @@ class SharedState(Generic[T]):
 
     def get(self) -> T:
         """The value as of now: what this step set, else the last committed one."""
-        events = () if self._log is None else self._log.read(self._field)
-        return events[-1].event if events else self._value
+        if self._log is None:
+            return self._value
+        events = self._log.read(self._field)
+        # A copy of what there was at first: this worker's later steps begin with it, too.
+        return events[-1].event if events else copy.deepcopy(self._value)
 
     def set(self, value: T) -> None:
         if self._log is None:
@@ -139,8 +142,24 @@ class MergeCell:
     def __repr__(self) -> str:
         return repr(self._now())
 
+    def __reduce__(self) -> Any:
+        return _itself, (self._now(),)
+
+    def __bool__(self) -> bool:
+        return bool(self._now())
+
+    def __contains__(self, part: Any) -> bool:
+        return part in self._now()  # type: ignore[operator]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._now()[key]  # type: ignore[index]
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._now())  # type: ignore[call-overload, no-any-return]
 
     def __len__(self) -> int:
         return len(self._now())  # type: ignore[arg-type]
+
+
+def _itself(value: Merge) -> Merge:
+    return value

@@ -69,9 +69,9 @@ class FunctionNode(Node):
     def __reduce__(self) -> Any:
         # ``@node`` gives the function's name to this object, so the function alone cannot go by name any more. By
         # value it would take its module's globals along (a lock among them, and it could not go at all).
-        module = self.__module__
-        if module != "__main__" and getattr(sys.modules.get(module), self.function.__qualname__, None) is self:
-            return self.function.__qualname__
+        module, name = self.__module__, getattr(self.function, "__qualname__", "")  # a partial, say, has no name
+        if name and module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
+            return name
         options = {name: self.__dict__[name] for name in ("retry", "timeout", "serial") if name in self.__dict__}
         return FunctionNode, (self.function,), options
 
@@ -93,10 +93,13 @@ def node(
     """Make a node of ``f(value)``, ``f(ctx, value)``, ``f(ctx)`` or ``f()``. Options as on ``Node``.
 
     Raises:
+        TypeError: for something that is no function.
         ValueError: for options that make no sense.
     """
 
     def make(f: Callable[..., Any]) -> FunctionNode:
+        if not callable(f) or (isinstance(f, type) and issubclass(f, Node)):
+            raise TypeError(f"@node makes a node of a function, not of {f!r}")
         made = FunctionNode(f)
         made.retry, made.timeout, made.serial = retry, timeout, serial
         for problem in option_problems(made):
@@ -127,15 +130,12 @@ def calling(handler: Callable[..., Any]) -> Callable[[Context, Any], Any]:
     Raises:
         TypeError: if it asks for more.
     """
-    names = [
-        p
-        for p in inspect.signature(handler).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-    ]
-    if (
-        any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in inspect.signature(handler).parameters.values())
-        or len(names) > 2
-    ):
+    every = parameters_of(handler)
+    if every is None:
+        return lambda ctx, value: handler(value)
+    required = [p for p in every if p.default is p.empty]
+    names = [p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(names) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
     if len(names) == 2:
         return handler
@@ -143,15 +143,23 @@ def calling(handler: Callable[..., Any]) -> Callable[[Context, Any], Any]:
         return lambda ctx, value: handler(value)
     if len(names) == 1:
         return lambda ctx, value: handler(ctx)
-    if not names and inspect.signature(handler).parameters:
+    if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in every):
         # Everything has a default, or it is (*args): the value goes where the first argument goes.
         return lambda ctx, value: handler(value)
     return lambda ctx, value: handler()
 
 
+def parameters_of(handler: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
+    """The handler's parameters; None for a builtin that does not tell (``int``, ``max``)."""
+    try:
+        return tuple(inspect.signature(handler).parameters.values())
+    except ValueError:
+        return None
+
+
 def takes_context(handler: Callable[..., Any]) -> bool:
     """Whether the handler's first parameter is the context: by its annotation, or by the name ``ctx``."""
-    parameters = list(inspect.signature(handler).parameters.values())
+    parameters = parameters_of(handler)
     if not parameters:
         return False
     first = parameters[0]

@@ -7,15 +7,17 @@ here: ``run`` hands over to the launcher that the package installs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from . import picture
 from .checks import Declaration, Edges, graph_problems, nearest
 from .context import Context
 from .core.graph import RUN_SCOPE, Graph, NodeSpec
 from .core.plan import Plan
 from .errors import WorkflowDefinitionError
+from .flatten import flatten
 from .node import Node
 from .nodes.join import Join
 
@@ -60,11 +62,12 @@ class Workflow:
     __compiled__: ClassVar[Compiled]
 
     def __init__(self, **nodes: Node) -> None:
-        if self.__declaration__ is None:
-            raise WorkflowDefinitionError(f"{type(self).__name__} declares no nodes; derive from it and add some")
+        declaration = self._declared()
         compiled = self.__compiled__
         if nodes:
-            compiled = compile_graph(_replaced(self.__declaration__, nodes))
+            declaration = _replaced(declaration, nodes)
+            compiled = compile_graph(declaration)
+        self.declaration = declaration
         self.compiled = compiled
 
     @property
@@ -87,6 +90,22 @@ class Workflow:
         """
         return type(self).__launcher__(self, input, ctx=ctx, workers=workers, **options)
 
+    @classmethod
+    def to_dot(cls) -> str:
+        """The graph in Graphviz's language: arms labelled, failure edges dashed and red."""
+        return picture.to_dot(cls._declared())
+
+    @classmethod
+    def to_mermaid(cls) -> str:
+        """The graph as a Mermaid flow chart, drawn alike."""
+        return picture.to_mermaid(cls._declared())
+
+    @classmethod
+    def _declared(cls) -> Declaration:
+        if cls.__declaration__ is None:
+            raise WorkflowDefinitionError(f"{cls.__name__} declares no nodes; derive from it and add some")
+        return cls.__declaration__
+
     @staticmethod
     def build(
         name: str,
@@ -101,78 +120,117 @@ class Workflow:
         Raises:
             WorkflowDefinitionError: with everything that is wrong with the graph.
         """
-        body: dict[str, Any] = {"context": context or Context, "__module__": __name__, "__doc__": None}
-        body["__given__"] = Declaration(
-            name=name,
-            nodes=dict(nodes),
-            start=start,
-            edges={at: _by_name(to) for at, to in edges.items()},
-            on_failure={at: _names(to) for at, to in on_failure.items()},
-            context=context or Context,
-        )
-        return type(name, (Workflow,), body)
+        if not isinstance(name, str) or not name.isprintable() or not name:
+            raise WorkflowDefinitionError(f"a workflow's name is a line of text, not {name!r}")
+        words = {"start": start, "edges": edges, "on_failure": on_failure, "context": context or Context}
+        return type(name, (Workflow,), {"__given__": (nodes, words), "__module__": __name__, "__doc__": None})
 
 
-def _names(to: Iterable[str] | str) -> tuple[str, ...]:
-    return (to,) if isinstance(to, str) else tuple(to)
-
-
-def _by_name(to: Iterable[str] | str | Mapping[Any, Iterable[str] | str]) -> Edges:
-    if isinstance(to, Mapping):
-        return {key: _names(successors) for key, successors in to.items()}
-    return _names(to)
+# What a node in a class body cannot be called.
+_TAKEN = {name for name in vars(Workflow) if not name.startswith("_")} | {"compiled", "declaration"}
 
 
 def _declare(cls: type[Workflow]) -> Declaration:
-    """Read a class body: node objects become names."""
-    if "__given__" in vars(cls):
-        declaration: Declaration = vars(cls)["__given__"]
-        return declaration
-    attributes: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        attributes.update(vars(base))
-    nodes = {n: v for n, v in attributes.items() if isinstance(v, Node) and n not in _WORDS}
+    """What a class body, with those it inherits from, says. A node that is replaced keeps its place in the graph."""
+    nodes: Any = {}
+    names: dict[int, str] = {}  # of node objects, replaced ones too
+    words: dict[str, Any] = {}
     problems: list[str] = []
-    names: dict[int, str] = {}
-    for name, value in nodes.items():
-        if id(value) in names:
-            problems.append(f"{names[id(value)]} and {name} are one node object; a node has one place in a graph")
-        names.setdefault(id(value), name)
+    for base in reversed(cls.__mro__):
+        if "__given__" in vars(base):
+            given, more = vars(base)["__given__"]
+            words.update(more)
+            if isinstance(given, Mapping):
+                nodes.update(given)
+                names.update((id(made), name) for name, made in given.items())
+            else:
+                problems.append(f"nodes must be a dict of names to nodes, not {given!r}")
+            continue
+        for name, value in vars(base).items():
+            if name in _WORDS:
+                words[name] = value
+            elif isinstance(value, Node):
+                nodes[name] = value
+                names[id(value)] = name
+                if name in _TAKEN:
+                    problems.append(f"a node cannot be called {name}: Workflow has an attribute of that name")
+            else:
+                nodes.pop(name, None)
+    return _Reader(nodes, names, problems).read(cls.__name__, **words)
 
-    def name_of(value: Any, where: str) -> str:
+
+class _Reader:
+    """Turns what a user wrote, node objects or names, into names. What makes no sense becomes a problem."""
+
+    def __init__(self, nodes: dict[str, Node], names: dict[int, str], problems: list[str]) -> None:
+        self.nodes = nodes
+        self.names = names
+        self.problems = problems + _twice(nodes)
+        self.problems += [f"a node's name is a text, not {name!r}" for name in nodes if not isinstance(name, str)]
+
+    def read(self, name: str, context: Any, start: Any = None, edges: Any = (), on_failure: Any = ()) -> Declaration:
+        return Declaration(
+            name,
+            self.nodes,
+            None if start is None else self._name(start, "start"),
+            {at: self._edges(to, f"edges of {at}") for at, to in self._by_name(edges, "edges").items()},
+            {
+                at: self._successors(to, f"on_failure of {at}")
+                for at, to in self._by_name(on_failure, "on_failure").items()
+            },
+            context,
+            {n: self.names[id(v.of)] for n, v in self.nodes.items() if isinstance(v, Join) and id(v.of) in self.names},
+            self.problems,
+        )
+
+    def _name(self, value: Any, where: str) -> str:
         if isinstance(value, str):
             return value
-        if id(value) in names:
-            return names[id(value)]
+        if id(value) in self.names:
+            return self.names[id(value)]
         what = value.label() if isinstance(value, Node) else repr(value)
         hint = " (an instance is needed, not the class)" if isinstance(value, type) and issubclass(value, Node) else ""
-        problems.append(f"{where}: {what} is not a node of this workflow{hint}")
+        self.problems.append(f"{where}: {what} is not a node of this workflow{hint}")
         return ""
 
-    def successors(to: Any, where: str) -> tuple[str, ...]:
+    def _by_name(self, given: Any, where: str) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            if given != ():
+                self.problems.append(f"{where} must be a dict of nodes to lists of nodes, not {given!r}")
+            return {}
+        found: dict[str, Any] = {}
+        for origin, to in given.items():
+            at = self._name(origin, where)
+            if at in found:
+                self.problems.append(f"{where}: {at} is there twice")
+            if at:
+                found[at] = to
+        return found
+
+    def _edges(self, to: Any, where: str) -> Edges:
+        if not isinstance(to, Mapping):
+            return self._successors(to, where)
+        if not to:
+            self.problems.append(f"{where}: a dict of routes with no route in it")
+        return {key: self._successors(one, where) for key, one in to.items()}
+
+    def _successors(self, to: Any, where: str) -> tuple[str, ...]:
         if isinstance(to, Node | str):
             to = [to]
-        if not isinstance(to, list | tuple | set | frozenset):
-            problems.append(f"{where}: a list of nodes is needed, not {to!r}")
+        # Not a set: its order, which the run's order hangs on, is another one in another process.
+        if isinstance(to, Set | Mapping) or not isinstance(to, Iterable):
+            self.problems.append(f"{where}: a list of nodes is needed, not {to!r}")
             return ()
-        return tuple(name for value in to if (name := name_of(value, where)))
+        return tuple(name for value in to if (name := self._name(value, where)))
 
-    def edges_of(at: str, to: Any) -> Edges:
-        if isinstance(to, Mapping):
-            return {key: successors(one, f"edges of {at}") for key, one in to.items()}
-        return successors(to, f"edges of {at}")
 
-    start = name_of(attributes["start"], "start") if "start" in attributes else None
-    edges: dict[str, Edges] = {}
-    for origin, to in dict(attributes.get("edges", {})).items():
-        if at := name_of(origin, "edges"):
-            edges[at] = edges_of(at, to)
-    on_failure: dict[str, tuple[str, ...]] = {}
-    for origin, to in dict(attributes.get("on_failure", {})).items():
-        if at := name_of(origin, "on_failure"):
-            on_failure[at] = successors(to, f"on_failure of {at}")
-    of = {n: names[id(v.of)] for n, v in nodes.items() if isinstance(v, Join) and id(v.of) in names}
-    return Declaration(cls.__name__, nodes, start, edges, on_failure, attributes["context"], of, problems)
+def _twice(nodes: Mapping[str, Any]) -> list[str]:
+    names: dict[int, str] = {}
+    return [
+        f"{names[id(value)]} and {name} are one node object; a node has one place in a graph"
+        for name, value in nodes.items()
+        if names.setdefault(id(value), name) != name
+    ]
 
 
 def _replaced(declaration: Declaration, nodes: dict[str, Node]) -> Declaration:
@@ -185,17 +243,18 @@ def _replaced(declaration: Declaration, nodes: dict[str, Node]) -> Declaration:
         f"{name}: a node is needed, not {value!r}" for name, value in nodes.items() if not isinstance(value, Node)
     ]
     changed = copy.copy(declaration)
-    changed.nodes = {**declaration.nodes, **nodes}
-    changed.problems = problems
+    changed.nodes = {**declaration.nodes, **{n: made for n, made in nodes.items() if isinstance(made, Node)}}
+    changed.problems = problems + _twice(changed.nodes)
     return changed
 
 
 def compile_graph(declaration: Declaration) -> Compiled:
-    """Check a declaration and turn it into numbers.
+    """Check a declaration, with its composites taken apart, and turn it into numbers.
 
     Raises:
         WorkflowDefinitionError: with every problem that was found.
     """
+    declaration = flatten(declaration)
     problems = graph_problems(declaration)
     if not problems:
         order = {name: number for number, name in enumerate(declaration.nodes)}

@@ -49,6 +49,16 @@ def leftovers() -> dict[str, set[object]]:
     }
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files of this process and its children go where nobody else's are, so that they can be counted."""
+    place = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", place)
+        patch.setattr(tempfile, "tempdir", place)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor, socket, shared-memory segment or temporary file."""

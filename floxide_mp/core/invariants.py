@@ -18,7 +18,7 @@ def check(state: RunState) -> None:
     assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), (
         "an item in a final state is kept"
     )
-    assert sorted(i.id for i in state._ready + state._serial_ready) == sorted(i.id for i in pending)
+    assert sorted(i.id for i in (*state._ready, *state._serial_ready)) == sorted(i.id for i in pending)
     assert state.leased == len(leased)
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
     assert {i.id for i in waiting} <= {number for _, number in state._timers}

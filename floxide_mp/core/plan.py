@@ -71,9 +71,9 @@ class Plan:
             raise WorkflowDefinitionError(text, problems=tuple(self.problems))
 
     @cached_property
-    def joins(self) -> list[int]:
-        """The nodes that are joins, in order of their numbers."""
-        return [i for i, spec in enumerate(self.graph.nodes) if spec.join_of is not None]
+    def most_joins(self) -> int:
+        """How many joins the fan-out of one step has, at the most."""
+        return max((len(scope.joins) for chain, scope in self.scopes.items() if chain), default=0)
 
     def _walk(self) -> None:
         start = self.graph.start
@@ -95,23 +95,24 @@ class Plan:
 
     def _target(self, origin: Place, node: int, chain: Chain) -> Target | None:
         spec = self.graph.nodes[node]
-        if spec.join_of is None:
-            if node in self._owners and node in chain:
-                joins = [n.name for n in self.graph.nodes if n.join_of == node]
-                self._problem(
-                    f"{spec.name} can be reached again from inside its own scope "
-                    f"(from {origin.spec.name}, before {' or '.join(joins)})"
-                )
-                return None
-            return Target(self._place(node, chain), -1)
+        level = -1
         if spec.join_of == RUN_SCOPE:
-            return Target(self._place(node, ()), 0)
-        if spec.join_of not in chain:
-            of = self._name(spec.join_of)
-            self._problem(f"{spec.name} is Join(of={of}), but {origin.spec.name} reaches it without passing {of}")
+            chain, level = (), 0
+        elif spec.join_of is not None:
+            if spec.join_of not in chain:
+                of = self._name(spec.join_of)
+                self._problem(f"{spec.name} is Join(of={of}), but {origin.spec.name} reaches it without passing {of}")
+                return None
+            level = chain.index(spec.join_of) + 1
+            chain = chain[: level - 1]
+        if node in self._owners and node in chain:  # joins may own scopes, too
+            joins = [n.name for n in self.graph.nodes if n.join_of == node]
+            self._problem(
+                f"{spec.name} can be reached again from inside its own scope "
+                f"(from {origin.spec.name}, before {' or '.join(joins)})"
+            )
             return None
-        level = chain.index(spec.join_of) + 1
-        return Target(self._place(node, chain[: level - 1]), level)
+        return Target(self._place(node, chain), level)
 
     def _place(self, node: int, chain: Chain) -> int:
         number = self._numbers.get((node, chain))

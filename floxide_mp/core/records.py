@@ -39,12 +39,13 @@ class EventRecord(NamedTuple):
 
 
 class OutputRecord(NamedTuple):
-    """One output of the run, listed by ``(order, index)``."""
+    """One output of the run, listed by ``(order, index)``. ``worker`` is who made it: the only part left to chance."""
 
     order: Order
     index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     payload: Payload
+    worker: int | None = None
 
 
 class Arrival(NamedTuple):

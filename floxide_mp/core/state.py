@@ -12,11 +12,13 @@ from typing import Final
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
 from .plan import Place, Plan, Target
+from .ready import Ready
 from .records import Arrival, Commit, ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload, Scope
 from .table import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
-JOINED: Final = 1 << 60  # branch numbers from here on are joins': they sort behind the branches they join
+JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
+JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
 
 Value = tuple[int, bytes]  # (arm, payload)
 Write = tuple[int, bytes]  # (field of the context, payload)
@@ -39,8 +41,8 @@ class RunState:
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
         self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
-        self._ready: list[ItemRecord] = []
-        self._serial_ready: list[ItemRecord] = []
+        self._ready = Ready()
+        self._serial_ready = Ready()
         self._serial_running = False
         self._timers: list[tuple[float, int]] = []
         self._passed: set[int] = set()
@@ -60,11 +62,11 @@ class RunState:
         if self.phase is not Phase.RUNNING:
             return None
         serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready[0] < self._ready[0]):
-            item = heapq.heappop(self._serial_ready)
+        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
+            item = self._serial_ready.pop()
             self._serial_running = True
         elif self._ready:
-            item = heapq.heappop(self._ready)
+            item = self._ready.pop()
         else:
             return None
         item.status = ITEM[item.status, ItemFact.CLAIMED]
@@ -160,6 +162,12 @@ class RunState:
             self.failure = self.failure or error
             self._move(RunFact.ITEM_FAILED)
             self._check_end()
+
+    def crash(self, error: ErrorRecord) -> None:
+        """The run cannot be trusted to go on, or to be drained: it fails on the spot."""
+        if self.phase not in FINAL:
+            self.failure = error
+            self._move(RunFact.BROKEN)
 
     # -- what there is to know -----------------------------------------------------------------------
 
@@ -259,7 +267,7 @@ class RunState:
             within = within.parent
 
     def _enqueue(self, item: ItemRecord) -> None:
-        heapq.heappush(self._serial_ready if self.plan.places[item.place].spec.serial else self._ready, item)
+        (self._serial_ready if self.plan.places[item.place].spec.serial else self._ready).push(item)
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
@@ -337,20 +345,22 @@ class RunState:
         arrivals = sorted(scope.arrivals.pop(join, ()), key=lambda a: a.order)
         payload = tuple((a.node, a.payload) for a in arrivals)
         self._commit.joined.append((scope.id, join))
-        order = (depth, self._join_path(scope.path, self.plan.places[join].node))
-        self._add(join, order, payload, scope.parent or scope)
+        self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope)
 
-    def _join_path(self, opened: tuple[int, ...], node: int) -> tuple[int, ...]:
+    def _join_path(self, scope: Scope, join: int) -> tuple[int, ...]:
         """The branch path behind a join: where the scope was opened, with a number that no other join gets there.
 
-        The number counts joins passed on this path in the base of how many joins the graph has, so that
-        a loop through a join does not lengthen the path.
+        A join of the run fires once, so its own number will do. For the others the number is the way from join to
+        join on this path, in the base of how many joins a scope has at the most. So a loop through joins
+        does not lengthen the path, and where each scope has one join, the number just counts.
         """
-        passed = 0
+        rank = sorted(scope.plan.joins.values()).index(join)
+        if scope.parent is None:
+            return (JOINED_RUN + rank,)
+        opened, passed = scope.path, 0
         if opened and opened[-1] >= JOINED:
             opened, passed = opened[:-1], opened[-1] - JOINED
-        joins = self.plan.joins
-        return (*opened, JOINED + passed * len(joins) + joins.index(node) + 1)
+        return (*opened, JOINED + passed * self.plan.most_joins + rank + 1)
 
     # -- the end -------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ class ItemFact(enum.Enum):
     DUE = "back-off over"
     RESUMED = "run resumed"
 
+    __hash__ = object.__hash__  # looked up twice a step; Enum's own is written in Python
+
 
 class RunFact(enum.Enum):
     """What can happen to a run."""
@@ -28,6 +30,7 @@ class RunFact(enum.Enum):
     CANCEL = "cancel asked"
     IDLE = "nothing is alive"  # with work left over, in a run that is ending: nothing is leased
     RESUME = "resume asked"
+    BROKEN = "it cannot go on: a fault of this package or of the store"
     STUCK = "nothing is alive, but items are held"
 
 
@@ -66,6 +69,9 @@ RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
     (Phase.CANCELLING, RunFact.ITEM_FAILED): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
+    (Phase.RUNNING, RunFact.BROKEN): Phase.FAILED,
+    (Phase.FAILING, RunFact.BROKEN): Phase.FAILED,
+    (Phase.CANCELLING, RunFact.BROKEN): Phase.FAILED,
     (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
 }
 

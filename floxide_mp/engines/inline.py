@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 
+from ..errors import FloxideError
 from ..facts import LivenessStatus, WorkerHealth, WorkerStatus
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, time
 from ..runtime.ledger import Ledger
 from ..runtime.worker import ONE_BY_ONE, Worker
 
-PATIENCE = 0.05  # seconds: how soon a wait notices that its own time is over while only retries are due
+PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of looks whether its run is over
 
 
 class InlineEngine:
@@ -23,18 +25,36 @@ class InlineEngine:
         self._board = Board(memoryview(bytearray(SIZE)))
 
     def start(self) -> None:
-        session = self._ledger.reserve()
-        self._ledger.enlist(session, 0, self._board, os.getpid())
-        self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
+        self._session = self._ledger.reserve()
+        self._ledger.enlist(self._session, 0, self._board, os.getpid())
+        self._worker = Worker(self._session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        end = None if timeout is None else monotonic() + timeout
-        with self._turn:
-            while not self._ledger.wait(run_id, seen, 0):
-                if end is not None and monotonic() >= end:
-                    return False
-                self._worker.turn()
+        end = math.inf if timeout is None else monotonic() + timeout
+        while not self._ledger.wait(run_id, seen, 0):
+            left = end - monotonic()
+            if left <= 0:
+                return False
+            if self._turn.acquire(timeout=min(left, PATIENCE)):
+                try:
+                    self._step(run_id, seen, end)
+                finally:
+                    self._turn.release()
         return True
+
+    def _step(self, run_id: str, seen: int | None, end: float) -> None:
+        try:
+            while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
+                self._worker.turn()
+            self._worker.hand_in()  # or what is done would not count when this was the last wait
+        except Exception:
+            raise
+        except BaseException:
+            # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
+            self._board.end()
+            self._ledger.gone(self._session, _nobody, "", None)
+            self.start()
+            raise
 
     def workers(self) -> list[WorkerHealth]:
         return self._ledger.look_at_workers(
@@ -45,3 +65,7 @@ class InlineEngine:
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()
+
+
+def _nobody(what: str) -> FloxideError:
+    return FloxideError(f"interrupted while it ran {what}")

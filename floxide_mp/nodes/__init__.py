@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .composite import CompositeNode
 from .join import Arrivals, Join
+from .split import SplitNode
 
-__all__ = ["Arrivals", "Join"]
+__all__ = ["Arrivals", "CompositeNode", "Join", "SplitNode"]

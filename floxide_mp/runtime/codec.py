@@ -7,16 +7,18 @@ functions of ``__main__`` travel once, with the workflow, and values refer to th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import os
 import pickle
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
+from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
 
 from ..context import Context
 from ..core.records import ErrorRecord, Payload
@@ -27,6 +29,7 @@ from ..retry import RetryPolicy
 
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+_CACHED: Final = type(functools.lru_cache(lambda: None))
 _EMPTY: Final = types.CellType()  # of a variable that has no value yet
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
@@ -52,11 +55,15 @@ def encode(value: Any, what: str = "value") -> bytes:
         return _NONE
     try:
         return pickle.dumps(value, 5)
-    except _TROUBLE:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         pass
     try:
-        return bytes(cloudpickle.dumps(value, 5))
-    except _TROUBLE as error:
+        return _by_value(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _explained(value, what, error) from None
 
 
@@ -67,6 +74,16 @@ def decode(payload: Payload) -> Any:
     return Arrivals((name, decode(part)) for name, part in payload)
 
 
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two payloads are the same or equal values: equal ones may have different pickles."""
+    if one == other:
+        return True
+    try:
+        return bool(decode(one) == decode(other))
+    except Exception:  # their classes are not here any more, or cannot be compared
+        return False
+
+
 def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, bytes]:
     """A workflow as bytes, with what it and the run's first values need of ``__main__``; and the key of these bytes.
 
@@ -74,21 +91,27 @@ def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, 
         SerializationError: naming the node and the path to what cannot be pickled.
     """
     finder = _MainFinder()
-    for name, node, keys in zip(bundle.names, bundle.nodes, bundle.keys, strict=True):
-        for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
-            try:
-                finder.dump(part)
-            except _TROUBLE as error:
-                raise _explained(part, what, error) from None
+    try:
+        finder.dump(bundle)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as trouble:
+        for name, node, keys in zip(bundle.names, bundle.nodes, bundle.keys, strict=True):
+            for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
+                if (error := _trouble(part)) is not None:
+                    raise _explained(part, what, error) from None
+        raise SerializationError(f"the workflow cannot be pickled: {_str(trouble)}") from None
     for first in (context, value):
         try:
             finder.dump(first)
-        except _TROUBLE:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             pass  # said with its own name when it is encoded
     try:
         # Two pickles, one after the other: the path must be in force before modules are looked for.
         payload = pickle.dumps([os.path.abspath(entry) for entry in sys.path], 5)
-        payload += cloudpickle.dumps((finder.found, bundle), 5)
+        payload += _by_value((finder.found, bundle))
     except Exception as error:
         raise SerializationError(f"the workflow cannot be pickled: {error}") from None
     return payload, hashlib.blake2b(payload, digest_size=16).digest()
@@ -150,6 +173,29 @@ def _is_mains(value: Any) -> bool:
     return "." not in value.__qualname__ and getattr(sys.modules["__main__"], value.__name__, None) is value
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """By value what is local or in ``__main__``; cached functions too, which cloudpickle leaves to their names."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _CACHED) and _in_main(obj):
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(reduced, tuple) and reduced[0] is _make_skeleton_class:
+            # Without these its objects could not be read by name on the other side (cloudpickle 3.1 leaves them out).
+            kind, name, bases, members, *rest = reduced[1]
+            members = {**members, "__qualname__": obj.__qualname__}
+            if "__slots__" in vars(obj):
+                members["__slots__"] = vars(obj)["__slots__"]
+            reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
+        return reduced
+
+
+def _by_value(value: Any) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream, 5).dump(value)
+    return stream.getvalue()
+
+
 class _MainFinder:
     """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away."""
 
@@ -159,13 +205,28 @@ class _MainFinder:
     def dump(self, value: Any) -> None:
         found = self.found
 
-        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        class Pickler(_Pickler):
             def reducer_override(self, obj: Any) -> Any:
-                if _is_mains(obj):
-                    found[obj.__name__] = obj
+                if isinstance(obj, type | types.FunctionType | _CACHED) and _in_main(obj):
+                    name = obj.__qualname__.partition(".")[0]  # nested ones are reached through the outer one
+                    found[name] = getattr(sys.modules["__main__"], name)
                 return super().reducer_override(obj)
 
         Pickler(io.BytesIO(), 5).dump(value)
+
+
+def _in_main(obj: Any) -> bool:
+    """Whether ``__main__`` has it, under its name; a local one cannot be named at all."""
+    if obj.__module__ != "__main__":
+        return False
+    at: Any = sys.modules["__main__"]
+    for name in obj.__qualname__.split("."):
+        at = getattr(at, name, None)
+    return at is obj
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
 
 
 def _explained(value: Any, what: str, error: BaseException) -> SerializationError:
@@ -189,8 +250,8 @@ def _explained(value: Any, what: str, error: BaseException) -> SerializationErro
 
 def _trouble(value: Any) -> BaseException | None:
     try:
-        encode_once = pickle.dumps if type(value) in _PLAIN else cloudpickle.dumps
-        encode_once(value, 5)
+        if type(value) not in _PLAIN:
+            _by_value(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -234,8 +295,10 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _state(value: Any) -> Iterator[tuple[str, Any]]:
     """The parts of an object, asked of the object itself: what its ``__getstate__`` leaves out is not to blame."""
+    state: Any
     try:
-        _, arguments, state, *_ = (*value.__reduce_ex__(5), None)
+        reduced = value.__reduce_ex__(5)
+        arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
         fields = getattr(value, "__dict__", {})
     except KeyboardInterrupt:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from ..workflow import Compiled, Workflow
 from . import codec
 from .clock import time
 from .ledger import Ledger
-from .run import Run, info_of
+from .run import Run, checked_seconds, info_of
 
 EngineFactory = Callable[[Ledger, int], Engine]
 
@@ -52,13 +53,14 @@ class Coordinator:
         patience: float = 5.0,
     ) -> None:
         count = usable_cpus() if workers is None else checked_workers(workers)
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
-            raise ValueError(f"grace must be seconds, 0 or more, not {grace!r}")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise ValueError(f"retry must be a RetryPolicy or None, not {retry!r}")
         self._retry = retry
-        self._grace = grace
+        self._grace = checked_seconds("grace", grace)
         self._store: CheckpointStore = MemoryStore() if store is None else store
         self._ledger = Ledger(self._store, patience if count else 0.05)
         self._closed = False
+        self._closing = threading.Lock()
         self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
         self._engine.start()
 
@@ -83,7 +85,7 @@ class Coordinator:
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
             FloxideError: the id is taken by another workflow or input, or the coordinator is closed.
-            ValueError: the id is not a short line of text.
+            ValueError: the id is not a short line of text, or the seed not a whole number.
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
@@ -91,11 +93,11 @@ class Coordinator:
             run_id = f"{compiled.graph.name}-{secrets.token_hex(4)}"
         elif not isinstance(run_id, str) or not run_id.isprintable() or not 0 < len(run_id) <= 200:
             raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"seed must be a whole number, not {seed!r}")
         record = self._record(compiled, input, ctx, run_id, seed)
-        if run_id in self._ledger.runs():
+        if not self._ledger.create(record, compiled.plan, self._retry):
             self._check_same(record)
-        else:
-            self._ledger.create(record, compiled.plan, self._retry)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -139,11 +141,19 @@ class Coordinator:
         """The workers as of now."""
         return [] if self._closed else self._engine.workers()
 
+    def drain(self) -> None:
+        """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
+        self._ledger.stop()
+
     def close(self, grace: float | None = None) -> None:
-        """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are."""
-        if not self._closed:
-            self._closed = True
-            self._engine.stop(self._grace if grace is None else grace)
+        """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
+
+        From any thread: a second caller waits until the first is done.
+        """
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._engine.stop(self._grace if grace is None else checked_seconds("grace", grace))
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +190,8 @@ class Coordinator:
         who = f"run {new.run_id!r}"
         if old.name != new.name:
             raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
-        if (old.input, old.context, old.seed) != (new.input, new.context, new.seed):
+        same = codec.same(old.input, new.input) and codec.same(old.context, new.context) and old.seed == new.seed
+        if not same:
             text = f"{who} was started with another input, ctx or seed; choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
         if info.status is RunStatus.FAILED:

@@ -1,27 +1,14 @@
-"""Who works on what: the records that a ledger keeps of runs, workers and leases, and what follows from them."""
+"""Who works on what: the records that a ledger keeps of workers and leases, and when a worker is overdue."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..core.records import ItemRecord
-from ..core.state import RunState
 from ..errors import FloxideError, NodeTimeoutError
-from ..ports import RunRecord
 from .board import At, Board
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """One run that this ledger coordinates. ``cost`` is seconds per step by node, as far as known."""
-
-    record: RunRecord
-    state: RunState
-    cost: list[float | None]
-    finished_at: float | None = None
-    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
+from .running import Running
 
 
 @dataclass(slots=True, eq=False)
@@ -79,20 +66,3 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     name, limit = spec.name, spec.timeout
     error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
     return at.started / 1e9 + limit - now, error
-
-
-def held_text(state: RunState) -> str:
-    """Why a run that has nothing left to do is not completed."""
-    held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
-    return "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
-
-
-def jitter(seed: int, item: ItemRecord) -> float:
-    """A number in [0, 1) for the jitter: random enough between items, and the same when a run is repeated."""
-    text = f"{seed} {item.order} {item.attempt} backoff".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
-
-
-def _some(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:10]))
-    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

@@ -8,42 +8,36 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from .. import failpoints
 from ..checks import nearest
 from ..core.plan import Plan
-from ..core.records import ErrorRecord, EventRecord, ItemRecord
+from ..core.records import ErrorRecord, EventRecord, ItemRecord, OutputRecord
 from ..core.state import RunState
 from ..core.table import Phase
-from ..errors import FloxideError, NotStartedError, RunFailedError
+from ..errors import FloxideError, NotStartedError
 from ..ports import (
-    HOLD,
-    NEXT_ALL,
     CheckpointStore,
     Description,
-    Grant,
     Lease,
-    Progress,
     Reply,
     Report,
     RunRecord,
-    StepResult,
 )
 from ..retry import RetryPolicy
 from . import codec
 from .board import Board
 from .clock import monotonic, time
-from .leases import Leased, Overdue, Running, Session, held_text, jitter, time_left
+from .leases import Leased, Overdue, Session, time_left
+from .running import Running, progress_of
 
 log = logging.getLogger("floxide_mp")
 
 T = TypeVar("T")
-
-MOST_ITEMS: Final = 2048  # in one lease
-MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 
 
 class Ledger:
@@ -78,7 +72,7 @@ class Ledger:
             worker.seen = time()
             touched = {id(run): run for report in reports if (run := self._take(worker, report))}
             for run in touched.values():
-                self._commit(run)
+                self._commit(run, worker.worker_id)
             lease = self._grant(worker, want)
             waited = 0.0
             if lease is None and not reports and want:
@@ -136,14 +130,16 @@ class Ledger:
         with self._lock:
             worker = self._sessions.pop(session)
             at = worker.board.at()
-            if self._stopping or (overdue is not None and at != overdue.at):
-                at = None  # we ended it, and not for what it is at: in between it had gone on to something else
+            if overdue is not None and at != overdue.at:
+                at = None  # not ended for what it is at: in between it had gone on to something else
             blamed = False
             for lease in worker.leases.values():
                 culprit = lease.item(at)
                 for item in lease.items:
                     if item is culprit:
-                        blamed = self._blame(worker, lease.run, item, describe, text, overdue and overdue.error)
+                        error = overdue and overdue.error
+                        named = error or describe(lease.run.name(item))
+                        blamed = self._blame(worker, lease.run, item, named, error is None, text)
                     else:
                         lease.run.state.release(item)
                 self._commit(lease.run)
@@ -205,26 +201,29 @@ class Ledger:
 
     # -- for users -----------------------------------------------------------------------------------
 
-    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> None:
-        """Start a run."""
+    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> bool:
+        """Start a run; False if there is one of that id, which is left as it is."""
         with self._lock:
-            if self._stopping:
+            if record.run_id in self._runs:
+                return False
+            if self._stopping and self._broken is None:
                 raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
             state = RunState(plan, retry)
             state.start(record.input)
             if self._broken is not None:
                 state.abandon(self._broken)
             cost = self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
-            run = Running(record, state, cost)
+            run = Running(record, state, cost, progress_of(state, None))
             if failpoints.armed:
                 failpoints.hit("coordinator.create")
-            self.store.create(record, state.take_commit(), self._progress(run))
+            self.store.create(record, state.take_commit(), run.progress)
             if failpoints.armed:
                 failpoints.hit("coordinator.created")
             self._runs[record.run_id] = run
             if not state.over:
                 self._active[record.run_id] = run
             self._wake_others()
+            return True
 
     def cancel(self, run_id: str, grace: float) -> None:
         """Nothing of the run starts any more; what runs has ``grace`` seconds."""
@@ -242,6 +241,8 @@ class Ledger:
         """Take up a failed run again."""
         with self._lock:
             run = self._run(run_id)
+            if run.state.phase is not Phase.FAILED:
+                return  # another thread was first
             run.state.resume()
             run.finished_at = None
             self._active[run_id] = run
@@ -284,8 +285,13 @@ class Ledger:
             log.warning("worker %d reports under lease %d, which is over: refused", worker.worker_id, report.lease_id)
             return None
         run = lease.run
-        for item, result in zip(lease.items, report.results, strict=False):
-            self._apply(worker, run, item, result)
+        try:
+            # A run that broke while this was running takes nothing any more.
+            for item, result in zip(lease.items, () if run.state.over else report.results, strict=False):
+                worker.errors += result[3] is not None
+                run.apply(item, result, worker.worker_id)
+        except Exception as error:
+            self._crash(run, error)
         left = lease.items[len(report.results) :]
         if report.last:
             del worker.leases[lease.id]
@@ -293,30 +299,19 @@ class Ledger:
             lease.items, left = left[:1], left[1:]
             lease.reported += len(report.results)
         for item in left:
-            run.state.release(item)
-        for node, steps, seconds in report.spent:
-            before, now = run.cost[node], seconds / steps
-            run.cost[node] = now if before is None else before + (now - before) * 0.3
+            if not run.state.over:
+                run.state.release(item)
+        run.learn(report.spent)
         return run
 
-    def _apply(self, worker: Session, run: Running, item: ItemRecord, result: StepResult) -> None:
-        outcome, values, writes, error, retryable = result
-        if outcome <= NEXT_ALL:
-            run.state.succeed(item, values, writes, outcome == NEXT_ALL)
-        elif outcome == HOLD:
-            run.state.hold(item, writes)
-        else:
-            assert error is not None
-            worker.errors += 1
-            error = error._replace(worker=worker.worker_id, at=time())
-            run.state.fail(item, error, retryable, monotonic(), jitter(run.record.seed, item))
-
-    def _commit(self, run: Running) -> None:
-        """Write what the core decided, and tell those who wait."""
+    def _commit(self, run: Running, made_by: int | None = None) -> None:
+        """Write what the core decided, after results of ``made_by`` or without any, and tell those who wait."""
         state = run.state
         commit = state.take_commit()
         if not commit:
             return
+        if commit.outputs:
+            commit.outputs = [OutputRecord(*output[:4], made_by) for output in commit.outputs]
         if commit.phase_changed:
             if state.over:
                 run.finished_at = time()
@@ -325,7 +320,13 @@ class Ledger:
                     worker.board.revoke(lease.id)
         if failpoints.armed:
             failpoints.hit("coordinator.commit")
-        self.store.commit(run.record.run_id, commit, self._progress(run))
+        progress = progress_of(state, run.finished_at)
+        try:
+            self.store.commit(run.record.run_id, commit, progress)
+        except Exception as error:
+            self._crash(run, error)
+            return
+        run.progress = progress
         if failpoints.armed:
             failpoints.hit("coordinator.committed")
         if commit.phase_changed or (self._streams and commit.outputs):
@@ -333,12 +334,16 @@ class Ledger:
         if state.over:
             self._active.pop(run.record.run_id, None)
 
-    def _progress(self, run: Running) -> Progress:
-        state = run.state
-        failure = state.failure
-        if state.phase is Phase.FAILED and failure is None:
-            failure = codec.encode_error(RunFailedError(held_text(state)), "")
-        return Progress(state.phase, state.metrics, run.finished_at, failure)
+    def _crash(self, run: Running, error: Exception) -> None:
+        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
+        log.error("run %s cannot go on", run.record.run_id, exc_info=error)
+        text = "".join(traceback.format_exception(error))
+        run.state.crash(codec.encode_error(error, text))
+        run.state.take_commit()  # of what could not be finished, nothing is written
+        run.finished_at = time()
+        run.progress = progress_of(run.state, run.finished_at)
+        self._active.pop(run.record.run_id, None)
+        self._changed.notify_all()
 
     def _grant(self, worker: Session, want: float) -> Lease | None:
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
@@ -347,17 +352,15 @@ class Ledger:
         run = self._next_run()
         if run is None:
             return None
-        state, run_id = run.state, run.record.run_id
-        self._active.move_to_end(run_id)
+        self._active.move_to_end(run.record.run_id)
         self._numbers += 1
-        items = self._claim(run, worker.worker_id, want)
-        places = state.plan.places
+        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
+        places = run.state.plan.places
         timed = any(places[item.place].spec.timeout is not None for item in items)
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        grants = tuple(Grant(i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error) for i in items)
-        return Lease(self._numbers, run_id, grants)
+        return Lease(self._numbers, run.record.run_id, run.grants(items))
 
     def _next_run(self) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
@@ -367,22 +370,6 @@ class Ledger:
             if run.state.ready:
                 return run
         return None
-
-    def _claim(self, run: Running, worker_id: int, want: float) -> list[ItemRecord]:
-        state, cost, places = run.state, run.cost, run.state.plan.places
-        # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
-        most = min(MOST_ITEMS, max(1, state.ready // (2 * max(1, len(self._sessions)))))
-        items: list[ItemRecord] = []
-        seconds, size = 0.0, 0
-        while len(items) < most and seconds < want and size < MOST_BYTES:
-            item = state.claim(self._numbers, worker_id)
-            if item is None:
-                break
-            items.append(item)
-            known = cost[places[item.place].node]
-            seconds += want if known is None else known
-            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
-        return items
 
     def _await_work(self, worker: Session, want: float) -> Lease | None:
         end = monotonic() + self._patience
@@ -408,32 +395,14 @@ class Ledger:
                 self._work.notify(max(1, min(idle, ready)))
 
     def _blame(
-        self,
-        worker: Session,
-        run: Running,
-        item: ItemRecord,
-        describe: Callable[[str], FloxideError],
-        text: str,
-        error: FloxideError | None,
+        self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
-        state = run.state
-        if state.phase is Phase.CANCELLING:
-            state.release(item)
+        if self._stopping or run.state.phase is Phase.CANCELLING:  # its grace was over: it is not the item's doing
+            run.state.release(item)
             return False
-        spec = state.plan.places[item.place].spec
-        what = f"{spec.name} (run {run.record.run_id}, item {item.id}, attempt {item.attempt})"
-        died = error is None
-        error = error or describe(what)
-        error.__dict__.update(run_id=run.record.run_id, node=spec.name, item_id=item.id, attempt=item.attempt)
+        run.blame(item, error, died, text, worker.worker_id)
         log.warning("%s", error)
         worker.errors += 1
-        record = codec.encode_error(error, text)._replace(worker=worker.worker_id, at=time())
-        if died:
-            state.die(item, record, monotonic())
-        else:
-            policy = spec.retry or state.default_retry
-            retryable = policy is not None and policy.accepts(error)
-            state.fail(item, record, retryable, monotonic(), jitter(run.record.seed, item))
         return True
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
@@ -445,5 +414,6 @@ class Ledger:
     def _run(self, run_id: str) -> Running:
         run = self._runs.get(run_id)
         if run is None:
-            raise NotStartedError(f"there is no run {run_id!r}{nearest(run_id, self._runs)}", run_id=run_id)
+            hint = nearest(run_id, self._runs) or "; coordinator.start(workflow, input, run_id=...) starts one"
+            raise NotStartedError(f"there is no run {run_id!r}{hint}", run_id=run_id)
         return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Final
 
 from .. import context as contexts
 from ..context import Context
@@ -16,10 +16,11 @@ from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
 from ..ports import CheckpointStore, Engine, RunRecord
 from . import codec
-from .leases import Running
 from .ledger import Ledger
+from .running import Running
 
-GRACE = 2.0  # seconds that running steps get when their run is cancelled
+GRACE: Final = 2.0  # seconds that running steps get when their run is cancelled
+LONG: Final = 1e9  # seconds: a lifetime, and less than what locks take
 
 
 class RunResult:
@@ -43,6 +44,11 @@ class RunResult:
     def outputs(self) -> list[Any]:
         """Every output, in the order of the one-process run."""
         return [codec.decode(o.payload) for o in sorted(self._outputs, key=lambda o: (o.order, o.index))]
+
+    @property
+    def workers(self) -> list[int | None]:
+        """The worker that each output came from. Unlike the outputs, this differs from run to run."""
+        return [o.worker for o in sorted(self._outputs, key=lambda o: (o.order, o.index))]
 
     @property
     def output(self) -> Any:
@@ -79,12 +85,13 @@ class Run:
             timeout: seconds; the run goes on when they are over.
 
         Raises:
+            ValueError: ``timeout`` is no number of seconds.
             TimeoutError: it is not over yet.
             RunFailedError: it failed; the cause is the error of the step that failed it.
             RunCancelledError: it was cancelled.
             FloxideError: the coordinator was closed before the end.
         """
-        if not self._engine.wait(self.run_id, None, timeout):
+        if not self._engine.wait(self.run_id, None, None if timeout is None else checked_seconds("timeout", timeout)):
             raise TimeoutError(f"run {self.run_id} is not over after {timeout:g} s")
         return self._ledger.look(self.run_id, _result)
 
@@ -103,7 +110,7 @@ class Run:
 
     def cancel(self, grace: float = GRACE) -> None:
         """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended."""
-        self._ledger.cancel(self.run_id, grace)
+        self._ledger.cancel(self.run_id, checked_seconds("grace", grace))
 
     def info(self) -> RunInfo:
         return self._ledger.look(self.run_id, info_of)
@@ -139,20 +146,25 @@ class Run:
         """What would be picked up after a crash now."""
 
         def look(run: Running, store: CheckpointStore) -> tuple[Any, ...]:
-            return (
-                run.record,
-                list(store.events(self.run_id)),
-                list(store.outputs(self.run_id)),
-                _items(run, store),
-                run,
-            )
+            outputs, events = list(store.outputs(self.run_id)), list(store.events(self.run_id))
+            return RunResult(run.record, run.state.metrics, outputs, events), run.state.status, _items(run, store)
 
-        record, events, outputs, items, run = self._ledger.look(self.run_id, look)
-        result = RunResult(record, run.state.metrics, outputs, events)
-        return Checkpoint(self.run_id, run.state.status, result.context, tuple(items), tuple(result.outputs))
+        result, status, items = self._ledger.look(self.run_id, look)
+        return Checkpoint(self.run_id, status, result.context, tuple(items), tuple(result.outputs))
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}: {self.status.value}>"
+
+
+def checked_seconds(what: str, seconds: object) -> float:
+    """A number of seconds to wait, cut to what the system's clocks can take.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ValueError(f"{what} must be seconds, 0 or more, not {seconds!r}")
+    return min(float(seconds), LONG)
 
 
 def replay(record: RunRecord, events: list[EventRecord]) -> Context:
@@ -166,7 +178,7 @@ def replay(record: RunRecord, events: list[EventRecord]) -> Context:
 
 def info_of(run: Running, store: CheckpointStore) -> RunInfo:
     """A run's facts, as of its last commit."""
-    record, progress = run.record, store.progress(run.record.run_id)
+    record, progress = run.record, run.progress
     return RunInfo(
         run_id=record.run_id,
         workflow=record.name,
@@ -180,7 +192,7 @@ def info_of(run: Running, store: CheckpointStore) -> RunInfo:
 
 def failure_text(run_id: str, failure: ErrorRecord) -> str:
     """Why a run failed, in one line."""
-    text = failure.message.split("\n", 1)[0]
+    text = failure.message[:1000].split("\n", 1)[0]
     if not failure.node:
         return f"run {run_id} failed: {text}"
     where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"
@@ -188,7 +200,7 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
 
 
 def _result(run: Running, store: CheckpointStore) -> RunResult:
-    run_id, progress = run.record.run_id, store.progress(run.record.run_id)
+    run_id, progress = run.record.run_id, run.progress
     if progress.phase is Phase.COMPLETED:
         return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
     if progress.phase is Phase.CANCELLED:

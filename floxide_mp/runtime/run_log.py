@@ -17,19 +17,49 @@ from . import codec
 LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in
 
 
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+
+
+def _logged(record: EventRecord) -> LoggedEvent[Any]:
+    return LoggedEvent(codec.decode(record.payload), record.node, record.order, record.index)
+
+
+class _Fresh(Sequence[LoggedEvent[Any]]):
+    """Events decoded anew at each look: what a step does to them is not seen by the worker's next step."""
+
+    def __init__(self, committed: list[EventRecord], own: list[EventRecord]) -> None:
+        self._committed = committed
+        self._own = own
+
+    def __len__(self) -> int:
+        return len(self._committed) + len(self._own)
+
+    def __getitem__(self, at: int) -> LoggedEvent[Any]:  # type: ignore[override]
+        at = range(len(self))[at]
+        before = len(self._committed)
+        return _logged(self._committed[at] if at < before else self._own[at - before])
+
+
 @dataclass(slots=True)
 class _Field:
     """One field's events in the run's order, and the fold of the first ``folded`` of them."""
 
     places: list[tuple[Order, int]] = field(default_factory=list)
+    records: list[EventRecord] = field(default_factory=list)
     events: list[LoggedEvent[Any]] = field(default_factory=list)
+    changeable: bool = False  # some event is an object that a step could change
     folded: int = 0
     value: Merge | None = None
 
-    def add(self, place: tuple[Order, int], logged: LoggedEvent[Any]) -> None:
+    def add(self, record: EventRecord) -> None:
+        logged = _logged(record)
+        place = record.order, record.index
         at = bisect(self.places, place)
         self.places.insert(at, place)
+        self.records.insert(at, record)
         self.events.insert(at, logged)
+        if type(logged.event) not in _PLAIN:
+            self.changeable = True
         if at < self.folded:
             self.folded, self.value = 0, None
 
@@ -57,8 +87,8 @@ class RunLog:
         self.writes.append((field, codec.encode(value, "event")))
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
-        committed, own = self._look(field).events, self._own(field)
-        return [*committed, *own] if own else committed
+        known, own = self._look(field), self._own(field)
+        return _Fresh(known.records, own) if own or known.changeable else known.events
 
     def fold(self, field: int, initial: Merge) -> Merge:
         known = self._look(field)
@@ -69,21 +99,20 @@ class RunLog:
             known.folded = settled
         value = copy.deepcopy(initial if known.value is None else known.value)
         value.fold(known.events[known.folded :])
-        value.fold(self._own(field))
+        value.fold(map(_logged, self._own(field)))
         return value
 
     def _look(self, field: int) -> _Field:
         new = self._fetch(self._seen)
         self._seen += len(new)
         for record in new:
-            logged = LoggedEvent(codec.decode(record.payload), record.node, record.order, record.index)
-            self._fields.setdefault(record.field, _Field()).add((record.order, record.index), logged)
+            self._fields.setdefault(record.field, _Field()).add(record)
         return self._fields.setdefault(field, _Field())
 
-    def _own(self, field: int) -> list[LoggedEvent[Any]]:
+    def _own(self, field: int) -> list[EventRecord]:
         """What the running step has written to the field."""
         return [
-            LoggedEvent(codec.decode(payload), self.item.node, self.item.order, index)
+            EventRecord(self.item.order, index, self.item.node, field, payload)
             for index, (written, payload) in enumerate(self.writes)
             if written == field
         ]

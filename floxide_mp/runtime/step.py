@@ -5,16 +5,15 @@ Whatever goes wrong in it is that item's failure, told as plain data; only Keybo
 
 from __future__ import annotations
 
-import asyncio
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..context import Item
-from ..core.records import EventRecord
+from ..context import Context, Item
+from ..core.records import EventRecord, Payload
 from ..errors import FloxideError
 from ..node import calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
@@ -23,7 +22,18 @@ from ..transition import Abort, Hold, Next, NextAll
 from . import codec
 from .run_log import RunLog
 
-_TRANSITIONS = (Next, NextAll, Hold, Abort)
+_TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
+_NEEDED = (
+    "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
+    "a module made by hand must be importable there"
+)
+
+Calls: TypeAlias = "list[Callable[[Context, Any], Any]]"  # by number of node
+
+
+def calls_of(bundle: codec.Bundle) -> Calls:
+    """The nodes as functions of context and value. Asking their signatures takes 60 us each, so not once a run."""
+    return [calling(node.handler()) for node in bundle.nodes]
 
 
 class Steps:
@@ -32,19 +42,25 @@ class Steps:
     Args:
         run_id: the run.
         bundle: its workflow.
+        calls: the workflow's nodes as functions, by ``calls_of``.
         facts: what it began with.
         fetch: gives the run's committed events from a number on.
     """
 
     def __init__(
-        self, run_id: str, bundle: codec.Bundle, facts: Description, fetch: Callable[[int], Sequence[EventRecord]]
+        self,
+        run_id: str,
+        bundle: codec.Bundle,
+        calls: Calls,
+        facts: Description,
+        fetch: Callable[[int], Sequence[EventRecord]],
     ) -> None:
         self._run_id = run_id
         self._bundle = bundle
         self._seed = facts.seed
         self._log = RunLog(fetch)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
-        self._calls = [calling(node.handler()) for node in bundle.nodes]
+        self._calls = calls
         self._policies = [node.retry or bundle.retry for node in bundle.nodes]
 
     def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult:
@@ -61,9 +77,9 @@ class Steps:
             call = self._calls[node]
             if failpoints.armed:
                 call = failpoints.around(call)
-            result = call(self._context, codec.decode(payload))
+            result = call(self._context, _opened(payload))
             if type(result) is CoroutineType:
-                result = asyncio.run(result)
+                result = _awaited(result)
             return self._told(node, name, result)
         except KeyboardInterrupt:
             raise
@@ -75,23 +91,25 @@ class Steps:
         kind = type(result)
         if kind is NextAll:
             values = tuple(self._route(node, name, value) for value in result.values)
-            return StepResult(NEXT_ALL, values, tuple(self._log.writes))
+            return NEXT_ALL, values, tuple(self._log.writes), None, False
         if kind is Hold:
-            return StepResult(HOLD, (), tuple(self._log.writes))
+            return HOLD, (), tuple(self._log.writes), None, False
         if kind is Abort:
             cause = result.error
             failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
             return self._failed(node, failure, retry=False)
         if kind is Next:
             result = result.value
-        elif kind in (list, tuple) and any(type(part) in _TRANSITIONS for part in result[:100]):
+        elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
             shown = next(part for part in result if type(part) in _TRANSITIONS)
             raise TypeError(
                 f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])"
             )
-        return StepResult(NEXT, (self._route(node, name, result),), tuple(self._log.writes))
+        return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
+        if type(value) in _TRANSITIONS:
+            raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
         arm = 0
         if keys is not None:
@@ -101,18 +119,37 @@ class Steps:
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
-        return StepResult(FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable)
+        return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+
+
+def _opened(payload: Payload) -> Any:
+    try:
+        return codec.decode(payload)
+    except ImportError as failure:
+        failure.add_note(_NEEDED)
+        raise
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # 40 ms that most workers never need
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    from concurrent.futures import ThreadPoolExecutor
+
+    # Inline, in a thread that runs a loop already, as a notebook's does: a loop of its own needs a thread of its own.
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(asyncio.run, coroutine).result()
 
 
 def refuse(grants: Iterable[Grant], failure: BaseException) -> tuple[StepResult, ...]:
     """The results of items whose workflow cannot be had in this worker."""
     if isinstance(failure, ImportError):
-        failure.add_note(
-            "the workflow needs this in its workers: they have the coordinator's sys.path and directory of when "
-            "the run was started; a module made by hand must be importable there"
-        )
+        failure.add_note(_NEEDED)
     record = codec.encode_error(failure, users_traceback(failure))
-    return tuple(StepResult(FAIL, error=record) for _ in grants)
+    return tuple((FAIL, (), (), record, False) for _ in grants)
 
 
 def users_traceback(failure: BaseException) -> str:
@@ -122,5 +159,7 @@ def users_traceback(failure: BaseException) -> str:
         inner = inner.tb_next
     try:
         return "".join(traceback.format_exception(type(failure), failure, inner or failure.__traceback__))
-    except Exception as trouble:  # a user's __str__ or __repr__ on the way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as trouble:  # a user's __str__ or __repr__ on the way
         return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"

@@ -15,7 +15,7 @@ from ..ports import Backend, Lease, Reply, Report, StepResult
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
-from .step import Steps, refuse
+from .step import Calls, Steps, calls_of, refuse
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
 CEILING: Final = 0.1
@@ -62,6 +62,7 @@ class Worker:
         self._board = board
         self._runs: OrderedDict[str, Steps] = OrderedDict()
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
+        self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
         self._want = want or FLOOR
         self._adapts = want is None
@@ -92,6 +93,13 @@ class Worker:
         for lease in reply.leases:
             self._reports.append(self._run(lease))
         return reply
+
+    def hand_in(self) -> None:
+        """Report what is done, and take nothing."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            with self._lock:
+                self._backend.exchange(self._session, reports, 0.0)
 
     def _run(self, lease: Lease) -> Report:
         board = self._board
@@ -128,10 +136,10 @@ class Worker:
                 if work.cut or board.revoked(lease.id) or (now > work.limit and index):
                     break
                 board.enter(index, now)
-            if grant.node != node:
+            if grant[1] != node:
                 if count:
                     spent.append((node, count, (now - before) / 1e9))
-                node, count, before = grant.node, 0, now
+                node, count, before = grant[1], 0, now
             work.results.append(steps.run(grant, cancelled))
             count += 1
         if count:
@@ -177,7 +185,10 @@ class Worker:
             if bundle is None:
                 assert facts.workflow is not None
                 bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
-            steps = self._runs[run_id] = Steps(run_id, bundle, facts, partial(self._events, run_id))
+            calls = self._calls.get(facts.key)
+            if calls is None:
+                calls = self._calls[facts.key] = calls_of(bundle)
+            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, partial(self._events, run_id))
             if len(self._runs) > KEEP:
                 self._runs.popitem(last=False)
         return steps

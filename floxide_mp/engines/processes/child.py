@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 from multiprocessing.connection import Connection
+from typing import Any
 
+from ... import failpoints
 from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
 from .manager import LedgerProxy
@@ -22,9 +24,10 @@ def main(session: int, connection: int, lifeline: int, board: int, trace: int, s
     die_with(lifeline)
     faulthandler.enable(trace)
     memory = mmap.mmap(board, SIZE)
-    proxy = LedgerProxy(Connection(connection))
+    proxy = LedgerProxy((TrippedConnection if failpoints.armed else Connection)(connection))
     worker = Worker(session, proxy, Board(memoryview(memory)))
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed worker's last lines are lost
+    if sys.stdout is not None:  # the program has closed it
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
     # Up to here errors went to the trace, for the message that workers cannot start.
     sys.stderr.flush()
     os.dup2(stderr, 2)
@@ -33,8 +36,25 @@ def main(session: int, connection: int, lifeline: int, board: int, trace: int, s
         worker.run()
     except (EOFError, ConnectionError):
         pass  # the coordinator closed: nobody is left to tell
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os._exit(0)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
+
+
+class TrippedConnection(Connection):
+    """A connection to the coordinator with the failpoints around each request."""
+
+    def send(self, request: Any) -> None:
+        _, verb, arguments, _ = request
+        self._verb = verb if verb != "exchange" else "report" if arguments[1] else "claim"
+        failpoints.hit(f"worker.{self._verb}.unsent")
+        super().send(request)
+        failpoints.hit(f"worker.{self._verb}.sent")
+
+    def recv(self) -> Any:
+        self.poll(None)
+        failpoints.hit(f"worker.{self._verb}.answered")
+        return super().recv()
 
 
 def die_with(lifeline: int) -> None:

@@ -10,11 +10,13 @@ import selectors
 import signal
 import threading
 import traceback
+import weakref
 from typing import Final
 
 from ...errors import FloxideError, WorkerDiedError
 from ...facts import LivenessStatus, WorkerHealth, WorkerStatus
 from ...runtime.clock import monotonic
+from ...runtime.leases import Overdue, Session
 from ...runtime.ledger import Ledger
 from .manager import LedgerServer
 from .spawn import WorkerProcess, spawn
@@ -22,6 +24,7 @@ from .spawn import WorkerProcess, spawn
 log = logging.getLogger("floxide_mp")
 
 PATIENCE: Final = 5.0  # seconds that a worker without work waits in one call
+LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 QUICK_DEATHS: Final = 3  # in a row, before a first call: then workers cannot start
 
 
@@ -38,13 +41,14 @@ class ProcessEngine:
         self._count = count
         self._server = LedgerServer(ledger)
         self._processes: dict[int, WorkerProcess] = {}  # by session
-        self._threads: list[threading.Thread] = []
-        self._killed: dict[int, FloxideError | None] = {}  # sessions that were ended on purpose, and why
+        self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
+        self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
         self._selector = selectors.DefaultSelector()
         self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._quick_deaths = 0
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
+        _engines.add(self)
 
     def start(self) -> None:
         self._selector.register(self._word, selectors.EVENT_READ)
@@ -52,49 +56,30 @@ class ProcessEngine:
         try:
             for worker_id in range(self._count):
                 self._start_worker(worker_id)
+            self._supervisor.start()
         except OSError as error:
             if not self._processes:
-                self._selector.close()
-                os.close(self._word)
+                self._close()
                 raise FloxideError(f"no worker process can be started: {error}") from error
             log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, error)
-        self._supervisor.start()
+            self._supervisor.start()
+        except BaseException:  # Ctrl-C, too
+            self._end_all()
+            self._close()
+            raise
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         return self._ledger.wait(run_id, seen, timeout)
 
     def workers(self) -> list[WorkerHealth]:
-        found = []
-        for session in sorted(self._ledger.sessions(), key=lambda s: s.worker_id):
-            at = session.board.at()
-            lease = session.leases.get(at.lease) if at else None
-            item = lease.item(at) if lease else None
-            status = (
-                WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
-            )
-            found.append(
-                WorkerHealth(
-                    worker_id=session.worker_id,
-                    pid=session.pid,
-                    status=status,
-                    liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
-                    last_heartbeat=session.seen or 0.0,
-                    error_count=session.errors,
-                    current_work_item=item.id if item else None,
-                    current_work_item_run_id=lease.run.record.run_id if lease else None,
-                )
-            )
-        return found
+        return sorted(self._ledger.look_at_workers(_health), key=lambda health: health.worker_id)
 
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
         self._ledger.stop()
         self._wake()
         self._supervisor.join()
-        for thread in self._threads:
-            thread.join()
-        self._selector.close()
-        os.close(self._word)
+        self._close()
 
     # -- the supervisor ------------------------------------------------------------------------------
 
@@ -104,11 +89,13 @@ class ProcessEngine:
     def _supervise(self) -> None:
         try:
             self._watch()
-        except Exception as error:  # a bug of ours must end the runs, not leave their callers waiting
+        except Exception as error:  # trouble with the store, or a bug of ours, must not leave callers waiting
             log.exception("the supervisor failed")
-            for process in self._processes.values():
-                process.kill()
-            self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
+            try:
+                self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
+            except Exception:
+                log.exception("and the runs cannot be failed")
+            self._end_all()
 
     def _watch(self) -> None:
         while self._end is None or self._processes:
@@ -124,43 +111,79 @@ class ProcessEngine:
     def _until(self) -> float | None:
         """End what is overdue; how long to wait for the next such moment."""
         overdue, again = self._ledger.overdue()
-        for session, error in overdue:
-            if session not in self._killed:
-                self._killed[session] = error
-                self._processes[session].kill()
+        for late in overdue:
+            if late.session not in self._killed:
+                self._killed[late.session] = late
+                self._processes[late.session].kill()
         if self._end is not None:
             left = max(0.0, self._end - monotonic()) or 0.05
             again = left if again is None else min(again, left)
-        return again
+        return again if again is None else min(again, LONGEST)
 
     def _start_worker(self, worker_id: int) -> None:
         process = spawn(worker_id, self._ledger.reserve())
-        self._ledger.enlist(process.session, worker_id, process.board, process.pid)
-        self._processes[process.session] = process
-        self._selector.register(process.pidfd, selectors.EVENT_READ, process)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(self._server.serve(process.connection, f"floxide-serve-{worker_id}"))
+        try:
+            self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+            self._ledger.enlist(process.session, worker_id, process.board, process.pid)
+            self._processes[process.session] = process
+            self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
+        except RuntimeError as error:  # no thread can be started: as good as no process
+            self._selector.unregister(process.pidfd)
+            self._lay_to_rest(process)
+            raise OSError(*error.args) from error
 
     def _bury(self, process: WorkerProcess) -> None:
         """A worker has ended: give back what it had, and replace it."""
         self._selector.unregister(process.pidfd)
         started = self._ledger.started(process.session)
+        on_purpose = process.session in self._killed or self._end is not None
+        why, words, blamed = self._lay_to_rest(process)
+        if not (blamed or on_purpose):
+            log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
+        if self._end is None:
+            self._quick_deaths = 0 if started else self._quick_deaths + 1
+            self._replace(process.worker_id, why, words)
+
+    def _lay_to_rest(self, process: WorkerProcess) -> tuple[str, str, bool]:
+        """Of a worker that has ended or been killed: how, its last words, and whether an item is to blame."""
         code = process.reap()
         words = process.last_words()
         del self._processes[process.session]
         why = ended(code)
-        if process.session not in self._killed and self._end is None:
-            log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
 
         def describe(what: str) -> FloxideError:
             text = f"worker {process.worker_id} (pid {process.pid}) {why} while it ran {what}"
             return WorkerDiedError(text, exit_code=code, pid=process.pid)
 
-        self._ledger.gone(process.session, describe, words, self._killed.pop(process.session, None))
-        process.close()
-        if self._end is None:
-            self._quick_deaths = 0 if started else self._quick_deaths + 1
-            self._replace(process.worker_id, why, words)
+        try:
+            blamed = self._ledger.gone(process.session, describe, words, self._killed.pop(process.session, None))
+        finally:
+            thread = self._threads.pop(process.session, None)
+            if thread is not None:
+                process.hang_up()
+                thread.join()
+            process.close()
+        return why, words, blamed
+
+    def _end_all(self) -> None:
+        """End every worker at once, without a supervisor."""
+        for process in list(self._processes.values()):
+            self._killed[process.session] = Overdue(process.session, None, None)  # nothing it is at is to blame
+            process.kill()
+            try:
+                self._lay_to_rest(process)
+            except Exception:
+                log.exception("worker %d cannot be given up in order", process.worker_id)
+        self._ledger.stop()  # whoever waits still is told that it is over
+
+    def _close(self) -> None:
+        self._ledger.detach()
+        self._selector.close()
+        os.close(self._word)
+
+    def _disown(self) -> None:
+        self._not_mine, self._processes = self._processes, {}
+        self._ledger.disown()
 
     def _replace(self, worker_id: int, why: str, words: str) -> None:
         error: FloxideError
@@ -175,10 +198,20 @@ class ProcessEngine:
             error = WorkerDiedError(
                 f"workers cannot start: {QUICK_DEATHS} in a row {why} before their first call",
             )
-            if words:
-                error.add_note(words)
         if not self._processes:
             self._ledger.cannot_start(error, words)
+
+
+_engines: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """In a process that the user forks, an engine has neither its threads nor a right to its workers."""
+    for engine in _engines:
+        engine._disown()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def ended(code: int) -> str:
@@ -190,3 +223,20 @@ def ended(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was ended by {name}"
+
+
+def _health(session: Session) -> WorkerHealth:
+    at = session.board.at()
+    lease = session.leases.get(at.lease) if at else None
+    item = lease.item(at) if lease else None
+    status = WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
+    return WorkerHealth(
+        worker_id=session.worker_id,
+        pid=session.pid,
+        status=status,
+        liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
+        last_heartbeat=session.seen or 0.0,
+        error_count=session.errors,
+        current_work_item=item.id if item else None,
+        current_work_item_run_id=lease.run.record.run_id if lease else None,
+    )

@@ -32,18 +32,19 @@ class LedgerServer(Server):  # undocumented, but the same since Python 2.6
         self.stop_event = threading.Event()
 
     def serve(self, connection: Connection, name: str) -> threading.Thread:
-        """Answer on this connection, in a thread of its own, until the other end closes."""
+        """Answer on this connection, in a thread of its own, until it ends. The caller closes it, after the thread."""
         thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
         thread.start()
         return thread
 
     def _serve(self, connection: Connection) -> None:
+        # Without its ``close``: the number of a descriptor that this thread closed could be another's already when
+        # the engine hangs up. What goes wrong with the connection ends the thread; the worker's pidfd tells the rest.
+        line = SimpleNamespace(recv=connection.recv, send=connection.send, close=lambda: None)
         try:
-            self.serve_client(connection)  # ends by SystemExit
-        except OSError:
-            pass  # the worker was killed while it was written to; its pidfd tells the rest
-        finally:
-            connection.close()
+            self.serve_client(line)  # type: ignore[arg-type]
+        except SystemExit:
+            pass  # how it ends; whoever replaced ``threading.excepthook`` (pytest does) need not hear of it
 
 
 class LedgerProxy(BaseProxy):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from multiprocessing.connection import Connection, Pipe
 
 from ...runtime.board import SIZE, Board
@@ -16,44 +19,60 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 _TRACE_MOST = 20_000  # bytes of a worker's last words that are kept
 
 # Open write ends of lifelines. A process that the user forks without exec would keep them open and its workers
-# would outlive the coordinator, so they are closed in it.
+# would outlive the coordinator, so they are closed in it. The lock keeps a fork from coming between the making of
+# one and its being noted here.
 _lifelines: set[int] = set()
+_forking = threading.RLock()
 
 
-def _close_lifelines() -> None:
-    for fd in _lifelines:
-        os.close(fd)
+def _forked() -> None:
+    global _forking
+    _forking = threading.RLock()
+    while _lifelines:
+        os.close(_lifelines.pop())
 
 
-os.register_at_fork(after_in_child=_close_lifelines)
+os.register_at_fork(
+    before=lambda: _forking.acquire(), after_in_parent=lambda: _forking.release(), after_in_child=_forked
+)
 
 
 class WorkerProcess:
-    """One worker process. Make it with ``spawn``; ``close`` it when it has ended."""
+    """One worker process. Made by ``spawn``; ``close`` it when it has been reaped."""
 
-    def __init__(self, session: int, worker_id: int, board: Board, memory: mmap.mmap) -> None:
+    def __init__(
+        self,
+        session: int,
+        worker_id: int,
+        board: Board,
+        connection: Connection,
+        popen: subprocess.Popen[bytes],
+        pidfd: int,
+        trace: int,
+        resources: ExitStack,
+    ) -> None:
         self.session = session
         self.worker_id = worker_id
         self.board = board
-        self.connection: Connection
-        self.pid = -1
-        self.pidfd = -1
-        self._memory = memory
-        self._popen: subprocess.Popen[bytes]
-        self._lifeline = -1
-        self._trace = -1
+        self.connection = connection
+        self.pid = popen.pid
+        self.pidfd = pidfd
+        self._popen = popen
+        self._trace = trace
+        self._resources = resources
 
     def kill(self) -> None:
-        """SIGKILL to the worker and all that its nodes started."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """SIGKILL to the worker and all that its nodes started. Not after ``reap``: the number may be another's."""
+        _kill_group(self.pid)
 
     def reap(self) -> int:
-        """Its exit code, as in ``subprocess``; the pidfd has said that it has ended."""
-        # While it is a zombie its group's number cannot be given to others: end what its nodes left first.
-        self.kill()
+        """Its exit code, as in ``subprocess``; the pidfd has said that it has ended, or it was killed."""
+        try:
+            # While it is a zombie its group's number cannot be given to others: end what its nodes left first.
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+            self.kill()
+        except ChildProcessError:
+            pass  # the user's program waits for all children, or ignores SIGCHLD: it is no zombie any more
         return self._popen.wait()
 
     def last_words(self) -> str:
@@ -61,71 +80,92 @@ class WorkerProcess:
         size = os.fstat(self._trace).st_size
         return os.pread(self._trace, _TRACE_MOST, max(0, size - _TRACE_MOST)).decode(errors="replace")
 
+    def hang_up(self) -> None:
+        """End the connection for whoever serves it, though a process that escaped its group may hold the other end."""
+        line = socket.socket(fileno=self.connection.fileno())
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end is closed already
+        finally:
+            line.detach()
+
     def close(self) -> None:
-        """Close what the coordinator holds, except the connection, which its server thread closes."""
-        _lifelines.discard(self._lifeline)
-        for fd in (self._lifeline, self._trace, self.pidfd):
-            if fd >= 0:
-                os.close(fd)
-        self.board.close()
-        self._memory.close()
+        """Close what the coordinator holds of it."""
+        self._resources.close()
 
 
 def spawn(worker_id: int, session: int) -> WorkerProcess:
     """Start a fresh interpreter that will work as that session, once its connection is served.
 
     Raises:
-        OSError: out of descriptors, memory or processes; nothing is left open.
+        OSError: out of descriptors, memory or processes; nothing is left open, and no process.
     """
-    inherited: list[int] = []
-    opened: list[int] = []
-    connection: Connection | None = None
-    try:
+    with ExitStack() as inherited, ExitStack() as kept:
+        _plug(inherited)
         board_fd = os.memfd_create("floxide-board")
-        inherited.append(board_fd)
+        inherited.callback(os.close, board_fd)
         os.ftruncate(board_fd, mmap.PAGESIZE)
-        memory = mmap.mmap(board_fd, SIZE)
+        memory = kept.enter_context(mmap.mmap(board_fd, SIZE))
+        board = Board(memoryview(memory))
+        kept.callback(board.close)
         trace = os.memfd_create("floxide-trace")
-        opened.append(trace)
-        lifeline, write_end = os.pipe()
-        inherited.append(lifeline)
-        opened.append(write_end)
+        kept.callback(os.close, trace)
+        with _forking:
+            lifeline, write_end = os.pipe()
+            _lifelines.add(write_end)
+        inherited.callback(os.close, lifeline)
+        kept.callback(_close_lifeline, write_end)
         connection, theirs = Pipe()
-        inherited.append(theirs.fileno())
+        kept.callback(connection.close)
+        inherited.callback(theirs.close)
         stderr = os.dup(2)
-        inherited.append(stderr)
-        made = WorkerProcess(session, worker_id, Board(memoryview(memory)), memory)
+        inherited.callback(os.close, stderr)
         arguments = f"{session}, {theirs.fileno()}, {lifeline}, {board_fd}, {trace}, {stderr}"
-        made._popen = subprocess.Popen(
+        popen = subprocess.Popen(
             [
-                sys.executable,
-                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # as multiprocessing does
+                *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
                 "-c",
                 f"import sys; sys.path[:] = {_path()!r}; from {_MODULE} import main; main({arguments})",
             ],
             stdin=subprocess.DEVNULL,
             stderr=trace,
-            pass_fds=(*inherited, trace),
+            pass_fds=(theirs.fileno(), lifeline, board_fd, trace, stderr),
             process_group=0,  # a group of its own: Ctrl-C is the coordinator's, and its end is everybody's
             env={**dict.fromkeys(_ONE_THREAD, "1"), **os.environ},
         )
-        made.pid = made._popen.pid
-        made.pidfd = os.pidfd_open(made.pid)
-        made.connection, made._lifeline, made._trace = connection, write_end, trace
-        _lifelines.add(write_end)
-        return made
-    except BaseException:
-        for fd in opened:
-            os.close(fd)
-        if connection is not None:
-            connection.close()
-        raise
-    finally:
-        for fd in inherited:
-            if connection is None or fd != theirs.fileno():
-                os.close(fd)
-        if connection is not None:
-            theirs.close()
+        try:
+            pidfd = os.pidfd_open(popen.pid)
+        except BaseException:
+            _kill_group(popen.pid)
+            popen.wait()
+            raise
+        kept.callback(os.close, pidfd)
+        return WorkerProcess(session, worker_id, board, connection, popen, pidfd, trace, kept.pop_all())
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _close_lifeline(write_end: int) -> None:
+    with _forking:
+        _lifelines.remove(write_end)
+        os.close(write_end)
+
+
+def _plug(until: ExitStack) -> None:
+    """Where the program has closed some of the standard streams, have the null device in their place meanwhile.
+
+    Or what a worker is to inherit would get their numbers, and be overwritten when its own streams are made.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+        until.callback(os.close, fd)
+    os.close(fd)
 
 
 def _path() -> list[str]:

@@ -1,0 +1,1 @@
+"""Programs to read and to copy. Each runs by ``python -m floxide_mp examples.NAME``."""

@@ -1,0 +1,97 @@
+"""Composites become part of the graph around them: a declaration with composites in, one without out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .checks import Declaration, Edges
+from .node import Node
+from .nodes.composite import CompositeNode, PassOn
+from .nodes.join import Join
+
+
+@dataclass
+class _Flat:
+    """The graph so far. ``entry`` is where edges to a composite lead now."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: dict[str, Edges] = field(default_factory=dict)
+    on_failure: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    of: dict[str, str] = field(default_factory=dict)
+    entry: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def flatten(declared: Declaration) -> Declaration:
+    """The same graph, with each composite replaced by its workflow's nodes, named ``composite/node``."""
+    if not any(isinstance(made, CompositeNode) for made in declared.nodes.values()):
+        return declared
+    flat = _Flat()
+    for name, made in declared.nodes.items():
+        if isinstance(made, CompositeNode):
+            _splice(flat, declared, name, flatten(made.workflow.declaration))
+        else:
+            flat.nodes[name] = made
+            if name in declared.edges:
+                flat.edges[name] = declared.edges[name]
+            if name in declared.on_failure:
+                flat.on_failure[name] = declared.on_failure[name]
+            if (of := declared.scope_of(name)) is not None:
+                flat.of[name] = of
+    entry = flat.entry
+    return Declaration(
+        name=declared.name,
+        nodes=flat.nodes,
+        start=None if declared.start is None else entry.get(declared.start, declared.start),
+        edges={at: _renamed(to, entry) for at, to in flat.edges.items()},
+        on_failure={at: _through(to, entry) for at, to in flat.on_failure.items()},
+        context=declared.context,
+        of={join: entry.get(of, of) for join, of in flat.of.items()},
+        problems=declared.problems + flat.problems,
+    )
+
+
+def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -> None:
+    """Put the nodes of ``inner`` in the place of the composite ``name``."""
+    if not issubclass(declared.context, inner.context):
+        mine, theirs = declared.context.__name__, inner.context.__name__
+        flat.problems.append(f"{name}: {inner.name} needs a {theirs} as context, and {declared.name} has a {mine}")
+    names = {n: f"{name}/{n}" for n in inner.nodes}
+    start = names[str(inner.start)]
+    joins = {n: inner.scope_of(n) for n, made in inner.nodes.items() if isinstance(made, Join)}
+    outer_joins = any(declared.scope_of(n) == name for n, made in declared.nodes.items() if isinstance(made, Join))
+    way_in = start
+    if outer_joins or None in joins.values():
+        # Joins of the whole inner run, or of the composite, need one step whose fan-out is their scope.
+        way_in = f"{name}/in"
+        flat.nodes[way_in], flat.edges[way_in] = PassOn(), (start,)
+    flat.entry[name] = way_in
+    out = declared.edges.get(name, ())
+    if isinstance(out, Mapping):
+        flat.nodes[f"{name}/out"], flat.edges[f"{name}/out"] = PassOn(), out
+        out = (f"{name}/out",)
+    for n, made in inner.nodes.items():
+        flat.nodes[names[n]] = made
+        edges = inner.edges.get(n, ())
+        if isinstance(edges, Mapping):
+            flat.edges[names[n]] = {key: _through(arm, names) or out for key, arm in edges.items()}
+        else:
+            flat.edges[names[n]] = _through(edges, names) or out
+        if n in inner.on_failure:
+            flat.on_failure[names[n]] = _through(inner.on_failure[n], names)
+        elif name in declared.on_failure:
+            flat.on_failure[names[n]] = declared.on_failure[name]
+        if n in joins:
+            of = joins[n]
+            flat.of[names[n]] = way_in if of is None else names[of]
+
+
+def _through(arm: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(names.get(to, to) for to in arm)
+
+
+def _renamed(edges: Edges, names: Mapping[str, str]) -> Edges:
+    if isinstance(edges, Mapping):
+        return {key: _through(arm, names) for key, arm in edges.items()}
+    return _through(edges, names)

@@ -1,0 +1,112 @@
+"""``Running``: one run that a ledger coordinates: its state machine, and what is learned while it runs.
+
+It turns what workers say into facts for the core. Who says it, and what is committed when, is the ledger's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..core.records import ErrorRecord, ItemRecord
+from ..core.state import RunState
+from ..core.table import Phase
+from ..errors import FloxideError
+from ..ports import HOLD, NEXT_ALL, Grant, Progress, RunRecord, StepResult
+from . import codec
+from .clock import monotonic, time
+
+MOST_ITEMS: Final = 2048  # in one lease
+MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
+NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """See the module. ``cost`` is seconds per step by node, as far as known."""
+
+    record: RunRecord
+    state: RunState
+    cost: list[float | None]
+    progress: Progress  # as of the last commit
+    finished_at: float | None = None
+    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
+
+    def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord]:
+        """Items for some ``want`` seconds, for one of ``workers`` workers."""
+        state, cost, places = self.state, self.cost, self.state.plan.places
+        # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
+        most = min(MOST_ITEMS, max(1, state.ready // (2 * max(1, workers))))
+        items: list[ItemRecord] = []
+        seconds, size = 0.0, 0
+        while len(items) < most and seconds < want and size < MOST_BYTES:
+            item = state.claim(lease, worker_id)
+            if item is None:
+                break
+            items.append(item)
+            known = cost[places[item.place].node]
+            seconds += want if known is None else known
+            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+        return items
+
+    def grants(self, items: Sequence[ItemRecord]) -> tuple[Grant, ...]:
+        """The items as a worker gets them."""
+        places = self.state.plan.places
+        return tuple((i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error) for i in items)
+
+    def apply(self, item: ItemRecord, result: StepResult, worker_id: int) -> None:
+        """A step was reported."""
+        outcome, values, writes, error, retryable = result
+        if error is not None:
+            error = error._replace(worker=worker_id, at=time())
+            self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
+        elif outcome == HOLD:
+            self.state.hold(item, writes)
+        else:
+            self.state.succeed(item, values, writes, outcome == NEXT_ALL)
+
+    def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
+        """What (node, steps, seconds) say of later steps."""
+        for node, steps, seconds in spent:
+            before, now = self.cost[node], seconds / steps
+            self.cost[node] = now if before is None else before + (now - before) * NEWS
+
+    def name(self, item: ItemRecord) -> str:
+        """An item for a person."""
+        node = self.state.plan.places[item.place].spec.name
+        return f"{node} (run {self.record.run_id}, item {item.id}, attempt {item.attempt})"
+
+    def blame(self, item: ItemRecord, error: FloxideError, died: bool, text: str, worker_id: int) -> None:
+        """The worker was lost to this item: it ``died``, or had to be ended."""
+        spec = self.state.plan.places[item.place].spec
+        error.__dict__.update(run_id=self.record.run_id, node=spec.name, item_id=item.id, attempt=item.attempt)
+        record = codec.encode_error(error, text)._replace(worker=worker_id, at=time())
+        if died:
+            self.state.die(item, record, monotonic())
+        else:
+            policy = spec.retry or self.state.default_retry
+            retryable = policy is not None and policy.accepts(error)
+            self.state.fail(item, record, retryable, monotonic(), jitter(self.record.seed, item))
+
+
+def progress_of(state: RunState, finished_at: float | None) -> Progress:
+    """Where a run stands, for the store and for those who ask."""
+    failure = state.failure
+    if state.phase is Phase.FAILED and failure is None:
+        held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
+        text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
+        failure = ErrorRecord("RunFailedError", text, "", None)
+    return Progress(state.phase, state.metrics, finished_at, failure)
+
+
+def jitter(seed: int, item: ItemRecord) -> float:
+    """A number in [0, 1) for the jitter: random enough between items, and the same when a run is repeated."""
+    text = f"{seed} {item.order} {item.attempt} backoff".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
+
+
+def _some(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, sorted(numbers)[:10]))
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

@@ -1,0 +1,96 @@
+"""DESIGN promise 1 in the pure core: any interleaving, with any deaths, comes to what the one-process run comes to.
+
+``FLOXIDE_EXAMPLES=100000 pytest tests/core`` tries that many graphs instead of a few hundred.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from floxide_mp.core.graph import Graph
+from floxide_mp.core.table import Phase
+
+from .graphs import graphs
+from .simulation import Result, Simulation, sequential
+
+EXAMPLES = int(os.environ.get("FLOXIDE_EXAMPLES", "250"))
+
+many = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+seeds = st.integers(0, 2**32)
+
+
+def same(one: Result, other: Result) -> None:
+    assert one.phase is other.phase
+    assert one.outputs == other.outputs
+    assert one.events == other.events
+    assert one.processed == other.processed
+    assert (one.total, one.completed, one.failed) == (other.total, other.completed, other.failed)
+    assert one.held == other.held
+
+
+@given(graphs(), seeds, seeds)
+@many
+def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, seed: int, chance: int) -> None:
+    expected = sequential(graph, seed).result()
+    event(expected.phase.value)
+    event(f"steps: {min(expected.total, 60) // 10 * 10}+")
+    event(f"joins fired: {min(sum(isinstance(p, tuple) for _, p in expected.processed.values()), 5)}")
+    for extra in range(2):
+        run = Simulation(graph, seed)
+        got = run.interleaved(random.Random(chance + extra))
+        event(f"deaths: {min(run.deaths, 3)}")
+        if expected.failing:
+            assert got.phase is Phase.FAILED
+        else:
+            same(got, expected)
+
+
+@given(graphs(), seeds, seeds)
+@many
+def test_a_failed_run_that_is_resumed_comes_to_the_same(graph: Graph, seed: int, chance: int) -> None:
+    schedule = random.Random(chance)
+    run = Simulation(graph, seed)
+    run.interleaved(schedule)
+    event(run.state.phase.value)
+    if run.state.failure is not None:
+        run.resume_healed()
+        run.interleaved(schedule)
+        event("resumed")
+    same(run.result(), sequential(graph, seed, heal=run.heal).result())
+
+
+@given(graphs(), seeds, seeds, st.integers(0, 60))
+@many
+def test_a_run_that_is_cancelled_ends_cancelled(graph: Graph, seed: int, chance: int, steps: int) -> None:
+    run = Simulation(graph, seed)
+    schedule = random.Random(chance)
+    while not run.state.over and run.steps < steps:
+        if run.running and schedule.random() < 0.5:
+            run._finish_some(schedule, 3)
+        elif run.claim(schedule.randrange(3)) is None and not run.running:
+            run.later()
+    before = run.state.phase
+    run.state.cancel()
+    run._see()
+    if before in (Phase.COMPLETED, Phase.FAILED):
+        assert run.state.phase is before
+        return
+    while run.running:
+        assert run.state.phase is Phase.CANCELLING
+        assert run.claim(0) is None
+        assert run.state.next_due is None
+        run.state.cancel()  # again
+        (run._finish_some if schedule.random() < 0.5 else run._kill_some)(schedule, 3)
+    assert run.state.phase is Phase.CANCELLED
+    run.state.cancel()
+    assert run.state.phase is Phase.CANCELLED
+    assert run.claim(0) is None

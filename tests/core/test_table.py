@@ -1,0 +1,306 @@
+"""The state diagram: every arrow is walked by a real run, and where there is no arrow nothing moves."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from floxide_mp.core import invariants, state
+from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.plan import Plan
+from floxide_mp.core.records import ItemRecord
+from floxide_mp.core.state import MAX_DEATHS, RunState
+from floxide_mp.core.table import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagram
+from floxide_mp.facts import RunStatus, WorkItemStatus
+from floxide_mp.retry import RetryPolicy
+
+from .simulation import ERROR
+
+VALUE = ((0, b"v"),)
+
+
+def run(*nodes: NodeSpec, default_retry: RetryPolicy | None = None) -> RunState:
+    made = RunState(Plan(Graph("g", nodes or (NodeSpec("one"),), 0)), default_retry)
+    made.start(b"input")
+    return made
+
+
+def claimed(made: RunState) -> ItemRecord:
+    item = made.claim(1, 0)
+    assert item is not None
+    return item
+
+
+def two_running() -> tuple[RunState, ItemRecord, ItemRecord]:
+    made = run(NodeSpec("split", ((1,),)), NodeSpec("work"))
+    made.succeed(claimed(made), VALUE * 2, (), True)
+    return made, claimed(made), claimed(made)
+
+
+class Walked(dict):  # type: ignore[type-arg]
+    """A table that notes which of its arrows were taken."""
+
+    def __init__(self, table: dict[object, object]) -> None:
+        super().__init__(table)
+        self.taken: set[object] = set()
+
+    def __getitem__(self, key: object) -> object:
+        self.taken.add(key)
+        return super().__getitem__(key)
+
+
+def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    items, runs = Walked(dict(ITEM)), Walked(dict(RUN))
+    monkeypatch.setattr(state, "ITEM", items)
+    monkeypatch.setattr(state, "RUN", runs)
+
+    made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=1.0))  # claimed, lost, retried, due, done
+    made.release(claimed(made))
+    made.fail(claimed(made), ERROR, True, now=0.0)
+    made.due(1.0)
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+    made = run()  # held, stuck
+    made.hold(claimed(made), ())
+    assert made.phase is Phase.FAILED
+
+    made, one, other = two_running()  # two fail; the first fails the run, which is then resumed
+    made.fail(one, ERROR, False, now=0.0)
+    assert made.phase is Phase.FAILING
+    made.fail(other, ERROR, False, now=0.0)
+    assert made.phase is Phase.FAILED
+    made.resume()
+    assert made.phase is Phase.RUNNING
+
+    made, one, other = two_running()  # cancelled while it fails, and again, and what is running fails
+    made.fail(one, ERROR, False, now=0.0)
+    made.cancel()
+    made.cancel()
+    assert made.phase is Phase.CANCELLING
+    made.fail(other, ERROR, False, now=0.0)
+    assert made.phase is Phase.CANCELLED
+
+    made = run()  # nothing is running: cancelled at once
+    made.cancel()
+    assert made.phase is Phase.CANCELLED
+
+    for prepare in (lambda m: None, lambda m: m.abandon(ERROR), lambda m: m.cancel()):  # broken, in every phase
+        made = run()
+        claimed(made)
+        prepare(made)
+        made.crash(ERROR)
+        assert made.phase is Phase.FAILED
+
+    assert items.taken == set(ITEM)
+    assert runs.taken == set(RUN)
+
+
+@pytest.mark.parametrize(("before", "fact"), sorted(set(product(Phase, RunFact)) - set(RUN), key=str))
+def test_no_arrow_no_move_of_a_run(before: Phase, fact: RunFact) -> None:
+    made = run()
+    made.take_commit()
+    made.phase = before
+    with pytest.raises(KeyError):
+        made._move(fact)
+    assert made.phase is before
+    assert not made.take_commit()
+
+
+VERBS = {
+    ItemFact.SUCCEEDED: lambda made, item: made.succeed(item, VALUE, (), False),
+    ItemFact.HELD: lambda made, item: made.hold(item, ()),
+    ItemFact.RELEASED: lambda made, item: made.release(item),
+    ItemFact.FAILED: lambda made, item: made.die(item, ERROR, 0.0),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda fact: fact.name)
+def test_an_item_that_is_not_leased_cannot_be_finished(verb: ItemFact) -> None:
+    made = run()
+    (item,) = made.items.values()
+    before = made.take_commit().created
+    with pytest.raises(KeyError):
+        VERBS[verb](made, item)
+    assert list(made.items.values()) == before
+    assert item.status is WorkItemStatus.PENDING
+    invariants.check(made)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda fact: fact.name)
+def test_an_item_cannot_be_finished_twice(verb: ItemFact) -> None:
+    made, one, _ = two_running()
+    made.succeed(one, VALUE, (), False)
+    metrics = made.metrics
+    made.take_commit()
+    with pytest.raises(KeyError):
+        VERBS[verb](made, one)
+    commit = made.take_commit()
+    assert not commit.outputs
+    assert not commit.finished
+    assert made.metrics == metrics
+    invariants.check(made)
+
+
+def test_what_is_final_stays_final() -> None:
+    for phase in FINAL - {Phase.FAILED}:
+        assert not [fact for at, fact in RUN if at is phase]
+    assert [fact for at, fact in RUN if at is Phase.FAILED] == [RunFact.RESUME]
+    made = run()
+    made.succeed(claimed(made), VALUE, (), False)
+    made.take_commit()
+    made.cancel()
+    made.abandon(ERROR)
+    made.crash(ERROR)
+    made.due(10.0)
+    with pytest.raises(KeyError):
+        made.resume()
+    assert made.phase is Phase.COMPLETED
+    assert made.failure is None
+    assert not made.take_commit()
+
+
+def test_every_phase_has_a_status_and_the_final_ones_are_told_apart() -> None:
+    assert set(STATUS) == set(Phase)
+    assert {STATUS[p] for p in FINAL} == {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+    assert all(STATUS[p] is RunStatus.RUNNING for p in set(Phase) - FINAL)
+
+
+def test_every_fact_is_on_the_diagram() -> None:
+    drawn = diagram()
+    assert all(fact.value in drawn for fact in (*ItemFact, *RunFact))
+    assert drawn.count("-->") == len(ITEM) + len(RUN)
+
+
+# -- deaths, retries ----------------------------------------------------------------------------------------------
+
+
+def test_an_item_without_a_policy_survives_some_deaths_and_then_fails_the_run() -> None:
+    made = run()
+    for attempt in range(1, MAX_DEATHS):
+        item = claimed(made)
+        assert item.attempt == attempt
+        made.die(item, ERROR, now=0.0)
+        assert made.ready == 1, "it must be there again at once"
+    made.die(claimed(made), ERROR, now=0.0)
+    assert made.phase is Phase.FAILED
+    assert made.failure is not None
+    assert made.failure.attempt == MAX_DEATHS
+
+
+def test_with_a_policy_deaths_count_as_attempts() -> None:
+    made = run(NodeSpec("one", retry=RetryPolicy(max_attempts=5, initial_backoff=9.0)))
+    for _ in range(4):
+        made.die(claimed(made), ERROR, now=0.0)
+    assert made.phase is Phase.RUNNING
+    made.die(claimed(made), ERROR, now=0.0)
+    assert made.phase is Phase.FAILED
+    assert made.metrics.retries == 4
+
+
+def test_backoff_is_waited_for_to_the_end() -> None:
+    policy = RetryPolicy(max_attempts=3, initial_backoff=1.0)
+    made = run(NodeSpec("one", retry=policy))
+    made.fail(claimed(made), ERROR, True, now=10.0)
+    assert (made.next_due, made.ready) == (11.0, 0)
+    made.due(10.999)
+    assert made.ready == 0
+    made.due(11.0)
+    made.fail(claimed(made), ERROR, True, now=20.0)
+    assert made.next_due == 22.0
+
+
+def test_what_is_not_retryable_is_not_retried() -> None:
+    made = run(NodeSpec("one", retry=RetryPolicy(max_attempts=3)))
+    made.fail(claimed(made), ERROR, False, now=0.0)
+    assert made.phase is Phase.FAILED
+    assert made.metrics.retries == 0
+
+
+def test_a_nodes_own_policy_goes_before_the_default() -> None:
+    made = run(NodeSpec("one", retry=RetryPolicy(max_attempts=1)), default_retry=RetryPolicy(max_attempts=9))
+    made.fail(claimed(made), ERROR, True, now=0.0)
+    assert made.phase is Phase.FAILED
+
+
+def test_resume_begins_to_count_attempts_again() -> None:
+    made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=0.0))
+    for _ in range(2):
+        made.fail(claimed(made), ERROR, True, now=0.0)
+    assert made.phase is Phase.FAILED
+    made.resume()
+    item = claimed(made)
+    assert item.attempt == 1
+    assert made.failure is None
+    assert made.metrics.failed == 0
+    made.succeed(item, VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+
+def test_a_run_without_workers_can_be_taken_up_again() -> None:
+    made = run()
+    made.abandon(ERROR)
+    assert made.phase is Phase.FAILED
+    assert made.failure is ERROR
+    made.resume()
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+
+# -- holds --------------------------------------------------------------------------------------------------------
+
+
+def held_run(first: str, second: str) -> RunState:
+    made, one, other = two_running()
+    for item, what in ((one, first), (other, second)):
+        if what == "hold":
+            made.hold(item, ())
+        else:
+            made.succeed(item, VALUE if what == "next" else (), (), what == "none")
+    return made
+
+
+@pytest.mark.parametrize(("first", "second"), [("hold", "next"), ("next", "hold"), ("hold", "none"), ("none", "hold")])
+def test_a_held_item_is_released_by_a_step_that_passes_on(first: str, second: str) -> None:
+    made = held_run(first, second)
+    assert made.phase is Phase.COMPLETED
+    assert not made.held
+
+
+def test_held_items_that_nothing_released_fail_the_run_at_once() -> None:
+    made = held_run("hold", "hold")
+    assert made.phase is Phase.FAILED
+    assert made.failure is None
+    assert made.held == {1: [2, 3]}
+    assert made.metrics.completed == 3
+    made.resume()
+    assert made.phase is Phase.FAILED, "there is nothing to be done that could release them"
+
+
+def test_another_node_does_not_release_what_is_held() -> None:
+    made = run(NodeSpec("split", ((1, 2),)), NodeSpec("holds"), NodeSpec("passes"))
+    made.succeed(claimed(made), VALUE, (), False)
+    made.hold(claimed(made), ())
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.FAILED
+
+
+# -- serial -------------------------------------------------------------------------------------------------------
+
+
+def test_serial_nodes_wait_for_each_other_and_nobody_else_does() -> None:
+    made = run(
+        NodeSpec("split", ((1, 2, 3),)), NodeSpec("a", serial=True), NodeSpec("b", serial=True), NodeSpec("free")
+    )
+    made.succeed(claimed(made), VALUE, (), False)
+    a = claimed(made)
+    free = claimed(made)
+    names = [made.plan.places[i.place].spec.name for i in (a, free)]
+    assert names == ["a", "free"]
+    assert made.claim(1, 0) is None
+    assert made.ready == 0
+    made.release(a)
+    assert claimed(made) is a
+    made.succeed(a, VALUE, (), False)
+    assert made.plan.places[claimed(made).place].spec.name == "b"

@@ -1,0 +1,76 @@
+"""The benchmarks run, with tiny sizes, and print JSON lines. What they measure is not looked at here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def lines_of(benchmark: str, *options: str) -> list[dict[str, Any]]:
+    """Run it as a user does. Exit code 1 says that a target was missed, which tiny sizes may well do."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{benchmark}", "--json", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr == ""
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["benchmark"] for line in lines} == {benchmark}
+    return lines
+
+
+def by(lines: list[dict[str, Any]], kind: str, *keys: str) -> set[Any]:
+    return {tuple(line[key] for key in keys) for line in lines if line["kind"] == kind}
+
+
+def test_steps_measures_every_contender() -> None:
+    lines = lines_of("steps", "--wide", "40", "--long", "10", "--rounds", "2")
+    others = {"ProcessPoolExecutor", "Pool", "naive Manager"}
+    wide = {"floxide_mp", "floxide_mp, an event each"} | others
+    long = {"floxide_mp, graph", "floxide_mp, loop"} | others
+    assert by(lines, "samples", "scenario", "contender") == {("fan-out", n) for n in wide} | {
+        ("chain", n) for n in long
+    }
+    assert len(by(lines, "target", "what")) == 4
+    for line in lines:
+        if line["kind"] == "samples":
+            assert len(line["seconds"]) == 2
+            low, median, high = line["us_per_step"]
+            assert 0 < low <= median <= high
+
+
+def test_flat_cuts_three_runs_into_windows() -> None:
+    lines = lines_of("flat", "--steps", "400", "--every", "0.001")
+    names = {("wide",), ("laps",), ("laps, an event each",)}
+    assert by(lines, "growth", "run") == by(lines, "window", "run") == names
+    assert max(line["until"] for line in lines if line["kind"] == "window") >= 400
+
+
+def test_audit_compares_the_same_batch() -> None:
+    lines = lines_of("audit", "--directory", str(ROOT / "floxide_mp"), "--files", "6", "--rounds", "2")
+    assert by(lines, "samples", "contender", "files") == {(n, 6) for n in ("inline", "1 worker", "2 workers")}
+    assert len(by(lines, "target", "what")) == 2
+
+
+def test_manager_measures_each_place_and_caller() -> None:
+    lines = lines_of("manager", "--calls", "20", "--rounds", "1")
+    servers = {"thread, socket pair", "thread, listener", "own process"}
+    callers = {"idle", "busy", "busy, 0.5 ms"}
+    assert by(lines, "round trip", "server", "caller") == {(s, c) for s in servers for c in callers}
+
+
+def test_without_json_there_is_a_table() -> None:
+    command = [sys.executable, "-m", "benchmarks.audit", "--directory", "floxide_mp", "--files", "3", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stdout.startswith("Python 3.")
+    assert "\n  2 workers " in done.stdout
+    assert "{" not in done.stdout

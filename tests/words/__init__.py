@@ -1,0 +1,1 @@
+"""What a user writes: transitions, nodes, graphs, contexts, policies, errors."""
