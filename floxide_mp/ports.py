@@ -26,9 +26,8 @@ FAIL: Final = 3
 Grant: TypeAlias = tuple[int, int, int, Order, Payload, ErrorRecord | None]
 """One item for a worker: item id, number of the node, attempt, order key, payload, error (for ``on_failure`` nodes)."""
 
-StepResult: TypeAlias = tuple[
-    int, tuple[tuple[int, bytes], ...], tuple[tuple[int, bytes], ...], ErrorRecord | None, bool
-]
+_Pairs: TypeAlias = tuple[tuple[int, bytes], ...]
+StepResult: TypeAlias = tuple[int, _Pairs, _Pairs, ErrorRecord | None, bool]
 """What came of one step: outcome, values as (arm, payload), writes as (field of the context, payload), the error of
 a failure, and whether it may be tried again."""
 

@@ -228,7 +228,7 @@ class RunState:
         for index, (arm, payload) in enumerate(values):
             targets = place.arms[arm]
             if not targets:
-                self._commit.outputs.append(OutputRecord(item.order, index, place.spec.name, payload))
+                self._commit.outputs.append(OutputRecord(item.order, index, place.spec.name, payload, item.worker))
             for target in targets:
                 self._create(target, (depth + 1, (*path, branch)), payload, scope, place.spec.name)
                 branch += 1

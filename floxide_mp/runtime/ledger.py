@@ -16,7 +16,7 @@ from typing import TypeVar
 from .. import failpoints
 from ..checks import nearest
 from ..core.plan import Plan
-from ..core.records import ErrorRecord, EventRecord, ItemRecord, OutputRecord
+from ..core.records import ErrorRecord, EventRecord, ItemRecord
 from ..core.state import RunState
 from ..core.table import Phase
 from ..errors import FloxideError, NotStartedError
@@ -72,7 +72,7 @@ class Ledger:
             worker.seen = time()
             touched = {id(run): run for report in reports if (run := self._take(worker, report))}
             for run in touched.values():
-                self._commit(run, worker.worker_id)
+                self._commit(run)
             lease = self._grant(worker, want)
             waited = 0.0
             if lease is None and not reports and want:
@@ -304,14 +304,12 @@ class Ledger:
         run.learn(report.spent)
         return run
 
-    def _commit(self, run: Running, made_by: int | None = None) -> None:
-        """Write what the core decided, after results of ``made_by`` or without any, and tell those who wait."""
+    def _commit(self, run: Running) -> None:
+        """Write what the core decided, and tell those who wait."""
         state = run.state
         commit = state.take_commit()
         if not commit:
             return
-        if commit.outputs:
-            commit.outputs = [OutputRecord(*output[:4], made_by) for output in commit.outputs]
         if commit.phase_changed:
             if state.over:
                 run.finished_at = time()

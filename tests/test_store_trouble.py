@@ -1,0 +1,48 @@
+"""A store that cannot write: the run it happens to fails, nobody waits for ever, and other runs go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from floxide_mp import Coordinator, MemoryStore, RunFailedError, RunStatus, StoreError
+from floxide_mp.core.records import Commit
+from floxide_mp.ports import Progress
+from tests import flows_graphs as flows
+
+
+class Full(MemoryStore):
+    """Has no room for a second commit of the run called ``doomed``."""
+
+    commits = 0
+
+    def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+        if run_id == "doomed":
+            self.commits += 1
+            if self.commits == 2:
+                raise StoreError("no space left")
+        super().commit(run_id, commit, progress)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    with Coordinator(workers, store=Full()) as coordinator:
+        doomed = coordinator.start(flows.Sums, 50, run_id="doomed")
+        other = coordinator.start(flows.Sums, 5)
+        with pytest.raises(RunFailedError, match="no space left") as caught:
+            doomed.wait(60)
+        assert isinstance(caught.value.__cause__, StoreError)
+        assert doomed.status is RunStatus.FAILED
+        assert len(other.wait(60).output) == 5
+        assert coordinator.start(flows.Sums, 3).wait(60).output
+    assert "run doomed cannot go on" in caplog.text
+
+
+def test_a_run_that_cannot_be_written_is_not_started() -> None:
+    class Closed(MemoryStore):
+        def create(self, *_: object) -> None:
+            raise StoreError("read-only")
+
+    with Coordinator(0, store=Closed()) as coordinator:
+        with pytest.raises(StoreError, match="read-only"):
+            coordinator.start(flows.Sums, 3)
+        assert coordinator.runs() == []
