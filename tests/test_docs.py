@@ -38,7 +38,8 @@ def test_code_in_pages_runs(page: str, tmp_path: Path) -> None:
         assert done.stdout.strip()
 
 
-def test_the_readmes_test_command_is_what_ci_runs() -> None:
-    readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
-    assert "python -m pytest\n" in readme
-    assert 'python" -m pytest\n' in script
+def test_ci_takes_its_commands_from_the_readme() -> None:
+    shell = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[0]
+    example, tests = (line for line in shell.splitlines() if line.startswith("python3 "))
+    assert example.endswith("python -m floxide_mp examples.parallel")
+    assert tests.endswith("python -m pytest")
