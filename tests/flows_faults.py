@@ -1,4 +1,3 @@
-
 """Workflows that harm the processes they run in, for tests/faults. Imported by the workers, so it imports little."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-
 """Workflows whose values, events and errors do not travel well; for ``faults.test_pickles`` and ``test_codec``."""
 
 from __future__ import annotations

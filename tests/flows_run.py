@@ -1,4 +1,3 @@
-
 """Workflows for the tests of what a user does with runs, and gates that their steps wait at."""
 
 from __future__ import annotations

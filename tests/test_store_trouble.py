@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floxide_mp import Coordinator, MemoryStore, RunFailedError, RunStatus, StoreError
+from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, StoreError
 from floxide_mp.core.records import Commit
 from floxide_mp.ports import Progress
 from tests import flows_graphs as flows
@@ -32,6 +32,8 @@ def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog
             doomed.wait(60)
         assert isinstance(caught.value.__cause__, StoreError)
         assert doomed.status is RunStatus.FAILED
+        with pytest.raises(FloxideError, match="cannot be taken up again"):
+            coordinator.resume(flows.Sums, "doomed")
         assert len(other.wait(60).output) == 5
         assert coordinator.start(flows.Sums, 3).wait(60).output
     assert "run doomed cannot go on" in caplog.text

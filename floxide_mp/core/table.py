@@ -43,6 +43,7 @@ class Phase(enum.Enum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    BROKEN = "broken"  # failed, with a state that cannot be relied on: only a store could take it up again
 
 
 _PENDING, _LEASED, _WAITING = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY
@@ -69,9 +70,9 @@ RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
     (Phase.CANCELLING, RunFact.ITEM_FAILED): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
-    (Phase.RUNNING, RunFact.BROKEN): Phase.FAILED,
-    (Phase.FAILING, RunFact.BROKEN): Phase.FAILED,
-    (Phase.CANCELLING, RunFact.BROKEN): Phase.FAILED,
+    (Phase.RUNNING, RunFact.BROKEN): Phase.BROKEN,
+    (Phase.FAILING, RunFact.BROKEN): Phase.BROKEN,
+    (Phase.CANCELLING, RunFact.BROKEN): Phase.BROKEN,
     (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
 }
 
@@ -82,9 +83,10 @@ STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.COMPLETED: RunStatus.COMPLETED,
     Phase.FAILED: RunStatus.FAILED,
     Phase.CANCELLED: RunStatus.CANCELLED,
+    Phase.BROKEN: RunStatus.FAILED,
 }
 
-FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
+FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 
 def diagram() -> str:

@@ -37,7 +37,8 @@ class Session:
     board: Board
     pid: int
     leases: dict[int, Leased] = field(default_factory=dict)
-    seen: float | None = None  # time of the last exchange; None before the first
+    calls: int = 0
+    seen: float = 0.0  # time of the last call
     waiting: bool = False
     errors: int = 0
 

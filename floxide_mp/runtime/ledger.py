@@ -69,6 +69,7 @@ class Ledger:
             worker = self._sessions.get(session)
             if worker is None:
                 return Reply((), True, 0.0)
+            worker.calls += 1
             worker.seen = time()
             touched = {id(run): run for report in reports if (run := self._take(worker, report))}
             for run in touched.values():
@@ -108,10 +109,14 @@ class Ledger:
             self._sessions[session] = Session(session, worker_id, board, pid)
 
     def started(self, session: int) -> bool:
-        """Whether the worker has called at all."""
+        """Whether the worker got as far as it must to be of use: it waits, has begun an item, or came back.
+
+        One that dies of what its first call brings, before any item could be blamed, is no better than one that
+        dies at start-up: its successors would do the same without end.
+        """
         with self._lock:
-            worker = self._sessions.get(session)
-            return worker is not None and worker.seen is not None
+            worker = self._sessions[session]
+            return worker.calls > 1 or worker.waiting or worker.board.at() is not None
 
     def gone(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
@@ -241,6 +246,9 @@ class Ledger:
         """Take up a failed run again."""
         with self._lock:
             run = self._run(run_id)
+            if run.state.phase is Phase.BROKEN:
+                text = f"run {run_id!r} broke and cannot be taken up again here; start it under another run_id"
+                raise FloxideError(text, run_id=run_id)
             if run.state.phase is not Phase.FAILED:
                 return  # another thread was first
             run.state.resume()
@@ -395,7 +403,8 @@ class Ledger:
     def _blame(
         self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
-        if self._stopping or run.state.phase is Phase.CANCELLING:  # its grace was over: it is not the item's doing
+        if self._stopping or run.state.over or run.state.phase is Phase.CANCELLING:
+            # Its grace was over, or its run broke: it is not the item's doing.
             run.state.release(item)
             return False
         run.blame(item, error, died, text, worker.worker_id)

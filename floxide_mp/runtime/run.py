@@ -206,7 +206,7 @@ def _result(run: Running, store: CheckpointStore) -> RunResult:
     if progress.phase is Phase.CANCELLED:
         raise RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
     failure = progress.failure
-    if progress.phase is not Phase.FAILED or failure is None:
+    if STATUS[progress.phase] is not RunStatus.FAILED or failure is None:
         raise FloxideError(f"run {run_id} was not over when its coordinator was closed", run_id=run_id)
     error = RunFailedError(
         failure_text(run_id, failure),

@@ -215,7 +215,8 @@ class Simulation:
         assert metrics.total_work_items == len(self.orders)
         return Result(
             self.state.phase,
-            sorted(self.outputs, key=lambda o: (o.order, o.index)),
+            # Who made an output is left to chance, and is all that is.
+            sorted((o._replace(worker=None) for o in self.outputs), key=lambda o: (o.order, o.index)),
             sorted(self.events, key=lambda e: (e.order, e.index)),
             self.processed,
             metrics.total_work_items,

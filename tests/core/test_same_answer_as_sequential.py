@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ many = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 seeds = st.integers(0, 2**32)
+pytestmark = pytest.mark.timeout(max(600, EXAMPLES // 10))  # a failure is worth the time to make it small
 
 
 def same(one: Result, other: Result) -> None:

@@ -91,7 +91,7 @@ def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
         claimed(made)
         prepare(made)
         made.crash(ERROR)
-        assert made.phase is Phase.FAILED
+        assert made.phase is Phase.BROKEN
 
     assert items.taken == set(ITEM)
     assert runs.taken == set(RUN)

@@ -193,8 +193,9 @@ def test_row_68_few_descriptors(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def test_row_68_no_descriptors(tmp_path: Path) -> None:
-    done = run_python(["-"], FEW_DESCRIPTORS.format(limit=12), tmp_path)
+@pytest.mark.parametrize("limit", [7, 12])
+def test_row_68_no_descriptors(limit: int, tmp_path: Path) -> None:
+    done = run_python(["-"], FEW_DESCRIPTORS.format(limit=limit), tmp_path)
     assert "no worker process can be started" in done.stdout, done.stderr
     assert "Too many open files" in done.stdout
     assert done.stderr == ""

@@ -186,6 +186,17 @@ def test_row_09_workers_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(lines(tmp_path, "starts")) <= 2 + 3
 
 
+def test_row_09_workers_that_die_of_what_their_first_call_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No item is begun, so none can be blamed; and their successors would do the same without end."""
+    monkeypatch.setenv("FLOXIDE_FAILPOINTS", "worker.claimed=exit")
+    with Coordinator(2) as c:
+        with pytest.raises(RunFailedError, match=r"workers cannot start.* exit code 70"):
+            c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
+        assert c.workers() == []
+
+
 def test_row_09_one_bad_start_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
@@ -325,7 +336,7 @@ def test_row_07_row_18_reports_under_a_lease_that_is_over() -> None:
 
     second = enlist()
     (again,) = ledger.exchange(second, (), 1.0).leases
-    assert [item.item_id for item in again.items] == [item.item_id for item in lease.items]
+    assert [item_id for item_id, *_ in again.items] == [item_id for item_id, *_ in lease.items]
     report = Report(again.id, (held,), ())
     ledger.exchange(second, (report,), 0.0)
     after = run.metrics()

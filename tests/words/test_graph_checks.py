@@ -1,4 +1,3 @@
-
 """Rows 57, 58 and 61 before anything runs: wrong graphs are refused when defined, everything at once, with hints."""
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ log = logging.getLogger("floxide_mp")
 
 PATIENCE: Final = 5.0  # seconds that a worker without work waits in one call
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
-QUICK_DEATHS: Final = 3  # in a row, before a first call: then workers cannot start
+QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
 
 
 class ProcessEngine:
@@ -43,8 +43,15 @@ class ProcessEngine:
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
-        self._selector = selectors.DefaultSelector()
-        self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise FloxideError(f"no worker process can be started: {error}") from error
+        try:
+            self._selector = selectors.DefaultSelector()
+        except OSError as error:
+            os.close(self._word)
+            raise FloxideError(f"no worker process can be started: {error}") from error
         self._quick_deaths = 0
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
@@ -196,7 +203,7 @@ class ProcessEngine:
                 error = WorkerDiedError(f"workers cannot start: {trouble}")
         else:
             error = WorkerDiedError(
-                f"workers cannot start: {QUICK_DEATHS} in a row {why} before their first call",
+                f"workers cannot start: {QUICK_DEATHS} in a row {why} before they did anything",
             )
         if not self._processes:
             self._ledger.cannot_start(error, words)
@@ -229,13 +236,13 @@ def _health(session: Session) -> WorkerHealth:
     at = session.board.at()
     lease = session.leases.get(at.lease) if at else None
     item = lease.item(at) if lease else None
-    status = WorkerStatus.BUSY if lease else WorkerStatus.STARTING if session.seen is None else WorkerStatus.IDLE
+    status = WorkerStatus.BUSY if lease else WorkerStatus.IDLE if session.calls else WorkerStatus.STARTING
     return WorkerHealth(
         worker_id=session.worker_id,
         pid=session.pid,
         status=status,
         liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
-        last_heartbeat=session.seen or 0.0,
+        last_heartbeat=session.seen,
         error_count=session.errors,
         current_work_item=item.id if item else None,
         current_work_item_run_id=lease.run.record.run_id if lease else None,
