@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .context import Context
@@ -69,12 +69,30 @@ def graph_problems(declared: Declaration) -> list[str]:
         problems.append(f"context must be a class deriving from Context, not {declared.context!r}")
     if not declared.nodes:
         return [*problems, "it has no nodes"]
-    problems += _node_problems(declared)
-    problems += _name_problems(declared)
-    if not problems:
-        problems += _path_problems(declared)
-        problems += _type_problems(declared)
-    return problems
+    wrong_nodes = _node_problems(declared)
+    problems += wrong_nodes + _name_problems(declared)
+    if not wrong_nodes:
+        meant = _as_meant(declared)
+        problems += _path_problems(meant) + _type_problems(meant)
+    return list(dict.fromkeys(problems))
+
+
+def _as_meant(declared: Declaration) -> Declaration:
+    """The graph with unknown names taken for the nearest known ones, or left out: to look for other problems in it."""
+    known = declared.nodes
+
+    def meant(name: Any) -> str:
+        return name if name in known else next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+
+    def all_of(arm: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for to in arm if (name := meant(to)))
+
+    edges: dict[str, Edges] = {}
+    for at, to in declared.edges.items():
+        edges[meant(at)] = {key: all_of(arm) for key, arm in to.items()} if isinstance(to, Mapping) else all_of(to)
+    on_failure = {meant(at): all_of(to) for at, to in declared.on_failure.items()}
+    start = meant(declared.start) if declared.start else None
+    return replace(declared, start=start or None, edges=edges, on_failure=on_failure)
 
 
 def _node_problems(declared: Declaration) -> list[str]:
@@ -129,7 +147,8 @@ def _name_problems(declared: Declaration) -> list[str]:
 
 
 def _path_problems(declared: Declaration) -> list[str]:
-    assert declared.start is not None
+    if declared.start is None:
+        return []
     reached = _reach([declared.start], declared)
     problems = []
     lost = [name for name in declared.nodes if name not in reached]

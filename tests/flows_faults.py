@@ -192,6 +192,31 @@ def takes_the_lock(job: Job) -> None:
     LOCK.release()
 
 
+def closes_everything(job: Job) -> None:
+    os.closerange(3, 256)  # the connection to the coordinator, too
+
+
+def fork_returns(job: Job) -> None:
+    """Both of them go on."""
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+
+
+def fork_exits(job: Job) -> None:
+    if pid := os.fork():
+        assert os.waitpid(pid, 0)[1] == 3 << 8
+    else:
+        sys.exit(3)
+
+
+def fork_raises(job: Job) -> None:
+    if pid := os.fork():
+        assert os.waitpid(pid, 0)[1] == 1 << 8
+    else:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        raise ValueError("of the child")
+
+
 HARMS: dict[str, Callable[[Job], None]] = {
     "nothing": lambda job: None,
     "killed": killed,
@@ -211,6 +236,10 @@ HARMS: dict[str, Callable[[Job], None]] = {
     "hangs_once": hangs_once,
     "leaves_and_hangs": leaves_and_hangs,
     "takes_the_lock": takes_the_lock,
+    "closes_everything": closes_everything,
+    "fork_returns": fork_returns,
+    "fork_exits": fork_exits,
+    "fork_raises": fork_raises,
 }
 
 
@@ -327,3 +356,13 @@ class Prints(Workflow):
     prints = prints
     start = prints
     edges = {prints: []}
+
+
+@node(timeout=0.001)
+def late() -> None:
+    time.sleep(0.01)
+
+
+class Late(Workflow):
+    late = late
+    start = late

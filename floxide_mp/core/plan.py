@@ -46,6 +46,7 @@ class ScopePlan:
     successors: list[tuple[int, ...]]
     predecessors: list[int]  # how many components lead here
     joins: dict[int, int]  # component -> place of the join that fires when all before it is closed
+    rank: dict[int, int]  # place of such a join -> which of them it is
 
 
 @dataclass
@@ -158,7 +159,8 @@ class Plan:
         for after in successors:
             for number in after:
                 predecessors[number] += 1
-        return ScopePlan(component_of, successors, predecessors, joins)
+        rank = {place: number for number, place in enumerate(sorted(joins.values()))}
+        return ScopePlan(component_of, successors, predecessors, joins, rank)
 
     def _exits(self, chain: Chain) -> list[int]:
         """Places of the joins that this kind of scope fires; their items live one scope further out."""

@@ -354,7 +354,7 @@ class RunState:
         join on this path, in the base of how many joins a scope has at the most. So a loop through joins
         does not lengthen the path, and where each scope has one join, the number just counts.
         """
-        rank = sorted(scope.plan.joins.values()).index(join)
+        rank = scope.plan.rank[join]
         if scope.parent is None:
             return (JOINED_RUN + rank,)
         opened, passed = scope.path, 0

@@ -163,16 +163,6 @@ def decode_error(record: ErrorRecord) -> BaseException:
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _is_mains(value: Any) -> bool:
-    """Whether this is a class or function that ``__main__`` has under its name.
-
-    Nested ones are reached through the outer one, and local ones cannot be named at all.
-    """
-    if not isinstance(value, type | types.FunctionType) or value.__module__ != "__main__":
-        return False
-    return "." not in value.__qualname__ and getattr(sys.modules["__main__"], value.__name__, None) is value
-
-
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """By value what is local or in ``__main__``; cached functions too, which cloudpickle leaves to their names."""
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from .. import context as contexts
 from ..context import Context
@@ -20,6 +20,8 @@ from . import codec
 from .clock import time
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
+
+MOST_WORKERS: Final = 1024
 
 EngineFactory = Callable[[Ledger, int], Engine]
 
@@ -58,6 +60,7 @@ class Coordinator:
         self._retry = retry
         self._grace = checked_seconds("grace", grace)
         self._store: CheckpointStore = MemoryStore() if store is None else store
+        self._inline = count == 0 and engine is None
         self._ledger = Ledger(self._store, patience if count else 0.05)
         self._closed = False
         self._closing = threading.Lock()
@@ -172,7 +175,8 @@ class Coordinator:
             compiled.nodes, tuple(spec.name for spec in compiled.graph.nodes), compiled.keys, self._retry
         )
         payload, key = codec.encode_bundle(bundle, context, input)
-        self._ledger.bundles[key] = bundle
+        if self._inline:
+            self._ledger.bundles[key] = bundle
         return RunRecord(
             run_id=run_id,
             name=compiled.graph.name,
@@ -221,10 +225,10 @@ def checked_workers(workers: object) -> int:
     """The number of workers.
 
     Raises:
-        ValueError: it is not a whole number of 0 or more.
+        ValueError: it is not a whole number, 0 or more and no more than any one machine has use for.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise ValueError(f"workers must be a whole number, 0 (inline) or more, not {workers!r}")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
+        raise ValueError(f"workers must be a whole number from 0 (inline) to {MOST_WORKERS}, not {workers!r}")
     return workers
 
 

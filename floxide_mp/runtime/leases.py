@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..core.records import ItemRecord
 from ..errors import FloxideError, NodeTimeoutError
 from .board import At, Board
 from .running import Running
+
+SOON: Final = 0.05  # seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +58,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     at = worker.board.at()
     item = lease.item(at)
     if lease.run.grace_until is not None:
-        return (lease.run.grace_until - now, None) if item else (None, None)
+        left = lease.run.grace_until - now
+        return (left if item else max(left, SOON)), None  # it may be about to begin
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places

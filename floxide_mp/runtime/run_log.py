@@ -88,7 +88,9 @@ class RunLog:
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
         known, own = self._look(field), self._own(field)
-        return _Fresh(known.records, own) if own or known.changeable else known.events
+        if known.changeable:
+            return _Fresh(known.records, own)
+        return [*known.events, *map(_logged, own)] if own else known.events
 
     def fold(self, field: int, initial: Merge) -> Merge:
         known = self._look(field)

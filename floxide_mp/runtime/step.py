@@ -5,16 +5,19 @@ Whatever goes wrong in it is that item's failure, told as plain data; only Keybo
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from os import getpid
 from types import CoroutineType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
 from ..context import Context, Item
 from ..core.records import EventRecord, Payload
-from ..errors import FloxideError
+from ..errors import FloxideError, NodeTimeoutError
 from ..node import calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
 from ..route import choose
@@ -61,6 +64,7 @@ class Steps:
         self._log = RunLog(fetch)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
+        self._pid = getpid()
         self._policies = [node.retry or bundle.retry for node in bundle.nodes]
 
     def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult:
@@ -78,13 +82,26 @@ class Steps:
             if failpoints.armed:
                 call = failpoints.around(call)
             result = call(self._context, _opened(payload))
+            if getpid() != self._pid:
+                _end_fork(None)
             if type(result) is CoroutineType:
                 result = _awaited(result)
             return self._told(node, name, result)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
+            if getpid() != self._pid:
+                _end_fork(failure)
             return self._failed(node, failure, retry=True)
+
+    def in_time(self, grant: Grant, result: StepResult, nanoseconds: int) -> StepResult:
+        """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
+        limit = self._bundle.nodes[grant[1]].timeout
+        if limit is None or nanoseconds <= limit * 1e9:
+            return result
+        name = self._bundle.names[grant[1]]
+        failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; inline, it could not be ended")
+        return self._failed(grant[1], failure, retry=True)
 
     def _told(self, node: int, name: str, result: Any) -> StepResult:
         """What the node returned, as data."""
@@ -120,6 +137,19 @@ class Steps:
         policy = self._policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+
+
+def _end_fork(failure: BaseException | None) -> NoReturn:
+    """A node has forked, and this is the child, back from it: it must not go on as a second worker."""
+    code = 0 if failure is None else 1
+    if isinstance(failure, SystemExit):
+        code = failure.code if isinstance(failure.code, int) else int(failure.code is not None)
+    elif failure is not None:
+        traceback.print_exception(failure)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def _opened(payload: Payload) -> Any:

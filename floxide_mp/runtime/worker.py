@@ -46,7 +46,8 @@ class Worker:
         backend: the coordinator's verbs.
         board: what this worker and its coordinator tell each other without asking.
         bundles: workflows that need not be fetched and opened, by key.
-        want: seconds of work to ask for at a time; by default that follows from how long a round trip takes.
+        want: seconds of work to ask for at a time, for a worker in the caller's thread; in a process of its own that
+            follows from how long a round trip takes.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Worker:
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
         self._want = want or FLOOR
-        self._adapts = want is None
+        self._inline = want is not None
         self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
         self._work: _Work | None = None  # a lease of several items
         self._busy = threading.Event()  # it is there
@@ -85,7 +86,7 @@ class Worker:
             if self._broken is not None:
                 raise self._broken
             reply = self._backend.exchange(self._session, reports, self._want)
-        if self._adapts:
+        if not self._inline:
             trip = monotonic() - before - reply.waited
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
         if failpoints.armed and reply.leases:
@@ -110,17 +111,19 @@ class Worker:
         try:
             steps = self._steps(lease.run_id)
         except Exception as failure:
-            board.end()
             return Report(lease.id, refuse(lease.items, failure), ())
         work = _Work(lease, monotonic_ns() + int(self._want * SLOW * 1e9))
         if len(lease.items) > 1:
             self._watch(work)
         spent = self._run_items(work, steps)
-        self._work = None
+        with self._lock:
+            self._work = None
+            untold = tuple(work.results[work.told :])
         if failpoints.armed:
             failpoints.hit("worker.worked")
-        board.end()
-        return Report(lease.id, tuple(work.results[work.told :]), spent)
+        # The board is left as it is: a worker that dies before its report is answered dies of its last item, which
+        # may have closed the connection, say. Once it is answered the lease is over, and what the board says is past.
+        return Report(lease.id, untold, spent)
 
     def _run_items(self, work: _Work, steps: Steps) -> tuple[tuple[int, int, float], ...]:
         """Run the lease's items in order, and say how long which nodes took."""
@@ -140,7 +143,10 @@ class Worker:
                 if count:
                     spent.append((node, count, (now - before) / 1e9))
                 node, count, before = grant[1], 0, now
-            work.results.append(steps.run(grant, cancelled))
+            result = steps.run(grant, cancelled)
+            if self._inline:
+                result = steps.in_time(grant, result, monotonic_ns() - now)
+            work.results.append(result)
             count += 1
         if count:
             spent.append((node, count, (monotonic_ns() - before) / 1e9))
@@ -165,8 +171,9 @@ class Worker:
                 if work is None:
                     self._busy.clear()
                 elif not work.cut and monotonic_ns() > work.limit:
-                    work.cut, work.told = True, len(work.results)
-                    report = Report(work.lease.id, tuple(work.results), (), last=False)
+                    results = tuple(work.results)  # once: the other thread may add one at any time
+                    work.cut, work.told = True, len(results)
+                    report = Report(work.lease.id, results, (), last=False)
                     try:
                         self._backend.exchange(self._session, (report,), 0.0)
                     except BaseException as error:
@@ -185,6 +192,10 @@ class Worker:
             if bundle is None:
                 assert facts.workflow is not None
                 bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
+                if len(self._bundles) > KEEP:
+                    forgotten = next(iter(self._bundles))
+                    del self._bundles[forgotten]
+                    self._calls.pop(forgotten, None)
             calls = self._calls.get(facts.key)
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)

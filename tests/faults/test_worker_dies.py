@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from floxide_mp import (
     Coordinator,
     NodeTimeoutError,
+    RunCancelledError,
     RunFailedError,
     RunStatus,
     WorkerDiedError,
@@ -68,17 +71,17 @@ def others(plan: flows.Plan) -> list[int]:
 
 # -- rows 1-3, 5, 7: at every point of the path --------------------------------------------------------------------
 
-WORKER_POINTS = {  # point -> (row, whether an item may be executed twice, retries)
-    "worker.claim.unsent": (1, False, 0),
-    "worker.claim.sent": (2, False, 0),
-    "worker.claim.answered": (2, False, 0),
-    "worker.claimed": (3, False, 0),
-    "worker.node.before": (3, False, 1),
-    "worker.node.after": (5, True, 1),
-    "worker.worked": (5, True, 1),
-    "worker.report.unsent": (5, True, 0),
-    "worker.report.sent": (7, True, 0),
-    "worker.report.answered": (7, False, 0),
+WORKER_POINTS = {  # point -> (row, whether an item may be executed twice, possible retries)
+    "worker.claim.unsent": (1, False, {0}),
+    "worker.claim.sent": (2, False, {0}),
+    "worker.claim.answered": (2, False, {0}),
+    "worker.claimed": (3, False, {0}),
+    "worker.node.before": (3, False, {1}),
+    "worker.node.after": (5, True, {1}),
+    "worker.worked": (5, True, {1}),
+    "worker.report.unsent": (5, True, {1}),
+    "worker.report.sent": (7, True, {0, 1}),
+    "worker.report.answered": (7, False, {0}),
 }
 
 
@@ -99,7 +102,8 @@ def test_rows_01_02_03_05_07_killed_at(point: str, tmp_path: Path, monkeypatch: 
     assert result.outputs == list(range(plan.count))
     assert list(result.context.done) == list(range(plan.count))  # once each, in order
     assert result.metrics.total_work_items == result.metrics.completed == plan.count + 1
-    assert (result.metrics.retries, result.metrics.failed) == (retries, 0)
+    assert result.metrics.retries in retries
+    assert result.metrics.failed == 0
     executed = Counter(lines(tmp_path, "executed"))
     assert set(executed) == set(range(plan.count))
     assert executed.total() <= plan.count + twice
@@ -211,6 +215,21 @@ def test_row_09_one_bad_start_is_made_good(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "token").exists()
 
 
+def test_row_09_workers_that_are_killed_as_they_come(tmp_path: Path) -> None:
+    """Somebody outside does it: that is no reason to give up soon."""
+    killed = 0
+    with Coordinator(2) as c:
+        run = c.start(flows.Harm, flows.Plan(str(tmp_path)))
+        seen: set[int] = set()
+        while killed < 8 and run.status is RunStatus.RUNNING:
+            for worker in c.workers():
+                if worker.pid not in seen:
+                    seen.add(worker.pid)
+                    os.kill(worker.pid, signal.SIGKILL)
+                    killed += 1
+        assert run.wait(30).outputs == list(range(6))
+
+
 # -- rows 10-12: what an item does to its worker ---------------------------------------------------------------------
 
 
@@ -225,6 +244,27 @@ def test_row_10_poison(how: str, tmp_path: Path) -> None:
         assert isinstance(failed.value.__cause__, WorkerDiedError)
         assert [error.attempt for error in run.errors()] == [1, 2, 3]
         assert sorted(seen) == list(range(plan.count - 1))  # and this process, which never looked into it, lives
+
+
+def test_row_10_a_worker_ruined_before_it_can_report(tmp_path: Path) -> None:
+    """The node closed its worker's connection and returned: the item is to blame, and others are not harmed."""
+    with Coordinator(1) as c:
+        other = c.start(flows.Harm, flows.Plan(str(tmp_path)))
+        run = c.start(flows.HarmAll, flows.Plan(str(tmp_path), "closes_everything", count=1))
+        assert run.wait(30).metrics.failed == 1
+        assert [(e.type_name, e.node, e.attempt) for e in run.errors()] == [
+            ("WorkerDiedError", "work", n) for n in (1, 2, 3)
+        ]
+        assert other.wait(30).outputs == list(range(6))
+        assert c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30).outputs == list(range(6))
+
+
+@pytest.mark.parametrize("how", ["fork_returns", "fork_exits", "fork_raises"])
+def test_row_13_a_forked_child_is_no_second_worker(how: str, tmp_path: Path) -> None:
+    with Coordinator(2) as c:
+        result = c.start(flows.HarmAll, flows.Plan(str(tmp_path), how, count=8)).wait(30)
+    assert result.outputs == list(range(8))
+    assert result.metrics.retries == 0
 
 
 @pytest.mark.parametrize(("how", "shown"), [("exits", "ended with exit code 0"), ("sys_exits", "SystemExit(0)")])
@@ -415,6 +455,32 @@ def test_row_21_a_timeout_is_tried_again(tmp_path: Path) -> None:
         result = c.start(flows.HarmTimedTwice, plan).wait(30)
     assert result.outputs == list(range(plan.count))
     assert result.metrics.retries == 1
+
+
+def test_row_21_cancel_ends_a_worker_that_has_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its lease, and hangs while it imports the workflow."""
+    (tmp_path / "hanging.py").write_text(
+        "import os, time\nfrom floxide_mp import Workflow, node\n"
+        f"if os.getpid() != {os.getpid()}: time.sleep(600)\n"
+        "@node\ndef one(x): return x\n"
+        "class Hanging(Workflow):\n    one = one\n    start = one\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hanging = importlib.import_module("hanging")
+    with Coordinator(2) as c:
+        for _ in range(4):
+            run = c.start(hanging.Hanging)
+            run.cancel(0.1)
+            with pytest.raises(RunCancelledError):
+                run.wait(30)
+    del sys.modules["hanging"]
+
+
+def test_row_21_inline_a_timeout_is_told_late(tmp_path: Path) -> None:
+    """Nobody can end a step in the caller's own thread, but the answer is the same."""
+    with pytest.raises(RunFailedError) as failed:
+        flows.Late().run(workers=0)
+    assert isinstance(failed.value.__cause__, NodeTimeoutError)
 
 
 def test_row_21_cancel_ends_what_runs_on(tmp_path: Path) -> None:

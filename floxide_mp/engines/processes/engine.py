@@ -25,6 +25,8 @@ log = logging.getLogger("floxide_mp")
 
 PATIENCE: Final = 5.0  # seconds that a worker without work waits in one call
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
+QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
+OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
 
 
@@ -52,7 +54,7 @@ class ProcessEngine:
         except OSError as error:
             os.close(self._word)
             raise FloxideError(f"no worker process can be started: {error}") from error
-        self._quick_deaths = 0
+        self._quick_deaths = self._quick_kills = 0
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
         _engines.add(self)
@@ -144,15 +146,21 @@ class ProcessEngine:
         self._selector.unregister(process.pidfd)
         started = self._ledger.started(process.session)
         on_purpose = process.session in self._killed or self._end is not None
-        why, words, blamed = self._lay_to_rest(process)
+        code, words, blamed = self._lay_to_rest(process)
+        why = ended(code)
         if not (blamed or on_purpose):
             log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
         if self._end is None:
-            self._quick_deaths = 0 if started else self._quick_deaths + 1
+            if started:
+                self._quick_deaths = self._quick_kills = 0
+            elif code in OUTSIDE:
+                self._quick_kills += 1
+            else:
+                self._quick_deaths += 1
             self._replace(process.worker_id, why, words)
 
-    def _lay_to_rest(self, process: WorkerProcess) -> tuple[str, str, bool]:
-        """Of a worker that has ended or been killed: how, its last words, and whether an item is to blame."""
+    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int, str, bool]:
+        """Of a worker that has ended or been killed: its exit code and last words, and whether an item is to blame."""
         code = process.reap()
         words = process.last_words()
         del self._processes[process.session]
@@ -170,7 +178,7 @@ class ProcessEngine:
                 process.hang_up()
                 thread.join()
             process.close()
-        return why, words, blamed
+        return code, words, blamed
 
     def _end_all(self) -> None:
         """End every worker at once, without a supervisor."""
@@ -193,18 +201,16 @@ class ProcessEngine:
         self._ledger.disown()
 
     def _replace(self, worker_id: int, why: str, words: str) -> None:
-        error: FloxideError
-        if self._quick_deaths < QUICK_DEATHS:
+        count = self._quick_deaths + self._quick_kills
+        reason = f"{count} died in a row before they did anything; the last {why}"
+        if self._quick_deaths < QUICK_DEATHS and self._quick_kills < QUICK_KILLS:
             try:
                 self._start_worker(worker_id)
                 return
             except OSError as trouble:
-                log.warning("worker %d cannot be replaced: %s", worker_id, trouble)
-                error = WorkerDiedError(f"workers cannot start: {trouble}")
-        else:
-            error = WorkerDiedError(
-                f"workers cannot start: {QUICK_DEATHS} in a row {why} before they did anything",
-            )
+                reason = str(trouble)
+        log.warning("worker %d is not replaced: %s", worker_id, reason)
+        error = WorkerDiedError(f"workers cannot start: {reason}")
         if not self._processes:
             self._ledger.cannot_start(error, words)
 
