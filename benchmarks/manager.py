@@ -19,6 +19,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ def serving(kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     else:
         server: Server = Manager(authkey=_KEY).get_server()
         server.stop_event = threading.Event()  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.accepter, daemon=True)
+        thread = threading.Thread(target=_accept, args=(server,), daemon=True)
         thread.start()
         try:
             yield str(server.address), ()
@@ -120,26 +121,38 @@ def serving(kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
             server.listener.close()  # type: ignore[attr-defined]
 
 
+def _accept(server: Any) -> None:
+    """Not ``server.accepter``, which tries again without a pause for ever once its listener is closed."""
+    while True:
+        try:
+            connection = server.listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=server.handle_request, args=(connection,), daemon=True).start()
+
+
 def measure(
-    kind: str, calls: int, meanwhile: Callable[[subprocess.Popen[str]], None]
+    kind: str, calls: int, meanwhile: Callable[[subprocess.Popen[bytes]], None]
 ) -> tuple[dict[str, list[float]], float]:
     """What the client measured, and how much of a CPU the caller's thread had."""
     with serving(kind) as (where, inherited):
         command = [sys.executable, "-m", "benchmarks.manager", "--client", kind, where, "--calls", str(calls)]
-        worker = subprocess.Popen(command, pass_fds=inherited, stdout=subprocess.PIPE, text=True)
-        wall, cpu = time.perf_counter(), time.thread_time()
-        meanwhile(worker)
-        share = (time.thread_time() - cpu) / (time.perf_counter() - wall)
-        said, _ = worker.communicate(timeout=_DEADLINE)
-    found: dict[str, list[float]] = json.loads(said)
+        with tempfile.TemporaryFile("w+") as said:  # a pipe would be full before anybody reads
+            worker = subprocess.Popen(command, pass_fds=inherited, stdout=said)
+            wall, cpu = time.perf_counter(), time.thread_time()
+            meanwhile(worker)
+            share = (time.thread_time() - cpu) / (time.perf_counter() - wall)
+            worker.wait(_DEADLINE)
+            said.seek(0)
+            found: dict[str, list[float]] = json.load(said)
     return found, share
 
 
-def idle(worker: subprocess.Popen[str]) -> None:
+def idle(worker: subprocess.Popen[bytes]) -> None:
     worker.wait(_DEADLINE)
 
 
-def busy(worker: subprocess.Popen[str]) -> None:
+def busy(worker: subprocess.Popen[bytes]) -> None:
     """Pure Python until the worker is through. Looking after it lets go of the interpreter lock, so that is rare."""
     end = time.monotonic() + _DEADLINE
     while worker.poll() is None and time.monotonic() < end:
