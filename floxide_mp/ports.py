@@ -1,6 +1,6 @@
 """What we ask of the world, on one page: stores, engines, and the verbs between a worker and its coordinator.
 
-These docstrings are the specification; ``floxide_mp.testing`` checks it. User values are opaque bytes in all of it.
+These docstrings are the specification. User values are opaque bytes in all of it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,0 @@
-"""How someone else proves their store or engine: conformance suites for the ports."""
