@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from floxide_mp.core.table import diagrams
+
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
 
@@ -36,6 +38,11 @@ def test_code_in_pages_runs(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert done.stdout.strip()
+
+
+def test_the_state_diagrams_are_those_of_the_tables() -> None:
+    drawn = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert drawn == diagrams()
 
 
 def test_ci_takes_its_commands_from_the_readme() -> None:

@@ -30,7 +30,7 @@ class RunFact(enum.Enum):
     CANCEL = "cancel asked"
     IDLE = "nothing is alive"  # with work left over, in a run that is ending: nothing is leased
     RESUME = "resume asked"
-    BROKEN = "it cannot go on: a fault of this package or of the store"
+    BROKEN = "a fault of this package or of the store"
     STUCK = "nothing is alive, but items are held"
 
 
@@ -89,14 +89,13 @@ STATUS: Final[dict[Phase, RunStatus]] = {
 FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 
-def diagram() -> str:
-    """The two tables as Mermaid state diagrams."""
-    lines = []
+def diagrams() -> list[str]:
+    """The two tables as Mermaid state diagrams: those in ``docs/design.md``."""
+    drawn = []
     for table in (ITEM, RUN):
-        lines.append("stateDiagram-v2")
-        for (before, fact), after in table.items():
-            lines.append(f"    {_word(before)} --> {_word(after)}: {fact.value}")
-    return "\n".join(lines)
+        arrows = [f"    {_word(a)} --> {_word(b)}: {fact.value}" for (a, fact), b in table.items()]
+        drawn.append("\n".join(["stateDiagram-v2", *arrows]) + "\n")
+    return drawn
 
 
 def _word(state: enum.Enum) -> str:

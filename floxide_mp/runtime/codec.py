@@ -126,20 +126,19 @@ def decode_bundle(payload: bytes) -> Bundle:
     return bundle  # type: ignore[no-any-return]
 
 
-def encode_error(error: BaseException, text: str, payload: bool = True) -> ErrorRecord:
+def encode_error(error: BaseException, text: str) -> ErrorRecord:
     """An exception as a record; the exception itself goes along only if it survives the way there and back."""
     pickled = None
-    if payload:
-        try:
-            pickled = pickle.dumps(error, 5)
-            back = pickle.loads(pickled)
-            back.add_note("")  # as ``decode_error`` will
-            if type(back) is not type(error):
-                pickled = None
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
+    try:
+        pickled = pickle.dumps(error, 5)
+        back = pickle.loads(pickled)
+        back.add_note("")  # as ``decode_error`` will
+        if type(back) is not type(error):
             pickled = None
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        pickled = None
     return ErrorRecord(type(error).__qualname__, _str(error), text, pickled)
 
 

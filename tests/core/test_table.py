@@ -11,7 +11,7 @@ from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.state import MAX_DEATHS, RunState
-from floxide_mp.core.table import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagram
+from floxide_mp.core.table import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagrams
 from floxide_mp.facts import RunStatus, WorkItemStatus
 from floxide_mp.retry import RetryPolicy
 
@@ -168,7 +168,7 @@ def test_every_phase_has_a_status_and_the_final_ones_are_told_apart() -> None:
 
 
 def test_every_fact_is_on_the_diagram() -> None:
-    drawn = diagram()
+    drawn = "".join(diagrams())
     assert all(fact.value in drawn for fact in (*ItemFact, *RunFact))
     assert drawn.count("-->") == len(ITEM) + len(RUN)
 
