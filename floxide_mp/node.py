@@ -8,12 +8,10 @@ import math
 import sys
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from .context import Context
 from .retry import RetryPolicy
-
-N = TypeVar("N", bound="Node")
 
 
 class Node:

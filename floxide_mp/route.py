@@ -59,9 +59,14 @@ def describe(key: Any) -> str:
     return getattr(key, "__name__", None) or _shortened(key)
 
 
-def _shortened(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value's ``repr``, or something like it: a user's ``__repr__`` must not hide the real problem."""
     try:
-        text = repr(value)
-    except Exception as error:  # a user's __repr__ must not hide the real problem
-        text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+
+
+def _shortened(value: Any) -> str:
+    text = shown(value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -48,6 +48,11 @@ class OutputRecord(NamedTuple):
     worker: int | None = None
 
 
+def place(record: EventRecord | OutputRecord) -> tuple[Order, int]:
+    """Where a record stands in the run's order: the key to sort by."""
+    return record.order, record.index
+
+
 class Arrival(NamedTuple):
     """A value waiting at a join (``place``) of the scope with that id."""
 

@@ -26,6 +26,7 @@ from ..errors import RemoteError, SerializationError
 from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
+from ..route import shown
 
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -253,7 +254,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
             yield " (a key of it)", key
-            yield f"[{_repr(key)}]", part
+            yield f"[{shown(key)}]", part
     elif isinstance(value, list | tuple | set | frozenset):
         names: Sequence[str] = getattr(type(value), "_fields", ())
         for number, part in enumerate(value):
@@ -315,10 +316,3 @@ def _str(error: BaseException) -> str:
         raise
     except BaseException as trouble:
         return f"<{type(trouble).__name__} in __str__>"
-
-
-def _repr(key: Any) -> str:
-    try:
-        return repr(key)
-    except Exception as trouble:
-        return f"<{type(key).__name__}, whose repr raised {type(trouble).__name__}>"

@@ -22,6 +22,8 @@ from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
 
 MOST_WORKERS: Final = 1024
+PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
+INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
 EngineFactory = Callable[[Ledger, int], Engine]
 
@@ -52,7 +54,6 @@ class Coordinator:
         *,
         retry: RetryPolicy | None = None,
         grace: float = 2.0,
-        patience: float = 5.0,
     ) -> None:
         count = usable_cpus() if workers is None else checked_workers(workers)
         if retry is not None and not isinstance(retry, RetryPolicy):
@@ -61,7 +62,7 @@ class Coordinator:
         self._grace = checked_seconds("grace", grace)
         self._store: CheckpointStore = MemoryStore() if store is None else store
         self._inline = count == 0 and engine is None
-        self._ledger = Ledger(self._store, patience if count else 0.05)
+        self._ledger = Ledger(self._store, PATIENCE if count else INLINE_PATIENCE)
         self._closed = False
         self._closing = threading.Lock()
         self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import context as contexts
 from ..context import Context
-from ..core.records import ErrorRecord, EventRecord, OutputRecord
+from ..core.records import ErrorRecord, EventRecord, OutputRecord, place
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
 from ..errors import FloxideError, RunCancelledError, RunFailedError
@@ -43,12 +43,12 @@ class RunResult:
     @cached_property
     def outputs(self) -> list[Any]:
         """Every output, in the order of the one-process run."""
-        return [codec.decode(o.payload) for o in sorted(self._outputs, key=lambda o: (o.order, o.index))]
+        return [codec.decode(output.payload) for output in sorted(self._outputs, key=place)]
 
     @property
     def workers(self) -> list[int | None]:
         """The worker that each output came from. Unlike the outputs, this differs from run to run."""
-        return [o.worker for o in sorted(self._outputs, key=lambda o: (o.order, o.index))]
+        return [output.worker for output in sorted(self._outputs, key=place)]
 
     @property
     def output(self) -> Any:
@@ -170,7 +170,7 @@ def checked_seconds(what: str, seconds: object) -> float:
 def replay(record: RunRecord, events: list[EventRecord]) -> Context:
     """The context that a run began with, with ``events`` folded in, in the run's order."""
     context: Context = codec.decode(record.context)
-    ordered = sorted(events, key=lambda e: (e.order, e.index))
+    ordered = sorted(events, key=place)
     return contexts.fold(
         context, ((e.field, LoggedEvent(codec.decode(e.payload), e.node, e.order, e.index)) for e in ordered)
     )

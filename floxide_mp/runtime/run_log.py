@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..context import Item
-from ..core.records import EventRecord, Order
+from ..core.records import EventRecord, Order, place
 from ..event_log import LoggedEvent
 from ..merge import Merge
 from . import codec
@@ -53,9 +53,8 @@ class _Field:
 
     def add(self, record: EventRecord) -> None:
         logged = _logged(record)
-        place = record.order, record.index
-        at = bisect(self.places, place)
-        self.places.insert(at, place)
+        at = bisect(self.places, place(record))
+        self.places.insert(at, place(record))
         self.records.insert(at, record)
         self.events.insert(at, logged)
         if type(logged.event) not in _PLAIN:

@@ -23,7 +23,6 @@ from .spawn import WorkerProcess, spawn
 
 log = logging.getLogger("floxide_mp")
 
-PATIENCE: Final = 5.0  # seconds that a worker without work waits in one call
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
@@ -197,6 +196,7 @@ class ProcessEngine:
         os.close(self._word)
 
     def _disown(self) -> None:
+        # Kept, or Popen's finalizer would complain of processes that are not this one's children.
         self._not_mine, self._processes = self._processes, {}
         self._ledger.disown()
 
