@@ -5,10 +5,10 @@ These docstrings are the specification. User values are opaque bytes in all of i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from .core.records import Arrival, Commit, ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload
+from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
 from .core.table import Phase
 from .facts import RunMetrics, WorkerHealth
 
@@ -92,23 +92,33 @@ class Backend(Protocol):
 
 
 class RunRecord(NamedTuple):
-    """What a run began with. ``workflow`` and ``context`` are pickles; ``started_at`` is seconds since the epoch."""
+    """What a run began with.
+
+    ``workflow``, ``context`` and ``input`` are pickles, ``input`` None where a ``Source`` gave the input.
+    ``shape`` is the graph's (``Graph.shape``), ``places`` the names of the nodes by number of place.
+    ``started_at`` is seconds since the epoch, ``timeout`` seconds.
+    """
 
     run_id: str
     name: str
     key: bytes
     workflow: bytes
     context: bytes
-    input: bytes
+    input: bytes | None
     seed: int
     started_at: float
+    timeout: float | None
+    finish: bool
+    shape: Mapping[str, str]
+    places: tuple[str, ...]
 
 
 class Progress(NamedTuple):
-    """Where a run stands after a commit."""
+    """Where a run stands after a commit. ``counts``: how many items and error rows there have been."""
 
     phase: Phase
     metrics: RunMetrics
+    counts: tuple[int, int]
     finished_at: float | None
     failure: ErrorRecord | None
 
@@ -131,11 +141,8 @@ class CheckpointStore(Protocol):
     def progress(self, run_id: str) -> Progress:
         """Where the run stood at the last commit."""
 
-    def pending(self, run_id: str) -> Sequence[ItemRecord]:
-        """The unfinished items as of the last commit, in their order."""
-
-    def arrivals(self, run_id: str) -> Sequence[Arrival]:
-        """What waits at joins, in order."""
+    def snapshot(self, run_id: str) -> Snapshot:
+        """Everything unfinished, as of the last commit: what a coordinator goes on from."""
 
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
         """Events from number ``since`` on, in the order of commits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,8 @@ RUN_SCOPE: Final = -1  # ``join_of`` of a join whose scope is the whole run
 class NodeSpec:
     """One node. ``arms[a]`` are the successors on arm ``a``; a node without edges has one empty arm.
 
-    ``on_failure`` is None where a failure fails the run. ``join_of`` is None for ordinary nodes.
+    ``on_failure`` is None where a failure fails the run. ``join_of`` is None for ordinary nodes. A node with a
+    ``window`` runs the items of a batch, so many at a time; a failure of one is the batch's.
     """
 
     name: str
@@ -25,6 +26,7 @@ class NodeSpec:
     serial: bool = False
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    window: int | None = None
 
     def successors(self) -> Iterator[int]:
         """Every node that some outcome of this one leads to, failures included; with repeats."""
@@ -40,6 +42,20 @@ class Graph:
     name: str
     nodes: tuple[NodeSpec, ...]
     start: int
+
+    def shape(self) -> dict[str, str]:
+        """What each node's part in the graph is, in words that are equal if and only if the parts are."""
+
+        def names(numbers: Iterable[int] | None) -> list[str] | None:
+            return None if numbers is None else [self.nodes[n].name for n in numbers]
+
+        def of(join_of: int | None) -> str | None:
+            return None if join_of is None else "" if join_of == RUN_SCOPE else self.nodes[join_of].name
+
+        return {
+            n.name: repr((list(map(names, n.arms)), names(n.on_failure), of(n.join_of), n.window, i == self.start))
+            for i, n in enumerate(self.nodes)
+        }
 
     def owners(self) -> frozenset[int]:
         """The nodes that some join is a ``Join(of=...)`` of: each of their steps opens a scope."""

@@ -18,7 +18,9 @@ def check(state: RunState) -> None:
     assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), (
         "an item in a final state is kept"
     )
-    assert sorted(i.id for i in (*state._ready, *state._serial_ready)) == sorted(i.id for i in pending)
+    parked = [i for scope in _scopes(state) if scope.window for _, i in scope.window.parked]
+    assert sorted(i.id for i in (*state._ready, *state._serial_ready, *parked)) == sorted(i.id for i in pending)
+    assert len(waiting) == state._waiting
     assert state.leased == len(leased)
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
     assert {i.id for i in waiting} <= {number for _, number in state._timers}
@@ -45,6 +47,11 @@ def _scopes(state: RunState) -> Iterable[Scope]:
 
 def _check_scope(state: RunState, scope: Scope) -> None:
     alive = [0] * len(scope.alive)
+    if state.open and scope.parent is None:
+        alive[scope.plan.component_of[0]] += 1
+    if scope.window is not None:
+        admitted = [i for i in state.items.values() if i.scope is scope and (i.order[1][-1], i) not in scope.window.parked]
+        assert len(admitted) <= scope.window.size, "more of a batch is in flight than its size"
     for item in state.items.values():
         if scope in _chain(item.scope):
             alive[scope.plan.component_of[item.place]] += 1

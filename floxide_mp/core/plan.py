@@ -47,6 +47,7 @@ class ScopePlan:
     predecessors: list[int]  # how many components lead here
     joins: dict[int, int]  # component -> place of the join that fires when all before it is closed
     rank: dict[int, int]  # place of such a join -> which of them it is
+    window: int | None  # of a batch's scope: how many of its items may be in flight
 
 
 @dataclass
@@ -92,7 +93,9 @@ class Plan:
             )
             failure = place.spec.on_failure
             if failure is not None:
-                place.on_failure = tuple(t for to in failure if (t := self._target(place, to, place.chain)))
+                # What fails of a batch is the batch, which is a step of the scope around its own.
+                outer = place.chain if place.spec.window is None else place.chain[:-1]
+                place.on_failure = tuple(t for to in failure if (t := self._target(place, to, outer)))
 
     def _target(self, origin: Place, node: int, chain: Chain) -> Target | None:
         spec = self.graph.nodes[node]
@@ -160,7 +163,8 @@ class Plan:
             for number in after:
                 predecessors[number] += 1
         rank = {place: number for number, place in enumerate(sorted(joins.values()))}
-        return ScopePlan(component_of, successors, predecessors, joins, rank)
+        window = next((p.spec.window for p in inside if p.chain == chain and p.spec.window), None)
+        return ScopePlan(component_of, successors, predecessors, joins, rank, window)
 
     def _exits(self, chain: Chain) -> list[int]:
         """Places of the joins that this kind of scope fires; their items live one scope further out."""

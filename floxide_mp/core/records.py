@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from ..facts import WorkItemStatus
 from .plan import ScopePlan
+from .window import Window
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
 # A join's is (name of the node it came from, value) for each value.
@@ -72,6 +74,8 @@ class Scope:
     parent: Scope | None
     level: int  # 0 for the run
     path: tuple[int, ...]  # of the item that opened it
+    batch: Payload | None  # what is given to ``on_failure`` if it is a batch's scope and the batch fails
+    window: Window[ItemRecord, ErrorRecord] | None  # of a batch's scope
     alive: list[int]
     waiting_for: list[int]
     depth: list[int]
@@ -80,10 +84,22 @@ class Scope:
     arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
 
     @staticmethod
-    def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order) -> Scope:
+    def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order, batch: Payload | None = None) -> Scope:
         count = len(plan.predecessors)
         level = 0 if parent is None else parent.level + 1
-        return Scope(id, plan, parent, level, order[1], [0] * count, list(plan.predecessors), [order[0]] * count)
+        window: Window[ItemRecord, ErrorRecord] | None = Window(plan.window) if plan.window else None
+        alive, waiting_for, depth = [0] * count, list(plan.predecessors), [order[0]] * count
+        return Scope(id, plan, parent, level, order[1], batch, window, alive, waiting_for, depth)
+
+
+class ScopeRecord(NamedTuple):
+    """A scope that was opened: by which item, at which place, in which scope; and the input, if it is a batch's."""
+
+    id: int
+    parent: int
+    place: int
+    order: Order
+    batch: Payload | None
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +122,20 @@ class ItemRecord:
         return self.order < other.order
 
 
+class ItemRow(NamedTuple):
+    """An unfinished item as a store gives it back. ``due`` is as in ``ItemRecord``."""
+
+    id: int
+    place: int
+    order: Order
+    payload: Payload
+    scope: int
+    error: ErrorRecord | None
+    attempt: int
+    status: WorkItemStatus
+    due: float
+
+
 @dataclass(slots=True)
 class Commit:
     """Everything that changed since the last commit; a store writes all of it or nothing."""
@@ -114,7 +144,13 @@ class Commit:
     changed: list[ItemRecord] = field(default_factory=list)  # attempt, status or due time
     finished: list[int] = field(default_factory=list)
     arrived: list[Arrival] = field(default_factory=list)
-    joined: list[tuple[int, int]] = field(default_factory=list)  # (scope, place): those arrivals are an item now
+    joined: list[tuple[int, int]] = field(default_factory=list)  # (scope, place): it fired; what arrived is used up
+    opened: list[ScopeRecord] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)  # scopes in which nothing is alive any more
+    depths: dict[tuple[int, int], int] = field(default_factory=dict)  # (scope, component) -> deepest level so far
+    passed: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
+    held: list[tuple[int, int]] = field(default_factory=list)  # (node, item)
+    spoilt: dict[int, tuple[int, ErrorRecord]] = field(default_factory=dict)  # batch's scope -> its first failure
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
     errors: list[ErrorRecord] = field(default_factory=list)
@@ -122,3 +158,19 @@ class Commit:
 
     def __bool__(self) -> bool:
         return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed)
+
+
+class Snapshot(NamedTuple):
+    """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
+
+    ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order.
+    """
+
+    items: Sequence[ItemRow]
+    arrivals: Sequence[Arrival]
+    scopes: Sequence[ScopeRecord]
+    joined: Collection[tuple[int, int]]
+    depths: Mapping[tuple[int, int], int]
+    passed: Collection[int]
+    held: Mapping[int, Sequence[int]]
+    spoilt: Mapping[int, tuple[int, ErrorRecord]]

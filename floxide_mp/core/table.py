@@ -28,18 +28,23 @@ class RunFact(enum.Enum):
 
     ITEM_FAILED = "an item failed for good"
     CANCEL = "cancel asked"
-    IDLE = "nothing is alive"  # with work left over, in a run that is ending: nothing is leased
+    PAUSE = "pause asked"
     RESUME = "resume asked"
-    BROKEN = "a fault of this package or of the store"
+    TIMED_OUT = "time-out of the run"
+    IDLE = "nothing is alive"  # with work left over, in a run that is ending: nothing is leased
     STUCK = "nothing is alive, but items are held"
+    LEFT = "nothing can go on but what failed"
+    BROKEN = "a fault of this package or of the store"
 
 
 class Phase(enum.Enum):
-    """A run's state; the two that are ending still finish what is running, but start nothing."""
+    """A run's state. All but RUNNING start nothing; those that are ending, and PAUSED, still finish what is running."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     FAILING = "failing"
     CANCELLING = "cancelling"
+    EXPIRING = "expiring"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -56,29 +61,46 @@ ITEM: Final[dict[tuple[WorkItemStatus, ItemFact], WorkItemStatus]] = {
     (_LEASED, ItemFact.FAILED): WorkItemStatus.FAILED,
     (_LEASED, ItemFact.RELEASED): _PENDING,
     (_WAITING, ItemFact.DUE): _PENDING,
+    (_WAITING, ItemFact.RESUMED): _PENDING,
     (WorkItemStatus.FAILED, ItemFact.RESUMED): _PENDING,
 }
 
 RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
-    (Phase.RUNNING, RunFact.ITEM_FAILED): Phase.FAILING,
-    (Phase.RUNNING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.RUNNING, RunFact.IDLE): Phase.COMPLETED,
     (Phase.RUNNING, RunFact.STUCK): Phase.FAILED,
+    (Phase.RUNNING, RunFact.LEFT): Phase.FAILED,
+    (Phase.RUNNING, RunFact.PAUSE): Phase.PAUSED,
+    (Phase.RUNNING, RunFact.ITEM_FAILED): Phase.FAILING,
+    (Phase.RUNNING, RunFact.TIMED_OUT): Phase.EXPIRING,
+    (Phase.RUNNING, RunFact.CANCEL): Phase.CANCELLING,
+    (Phase.PAUSED, RunFact.IDLE): Phase.COMPLETED,
+    (Phase.PAUSED, RunFact.STUCK): Phase.FAILED,
+    (Phase.PAUSED, RunFact.LEFT): Phase.FAILED,
+    (Phase.PAUSED, RunFact.RESUME): Phase.RUNNING,
+    (Phase.PAUSED, RunFact.ITEM_FAILED): Phase.FAILING,
+    (Phase.PAUSED, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.FAILING, RunFact.ITEM_FAILED): Phase.FAILING,
+    (Phase.FAILING, RunFact.TIMED_OUT): Phase.EXPIRING,
     (Phase.FAILING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.FAILING, RunFact.IDLE): Phase.FAILED,
+    (Phase.EXPIRING, RunFact.ITEM_FAILED): Phase.EXPIRING,
+    (Phase.EXPIRING, RunFact.CANCEL): Phase.CANCELLING,
+    (Phase.EXPIRING, RunFact.IDLE): Phase.FAILED,
     (Phase.CANCELLING, RunFact.ITEM_FAILED): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
-    (Phase.RUNNING, RunFact.BROKEN): Phase.BROKEN,
-    (Phase.FAILING, RunFact.BROKEN): Phase.BROKEN,
-    (Phase.CANCELLING, RunFact.BROKEN): Phase.BROKEN,
     (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
+    **{
+        (phase, RunFact.BROKEN): Phase.BROKEN
+        for phase in (Phase.RUNNING, Phase.PAUSED, Phase.FAILING, Phase.EXPIRING, Phase.CANCELLING)
+    },
 }
 
 STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.RUNNING: RunStatus.RUNNING,
+    Phase.PAUSED: RunStatus.PAUSED,
     Phase.FAILING: RunStatus.RUNNING,
+    Phase.EXPIRING: RunStatus.RUNNING,
     Phase.CANCELLING: RunStatus.RUNNING,
     Phase.COMPLETED: RunStatus.COMPLETED,
     Phase.FAILED: RunStatus.FAILED,
@@ -86,6 +108,7 @@ STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.BROKEN: RunStatus.FAILED,
 }
 
+STOPPED: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
 FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 

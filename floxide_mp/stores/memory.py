@@ -1,10 +1,22 @@
-"""``MemoryStore``: remembers for as long as the process lives. The executable specification of the port."""
+"""``MemoryStore``: remembers for as long as it lives, which may be longer than a coordinator. The executable
+specification of the port.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.records import Arrival, Commit, ErrorRecord, EventRecord, ItemRecord, OutputRecord
+from ..core.records import (
+    Arrival,
+    Commit,
+    ErrorRecord,
+    EventRecord,
+    ItemRecord,
+    ItemRow,
+    OutputRecord,
+    ScopeRecord,
+    Snapshot,
+)
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 
@@ -12,30 +24,64 @@ from ..ports import Progress, RunRecord
 class _Run:
     """One run: what is finished is forgotten, but for its events, outputs and errors."""
 
-    __slots__ = ("arrived", "errors", "events", "items", "outputs", "progress", "record")
-
     def __init__(self, record: RunRecord) -> None:
         self.record = record
         self.progress: Progress
         self.items: dict[int, ItemRecord] = {}
         self.arrived: dict[tuple[int, int], list[Arrival]] = {}
+        self.scopes: dict[int, ScopeRecord] = {}
+        self.joined: dict[int, list[int]] = {}  # by scope
+        self.depths: dict[int, dict[int, int]] = {}  # by scope, then component
+        self.passed: set[int] = set()
+        self.held: dict[int, list[int]] = {}
+        self.spoilt: dict[int, tuple[int, ErrorRecord]] = {}
         self.events: list[EventRecord] = []
         self.outputs: list[OutputRecord] = []
         self.errors: list[ErrorRecord] = []
 
     def apply(self, commit: Commit, progress: Progress) -> None:
-        for item in commit.created:
+        for item in (*commit.created, *commit.changed):
             self.items[item.id] = item
         for number in commit.finished:
             del self.items[number]
         for arrival in commit.arrived:
             self.arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
-        for scope_and_place in commit.joined:
-            self.arrived.pop(scope_and_place, None)
+        for scope, place in commit.joined:
+            self.joined.setdefault(scope, []).append(place)
+            self.arrived.pop((scope, place), None)
+        for (scope, component), depth in commit.depths.items():
+            self.depths.setdefault(scope, {})[component] = depth
+        for number, item_id in commit.held:
+            self.held.setdefault(number, []).append(item_id)
+        for number in commit.passed:
+            self.passed.add(number)
+            self.held.pop(number, None)
+        self.scopes.update((opened.id, opened) for opened in commit.opened)
+        self.spoilt.update(commit.spoilt)
+        for number in commit.closed:
+            del self.scopes[number]
+            for table in (self.joined, self.depths, self.spoilt):
+                table.pop(number, None)
         self.events += commit.events
         self.outputs += commit.outputs
         self.errors += commit.errors
         self.progress = progress
+
+    def snapshot(self) -> Snapshot:
+        rows = [
+            ItemRow(i.id, i.place, i.order, i.payload, i.scope.id, i.error, i.attempt, i.status, i.due)
+            for i in self.items.values()
+        ]
+        return Snapshot(
+            items=sorted(rows, key=lambda row: row.order),
+            arrivals=sorted((a for found in self.arrived.values() for a in found), key=lambda arrival: arrival.order),
+            scopes=list(self.scopes.values()),
+            joined=[(scope, place) for scope, places in self.joined.items() for place in places],
+            depths={(s, c): depth for s, components in self.depths.items() for c, depth in components.items()},
+            passed=set(self.passed),
+            held={node: list(items) for node, items in self.held.items()},
+            spoilt=dict(self.spoilt),
+        )
 
 
 class MemoryStore:
@@ -60,12 +106,8 @@ class MemoryStore:
     def progress(self, run_id: str) -> Progress:
         return self._run(run_id).progress
 
-    def pending(self, run_id: str) -> Sequence[ItemRecord]:
-        return sorted(self._run(run_id).items.values(), key=lambda item: item.order)
-
-    def arrivals(self, run_id: str) -> Sequence[Arrival]:
-        waiting = [a for arrivals in self._run(run_id).arrived.values() for a in arrivals]
-        return sorted(waiting, key=lambda arrival: arrival.order)
+    def snapshot(self, run_id: str) -> Snapshot:
+        return self._run(run_id).snapshot()
 
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
         return self._run(run_id).events[since:]
@@ -77,7 +119,7 @@ class MemoryStore:
         return list(self._run(run_id).errors)
 
     def close(self) -> None:
-        self._runs.clear()
+        pass  # another coordinator may go on with what is in it
 
     def _run(self, run_id: str) -> _Run:
         try:

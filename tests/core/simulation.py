@@ -17,10 +17,13 @@ from hypothesis import assume
 from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload
+from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload, Scope
+from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
 from floxide_mp.facts import WorkItemStatus
+from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.stores.memory import MemoryStore
 
 from .model import Model
 
@@ -29,6 +32,7 @@ WIDEST = 3  # fan-outs on the way to an item; from here on it has one value at t
 MOST = 120  # items in a run that is worth simulating
 
 ERROR = ErrorRecord("Boom", "boom", "", None)
+RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False, {}, ())
 
 
 class Act(NamedTuple):
@@ -84,9 +88,11 @@ class Simulation:
     graph: Graph
     seed: int
     heal: bool = False
+    finishing: bool = False
     ordered: bool = False  # it is the sequential run: arrivals at joins must be in the order of the steps
     now: float = 0.0
     deaths: int = 0
+    restarts: int = 0
     steps: int = 0
     running: list[tuple[int, ItemRecord]] = field(default_factory=list)  # (worker, item)
     failures: dict[int, int] = field(default_factory=dict)  # item -> failed attempts
@@ -96,11 +102,14 @@ class Simulation:
     orders: set[Order] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.state = RunState(Plan(self.graph))
+        self.state = RunState(Plan(self.graph), None, self.finishing)
+        self.store = MemoryStore()
         self.model = Model(self.graph, self.ordered)
         self.state.start(b"input")
         self.model.start(b"input")
-        self._see()
+        commit = self.state.take_commit()
+        self.store.create(RECORD, commit, self._progress())
+        self._look(commit)
 
     # -- stimuli -------------------------------------------------------------------------------------
 
@@ -158,7 +167,21 @@ class Simulation:
         for item in self.state.items.values():
             if item.status is WorkItemStatus.FAILED:
                 self.failures.pop(item.id)
-        self.state.resume()
+        self.state.resume(self.now)
+        self._see()
+
+    def restart(self) -> None:
+        """The coordinator dies, and another one takes up what the store has."""
+        self.restarts += 1
+        self.running.clear()
+        before, kept = self.state, self.store.progress("run")
+        args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
+        self.state = restored(before.plan, self.store.snapshot("run"), *args)
+        assert self.state.metrics == before.metrics
+        assert self.state.counts == before.counts
+        assert self.state.held == before.held
+        assert self.state.next_due == before.next_due or self.state.phase is not before.phase
+        _compare_scopes(before, self.state)
         self._see()
 
     def later(self) -> None:
@@ -183,7 +206,7 @@ class Simulation:
                 self.later()
         return self.result()
 
-    def interleaved(self, schedule: random.Random, workers: int = 3, eager: float = 0.5) -> Result:
+    def interleaved(self, schedule: random.Random, workers: int = 3, restarts: bool = False) -> Result:
         """Whatever can happen, in the order that ``schedule`` chooses, until the run is over."""
         while not self.state.over:
             ways = []
@@ -193,6 +216,8 @@ class Simulation:
                 ways += [self._finish_some] * 4 + [self._kill_some]
             if self.state.next_due is not None:
                 ways.append(lambda _, __: self.later())
+            if ways and restarts:
+                ways.append(lambda _, __: self.restart())
             assert ways, f"nothing can happen any more, and yet the run is {self.state.phase}"
             schedule.choice(ways)(schedule, workers)
         assert self.state.claim(1, 1) is None
@@ -247,6 +272,14 @@ class Simulation:
     def _see(self) -> None:
         """Check everything that can be checked after one stimulus."""
         commit = self.state.take_commit()
+        if commit:
+            self.store.commit("run", commit, self._progress())
+        self._look(commit)
+
+    def _progress(self) -> Progress:
+        return Progress(self.state.phase, self.state.metrics, self.state.counts, None, self.state.failure)
+
+    def _look(self, commit: Commit) -> None:
         for item in commit.created:
             assert item.order not in self.orders, f"the order key {item.order} is given twice"
             self.orders.add(item.order)
@@ -262,3 +295,21 @@ def sequential(graph: Graph, seed: int, heal: bool = False) -> Simulation:
     made = Simulation(graph, seed, heal=heal, ordered=True)
     made.sequential()
     return made
+
+
+def _compare_scopes(one: RunState, other: RunState) -> None:
+    """The scopes that some item is in are the same in both."""
+
+    def facts(state: RunState) -> dict[int, object]:
+        found: dict[int, Scope] = {0: state.root}
+        for item in state.items.values():
+            scope: Scope | None = item.scope
+            while scope is not None:
+                found[scope.id] = scope
+                scope = scope.parent
+        return {
+            number: (s.alive, s.waiting_for, s.depth, s.closed, s.fired, s.arrivals and sorted(map(repr, s.arrivals)))
+            for number, s in found.items()
+        }
+
+    assert facts(one) == facts(other)

@@ -58,6 +58,30 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
 
 @given(graphs(), seeds, seeds)
 @many
+def test_with_finish_failed_runs_come_to_the_same_as_well(graph: Graph, seed: int, chance: int) -> None:
+    run = Simulation(graph, seed, finishing=True)
+    got = run.interleaved(random.Random(chance), restarts=True)
+    expected = Simulation(graph, seed, finishing=True).sequential()
+    event(f"{expected.phase.value}, failing: {expected.failing}")
+    same(got, expected)
+
+
+@given(graphs(), seeds, seeds)
+@many
+def test_any_number_of_restarts_gives_the_answer_of_the_sequential_run(graph: Graph, seed: int, chance: int) -> None:
+    schedule = random.Random(chance)
+    run = Simulation(graph, seed)
+    run.interleaved(schedule, restarts=True)
+    if run.state.failure is not None:
+        run.restart()
+        run.resume_healed()
+        run.interleaved(schedule, restarts=True)
+    event(f"restarts: {min(run.restarts, 3)}")
+    same(run.result(), sequential(graph, seed, heal=run.heal).result())
+
+
+@given(graphs(), seeds, seeds)
+@many
 def test_a_failed_run_that_is_resumed_comes_to_the_same(graph: Graph, seed: int, chance: int) -> None:
     schedule = random.Random(chance)
     run = Simulation(graph, seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import pytest
 
 from floxide_mp.core import invariants, state
-from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.state import MAX_DEATHS, RunState
@@ -20,8 +21,8 @@ from .simulation import ERROR
 VALUE = ((0, b"v"),)
 
 
-def run(*nodes: NodeSpec, default_retry: RetryPolicy | None = None) -> RunState:
-    made = RunState(Plan(Graph("g", nodes or (NodeSpec("one"),), 0)), default_retry)
+def run(*nodes: NodeSpec, default_retry: RetryPolicy | None = None, finish: bool = False) -> RunState:
+    made = RunState(Plan(Graph("g", nodes or (NodeSpec("one"),), 0)), default_retry, finish)
     made.start(b"input")
     return made
 
@@ -36,6 +37,15 @@ def two_running() -> tuple[RunState, ItemRecord, ItemRecord]:
     made = run(NodeSpec("split", ((1,),)), NodeSpec("work"))
     made.succeed(claimed(made), VALUE * 2, (), True)
     return made, claimed(made), claimed(made)
+
+
+def paused(made: RunState, pause: bool, then: Callable[[RunState, ItemRecord], object], end: Phase) -> None:
+    item = claimed(made)
+    if pause:
+        made.pause()
+        assert made.phase is Phase.PAUSED
+    then(made, item)
+    assert made.phase is end
 
 
 class Walked(dict):  # type: ignore[type-arg]
@@ -71,25 +81,58 @@ def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.phase is Phase.FAILING
     made.fail(other, ERROR, False, now=0.0)
     assert made.phase is Phase.FAILED
-    made.resume()
+    made.resume(0.0)
     assert made.phase is Phase.RUNNING
 
-    made, one, other = two_running()  # cancelled while it fails, and again, and what is running fails
+    made, one, other = two_running()  # cancelled while it fails, and again; there are no workers for the rest
     made.fail(one, ERROR, False, now=0.0)
     made.cancel()
     made.cancel()
+    made.abandon(ERROR)
     assert made.phase is Phase.CANCELLING
     made.fail(other, ERROR, False, now=0.0)
     assert made.phase is Phase.CANCELLED
+
+    made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=1.0))  # resumed while it waits for a retry
+    made.fail(claimed(made), ERROR, True, now=0.0)
+    made.abandon(ERROR)
+    made.resume(0.0)
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+    for pause in (False, True):
+        paused(run(), pause, lambda m, i: m.succeed(i, VALUE, (), False), Phase.COMPLETED)
+        paused(run(), pause, lambda m, i: m.hold(i, ()), Phase.FAILED)
+        paused(run(), pause, lambda m, i: m.fail(i, ERROR, False, 0.0), Phase.FAILED)
+        paused(run(finish=True), pause, lambda m, i: m.fail(i, ERROR, False, 0.0), Phase.FAILED)
+        paused(run(), pause, lambda m, i: (m.cancel(), m.release(i)), Phase.CANCELLED)
+
+    made = run()  # paused and resumed, and then longer than allowed
+    made.pause()
+    made.resume(0.0)
+    item = claimed(made)
+    made.time_out(ERROR)
+    made.abandon(ERROR)
+    assert made.phase is Phase.EXPIRING
+    made.release(item)
+    assert made.phase is Phase.FAILED
+
+    made, one, other = two_running()  # longer than allowed while it fails
+    made.fail(one, ERROR, False, now=0.0)
+    made.time_out(ERROR)
+    made.cancel()
+    assert made.phase is Phase.CANCELLING
 
     made = run()  # nothing is running: cancelled at once
     made.cancel()
     assert made.phase is Phase.CANCELLED
 
-    for prepare in (lambda m: None, lambda m: m.abandon(ERROR), lambda m: m.cancel()):  # broken, in every phase
+    ways = ("pause", "cancel"), ("abandon", "time_out")
+    for way in (None, *ways[0], *ways[1]):  # broken, in every phase
         made = run()
         claimed(made)
-        prepare(made)
+        if way is not None:
+            getattr(made, way)(*((ERROR,) if way in ways[1] else ()))
         made.crash(ERROR)
         assert made.phase is Phase.BROKEN
 
@@ -155,7 +198,7 @@ def test_what_is_final_stays_final() -> None:
     made.crash(ERROR)
     made.due(10.0)
     with pytest.raises(KeyError):
-        made.resume()
+        made.resume(0.0)
     assert made.phase is Phase.COMPLETED
     assert made.failure is None
     assert not made.take_commit()
@@ -164,7 +207,8 @@ def test_what_is_final_stays_final() -> None:
 def test_every_phase_has_a_status_and_the_final_ones_are_told_apart() -> None:
     assert set(STATUS) == set(Phase)
     assert {STATUS[p] for p in FINAL} == {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
-    assert all(STATUS[p] is RunStatus.RUNNING for p in set(Phase) - FINAL)
+    assert STATUS[Phase.PAUSED] is RunStatus.PAUSED
+    assert all(STATUS[p] is RunStatus.RUNNING for p in set(Phase) - FINAL - {Phase.PAUSED})
 
 
 def test_every_fact_is_on_the_diagram() -> None:
@@ -229,7 +273,7 @@ def test_resume_begins_to_count_attempts_again() -> None:
     for _ in range(2):
         made.fail(claimed(made), ERROR, True, now=0.0)
     assert made.phase is Phase.FAILED
-    made.resume()
+    made.resume(0.0)
     item = claimed(made)
     assert item.attempt == 1
     assert made.failure is None
@@ -243,8 +287,114 @@ def test_a_run_without_workers_can_be_taken_up_again() -> None:
     made.abandon(ERROR)
     assert made.phase is Phase.FAILED
     assert made.failure is ERROR
-    made.resume()
+    made.resume(0.0)
     made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+
+# -- pause, time-out, failures that let others finish ------------------------------------------------------------
+
+
+def test_a_paused_run_starts_nothing_and_goes_on_where_it_was() -> None:
+    made, one, other = two_running()
+    made.pause()
+    assert made.status is RunStatus.PAUSED
+    made.succeed(one, VALUE, (), False)
+    made.release(other)
+    assert (made.ready, made.claim(1, 0)) == (0, None)
+    made.resume(0.0)
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+    assert made.metrics.completed == 3
+
+
+def test_a_back_off_that_ended_during_a_pause_is_over_afterwards() -> None:
+    made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=1.0))
+    made.fail(claimed(made), ERROR, True, now=0.0)
+    made.pause()
+    assert made.next_due is None
+    made.resume(5.0)
+    assert claimed(made).attempt == 2
+
+
+@pytest.mark.parametrize("stop", [lambda made: made.cancel(), lambda made: made.time_out(ERROR)])
+@pytest.mark.parametrize("fail", [lambda m, i: m.fail(i, ERROR, False, 0.0), lambda m, i: m.die(i, ERROR, 0.0)])
+def test_what_fails_while_the_run_is_stopped_is_not_handled(
+    stop: Callable[[RunState], None], fail: Callable[[RunState, ItemRecord], None]
+) -> None:
+    made = run(NodeSpec("one", on_failure=(1,)), NodeSpec("handler"))
+    item = claimed(made)
+    stop(made)
+    fail(made, item)
+    assert list(made.items.values()) == [item]
+    assert (item.status, item.attempt) == (WorkItemStatus.PENDING, 1)
+    assert [e.item_id for e in made.take_commit().errors] == [item.id]
+    assert made.metrics.failed == 0
+
+
+def test_a_run_that_timed_out_can_be_resumed() -> None:
+    made = run()
+    made.time_out(ERROR)
+    assert (made.phase, made.failure) == (Phase.FAILED, ERROR)
+    made.resume(0.0)
+    made.succeed(claimed(made), VALUE, (), False)
+    assert (made.phase, made.failure) == (Phase.COMPLETED, None)
+
+
+def test_with_finish_the_others_come_to_their_end() -> None:
+    made = run(NodeSpec("split", ((1,),)), NodeSpec("work", ((2,),)), NodeSpec("after"), finish=True)
+    made.succeed(claimed(made), VALUE * 2, (), True)
+    made.fail(claimed(made), ERROR, False, now=0.0)
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.RUNNING
+    made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.FAILED
+    assert made.failure is not None
+    made.resume(0.0)
+    for _ in range(2):
+        made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+
+def test_with_finish_a_retry_is_waited_for() -> None:
+    made = run(
+        NodeSpec("split", ((1,),)),
+        NodeSpec("work", retry=RetryPolicy(max_attempts=2, initial_backoff=1.0)),
+        finish=True,
+    )
+    made.succeed(claimed(made), VALUE * 2, (), True)
+    one, other = claimed(made), claimed(made)
+    made.fail(one, ERROR, True, now=0.0)
+    made.fail(other, ERROR, False, now=0.0)
+    assert made.phase is Phase.RUNNING
+    made.due(1.0)
+    made.fail(claimed(made), ERROR, True, now=1.0)
+    assert made.phase is Phase.FAILED
+
+
+# -- input that comes bit by bit ---------------------------------------------------------------------------------
+
+
+def test_fed_items_come_in_order_and_the_run_ends_after_the_last() -> None:
+    made = RunState(Plan(Graph("g", (NodeSpec("one", ((1,),)), NodeSpec("all", join_of=RUN_SCOPE)), 0)))
+    made.begin()
+    for payload in (b"a", b"b", b"c"):
+        made.feed(payload)
+        invariants.check(made)
+    for _ in range(3):
+        made.succeed(item := claimed(made), ((0, item.payload),), (), False)
+        invariants.check(made)
+    assert not made.ready
+    made.close()
+    invariants.check(made)
+    assert claimed(made).payload == (("one", b"a"), ("one", b"b"), ("one", b"c"))
+
+
+def test_input_that_ends_without_a_value_is_a_run_of_nothing() -> None:
+    made = RunState(Plan(Graph("g", (NodeSpec("one"),), 0)))
+    made.begin()
+    assert made.phase is Phase.RUNNING
+    made.close()
     assert made.phase is Phase.COMPLETED
 
 
@@ -274,7 +424,7 @@ def test_held_items_that_nothing_released_fail_the_run_at_once() -> None:
     assert made.failure is None
     assert made.held == {1: [2, 3]}
     assert made.metrics.completed == 3
-    made.resume()
+    made.resume(0.0)
     assert made.phase is Phase.FAILED, "there is nothing to be done that could release them"
 
 

@@ -1,0 +1,189 @@
+"""``Flow``: how items come about in a run and leave it, and when joins fire. A run's state, less what may happen to an
+item while it is there, which is ``state``'s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .plan import Place, Plan, Target
+from .ready import Ready
+from .records import Arrival, Commit, ErrorRecord, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
+from .window import Window
+
+JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
+JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
+
+Value = tuple[int, bytes]  # (arm, payload)
+
+
+class Flow:
+    """The unfinished items of one run, in their scopes.
+
+    Args:
+        plan: the graph, with its scopes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.items: dict[int, ItemRecord] = {}  # the unfinished ones
+        self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
+        self._ready = Ready()
+        self._serial_ready = Ready()
+        self._last_id = 0
+        self._dropped = 0
+        self._commit = Commit()
+
+    # -- items come ----------------------------------------------------------------------------------
+
+    def _add(self, place: int, order: Order, payload: Payload, scope: Scope, error: ErrorRecord | None = None) -> None:
+        self._last_id += 1
+        item = ItemRecord(self._last_id, place, order, payload, scope, error)
+        self.items[item.id] = item
+        self._commit.created.append(item)
+        if scope.window is None or scope.window.admits(order[1][-1]):
+            self._enqueue(item)
+        else:
+            scope.window.park(order[1][-1], item)
+        within: Scope | None = scope
+        while within is not None:
+            component = within.plan.component_of[place]
+            within.alive[component] += 1
+            if within.depth[component] < order[0]:
+                within.depth[component] = self._commit.depths[within.id, component] = order[0]
+            within = within.parent
+
+    def _enqueue(self, item: ItemRecord) -> None:
+        (self._serial_ready if self.plan.places[item.place].spec.serial else self._ready).push(item)
+
+    def _create(
+        self,
+        target: Target,
+        order: Order,
+        payload: Payload,
+        scope: Scope,
+        origin: str,
+        error: ErrorRecord | None = None,
+    ) -> None:
+        """A successor: an item of its own, or an arrival at a join."""
+        if target.level >= 0:
+            while scope.parent is not None and scope.level > target.level:
+                scope = scope.parent
+            arrival = Arrival(scope.id, target.place, order, origin, payload)
+            scope.arrivals.setdefault(target.place, []).append(arrival)
+            self._commit.arrived.append(arrival)
+            return
+        self._add(target.place, order, payload, scope, error)
+
+    def _fan_out(self, item: ItemRecord, place: Place, values: tuple[Value, ...], scope: Scope) -> None:
+        depth, path = item.order
+        branch = 0
+        for index, (arm, payload) in enumerate(values):
+            targets = place.arms[arm]
+            if not targets:
+                self._commit.outputs.append(OutputRecord(item.order, index, place.spec.name, payload, item.worker))
+            for target in targets:
+                self._create(target, (depth + 1, (*path, branch)), payload, scope, place.spec.name)
+                branch += 1
+
+    def _to_on_failure(self, place: Place, order: Order, payload: Payload, scope: Scope, error: ErrorRecord) -> None:
+        targets = place.on_failure or ()
+        depth, path = order
+        for branch, target in enumerate(targets):
+            key = (depth + 1, (*path, branch) if len(targets) > 1 else path)
+            self._create(target, key, payload, scope, place.spec.name, error)
+
+    # -- and go --------------------------------------------------------------------------------------
+
+    def _leave(self, item: ItemRecord) -> None:
+        """The item is over, its successors are there: close what is closed now, innermost scope first."""
+        scope: Scope | None = item.scope
+        if item.scope.window is not None:
+            self._slide(item.scope, item.scope.window, item)
+        while scope is not None:
+            component = scope.plan.component_of[item.place]
+            scope.alive[component] -= 1
+            if not scope.alive[component]:
+                self._settle(scope, [component])
+            scope = scope.parent
+
+    def _slide(self, scope: Scope, window: Window[ItemRecord, ErrorRecord], item: ItemRecord) -> None:
+        """An item of a batch is over: let others in, or end a batch that has failed."""
+        number = item.order[1][-1]
+        # One that failed was told to the window; if it was not the first, that one holds the window already.
+        if window.failed is None or number < window.failed[0]:
+            for admitted in window.done(number):
+                self._enqueue(admitted)
+        at = scope.plan.component_of[item.place]
+        if window.failed is None or scope.alive[at] - 1 > len(window.parked):
+            return
+        for _, parked in window.parked:
+            self._drop(parked)
+        window.parked.clear()
+        assert scope.parent is not None and scope.batch is not None
+        order = scope.depth[at], self._join_path(scope, next(iter(scope.plan.joins.values())))
+        self._to_on_failure(self.plan.places[item.place], order, scope.batch, scope.parent, window.failed[1])
+
+    def _drop(self, item: ItemRecord) -> None:
+        """It will not be run. Another one of its place is alive, so nothing closes by this."""
+        del self.items[item.id]
+        self._commit.finished.append(item.id)
+        self._dropped += 1
+        scope: Scope | None = item.scope
+        while scope is not None:
+            scope.alive[scope.plan.component_of[item.place]] -= 1
+            scope = scope.parent
+
+    # -- scopes --------------------------------------------------------------------------------------
+
+    def _open_scope(self, item: ItemRecord, place: Place) -> Scope:
+        plan = self.plan.scopes[(*place.chain, place.node)]
+        batch = item.payload if plan.window else None
+        self._commit.opened.append(ScopeRecord(item.id, item.scope.id, item.place, item.order, batch))
+        return Scope.open(item.id, plan, item.scope, item.order, batch)
+
+    def _settle_all(self, scope: Scope) -> None:
+        """A scope was opened: components with nothing before them and nothing in them are closed at once."""
+        self._settle(scope, [c for c, before in enumerate(scope.plan.predecessors) if not before])
+
+    def _settle(self, scope: Scope, components: list[int]) -> None:
+        while components:
+            at = components.pop()
+            if at in scope.closed or scope.alive[at] or scope.waiting_for[at]:
+                continue
+            join = scope.plan.joins.get(at)
+            if join is not None and at not in scope.fired:
+                scope.fired.add(at)
+                self._fire(scope, join, scope.depth[at] + 1)
+                if scope.parent is None:
+                    continue  # a join of the run is part of its own scope: closed when its step is over
+            scope.closed.add(at)
+            for after in scope.plan.successors[at]:
+                scope.waiting_for[after] -= 1
+                scope.depth[after] = max(scope.depth[after], scope.depth[at])
+                components.append(after)
+        if scope.parent is not None and len(scope.closed) == len(scope.alive):
+            self._commit.closed.append(scope.id)
+
+    def _fire(self, scope: Scope, join: int, depth: int) -> None:
+        arrivals = sorted(scope.arrivals.pop(join, ()), key=lambda a: a.order)
+        self._commit.joined.append((scope.id, join))
+        if scope.window is not None and scope.window.failed is not None:
+            return  # the batch has gone to ``on_failure`` instead
+        payload = tuple((a.node, a.payload) for a in arrivals)
+        self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope)
+
+    def _join_path(self, scope: Scope, join: int) -> tuple[int, ...]:
+        """The branch path behind a join: where the scope was opened, with a number that no other join gets there.
+
+        A join of the run fires once, so its own number will do. For the others the number is the way from join to
+        join on this path, in the base of how many joins a scope has at the most. So a loop through joins
+        does not lengthen the path, and where each scope has one join, the number just counts.
+        """
+        rank = scope.plan.rank[join]
+        if scope.parent is None:
+            return (JOINED_RUN + rank,)
+        opened, passed = scope.path, 0
+        if opened and opened[-1] >= JOINED:
+            opened, passed = opened[:-1], opened[-1] - JOINED
+        return (*opened, JOINED + passed * self.plan.most_joins + rank + 1)
