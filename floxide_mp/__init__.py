@@ -36,40 +36,35 @@ from .facts import (
     WorkItemStatus,
 )
 from .merge import Fixed, Merge, SharedState
-from .node import Node, node
-from .nodes import Arrivals, CompositeNode, Join, SplitNode
+from .node import Node, node, with_retry
+from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
 from .transition import Abort, Hold, Next, NextAll, Transition
 from .workflow import Workflow
 
 if TYPE_CHECKING:
-    from .launch import Coordinator
-    from .runtime.run import Run, RunResult
+    from collections.abc import Callable
+
+    from .launch import Coordinator, Run, RunResult, Source, source
     from .stores.memory import MemoryStore
 
 __version__ = "0.1.0"
 
 
-def _launch(workflow: Workflow, input: Any, **options: Any) -> RunResult:
-    from .launch import run_once
+def _launcher(name: str) -> Callable[..., Any]:
+    from . import launch
 
-    return run_once(workflow, input, **options)
+    return getattr(launch, name)  # type: ignore[no-any-return]
 
 
-Workflow.__launcher__ = staticmethod(_launch)
+Workflow.__launcher__ = staticmethod(_launcher)
 
 
 def __getattr__(name: str) -> Any:
     # A worker needs none of these: importing them when they are asked for makes it start sooner.
-    if name == "Coordinator":
-        from .launch import Coordinator
-
-        return Coordinator
-    if name in ("Run", "RunResult"):
-        from .runtime import run
-
-        return getattr(run, name)
+    if name in ("Coordinator", "Run", "RunResult", "Source", "source"):
+        return _launcher(name)
     if name == "MemoryStore":
         from .stores.memory import MemoryStore
 
@@ -82,6 +77,7 @@ __all__ = [
     "AlreadyCompletedError",
     "Arrivals",
     "BackoffStrategy",
+    "BatchNode",
     "Checkpoint",
     "CompositeNode",
     "Context",
@@ -114,6 +110,7 @@ __all__ = [
     "RunTimeoutError",
     "SerializationError",
     "SharedState",
+    "Source",
     "SplitNode",
     "StoreCorruptError",
     "StoreError",
@@ -129,5 +126,7 @@ __all__ = [
     "WorkflowDefinitionError",
     "WorkflowError",
     "node",
+    "source",
     "when",
+    "with_retry",
 ]

@@ -26,7 +26,11 @@ Edges: TypeAlias = tuple[str, ...] | dict[Any, tuple[str, ...]]
 
 @dataclass
 class Declaration:
-    """A graph as declared, with names for nodes. ``of`` are the joins' scopes, ``problems`` what reading it found."""
+    """A graph as declared, with names for nodes.
+
+    ``of`` are the joins' scopes, ``windows`` how many items of a batch's node may be in flight, ``problems`` what
+    reading it found.
+    """
 
     name: str
     nodes: dict[str, Node]
@@ -35,6 +39,7 @@ class Declaration:
     on_failure: dict[str, tuple[str, ...]]
     context: type[Context]
     of: dict[str, str] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def scope_of(self, join: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Composites become part of the graph around them: a declaration with composites in, one without out."""
+"""Composites and batches become part of the graph around them: a declaration with them in, one without out."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .checks import Declaration, Edges
-from .node import Node
+from .node import OPTIONS, Node
+from .nodes.batch import BatchNode, Spread
 from .nodes.composite import CompositeNode, PassOn
 from .nodes.join import Join
 
 
 @dataclass
 class _Flat:
-    """The graph so far. ``entry`` is where edges to a composite lead now."""
+    """The graph so far. ``entry`` is where edges to a composite or batch lead now, ``opens`` what opens its scope."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: dict[str, Edges] = field(default_factory=dict)
     on_failure: dict[str, tuple[str, ...]] = field(default_factory=dict)
     of: dict[str, str] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
     entry: dict[str, str] = field(default_factory=dict)
+    opens: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 def flatten(declared: Declaration) -> Declaration:
-    """The same graph, with each composite replaced by its workflow's nodes, named ``composite/node``."""
-    if not any(isinstance(made, CompositeNode) for made in declared.nodes.values()):
+    """The same graph, each composite replaced by its workflow's nodes, called ``composite/node``, and each batch."""
+    if not any(isinstance(made, CompositeNode | BatchNode) for made in declared.nodes.values()):
         return declared
     flat = _Flat()
     for name, made in declared.nodes.items():
         if isinstance(made, CompositeNode):
             _splice(flat, declared, name, flatten(made.workflow.declaration))
+            if given := [option for option in OPTIONS if getattr(made, option)]:
+                flat.problems.append(f"{name}: a composite has no {' or '.join(given)}; give it to the nodes inside")
+        elif isinstance(made, BatchNode):
+            _spread(flat, declared, name, made)
         else:
             flat.nodes[name] = made
             if name in declared.edges:
@@ -47,7 +54,8 @@ def flatten(declared: Declaration) -> Declaration:
         edges={at: _renamed(to, entry) for at, to in flat.edges.items()},
         on_failure={at: _through(to, entry) for at, to in flat.on_failure.items()},
         context=declared.context,
-        of={join: entry.get(of, of) for join, of in flat.of.items()},
+        of={join: flat.opens.get(of, of) for join, of in flat.of.items()},
+        windows=flat.windows,
         problems=declared.problems + flat.problems,
     )
 
@@ -66,11 +74,12 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
         # Joins of the whole inner run, or of the composite, need one step whose fan-out is their scope.
         way_in = f"{name}/in"
         flat.nodes[way_in], flat.edges[way_in] = PassOn(), (start,)
-    flat.entry[name] = way_in
+    flat.entry[name] = flat.opens[name] = way_in
     out = declared.edges.get(name, ())
     if isinstance(out, Mapping):
         flat.nodes[f"{name}/out"], flat.edges[f"{name}/out"] = PassOn(), out
         out = (f"{name}/out",)
+    flat.windows.update({names[n]: size for n, size in inner.windows.items()})
     for n, made in inner.nodes.items():
         flat.nodes[names[n]] = made
         edges = inner.edges.get(n, ())
@@ -85,6 +94,16 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
         if n in joins:
             of = joins[n]
             flat.of[names[n]] = way_in if of is None else names[of]
+
+
+def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> None:
+    """Put the steps of a batch in its place: one that spreads the inputs, one for each of them, one that collects."""
+    way_in, each = f"{name}/in", f"{name}/each"
+    flat.nodes.update({way_in: Spread(), each: batch.each(), name: Join()})
+    flat.edges.update({way_in: (each,), each: (name,), name: declared.edges.get(name, ())})
+    flat.of[name], flat.windows[each], flat.entry[name] = way_in, batch.batch_size, way_in
+    if name in declared.on_failure:
+        flat.on_failure.update(dict.fromkeys((way_in, each, name), declared.on_failure[name]))
 
 
 def _through(arm: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .ports import Engine
+from .facts import RunStatus
+from .ports import CheckpointStore, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.ledger import Ledger
-from .runtime.run import RunResult, checked_seconds
+from .runtime.run import Run, RunResult, checked_seconds
+from .runtime.source import Channel, Source, source
 from .workflow import Workflow
 
 
@@ -22,8 +25,6 @@ def engine_for(ledger: Ledger, workers: int) -> Engine:
     return ProcessEngine(ledger, workers)
 
 
-__all__ = ["Coordinator", "engine_for", "run_once"]
-
 Coordinator.__engine__ = staticmethod(engine_for)
 
 
@@ -35,10 +36,57 @@ def run_once(
     run_id: str | None = None,
     seed: int = 0,
     timeout: float | None = None,
+    failure: str = "stop",
     **options: Any,
 ) -> RunResult:
     """One run on a coordinator of its own."""
     if timeout is not None:
         checked_seconds("timeout", timeout)  # before any process is started
     with Coordinator(workers, **options) as coordinator:
-        return coordinator.start(workflow, input, ctx, run_id, seed=seed).wait(timeout)
+        run = coordinator.start(workflow, input, ctx, run_id, seed=seed, timeout=timeout, failure=failure)
+        return run.wait()
+
+
+def run_with_checkpoint(
+    workflow: Workflow, input: Any, store: CheckpointStore, run_id: str, ctx: Context | None = None, **options: Any
+) -> RunResult:
+    """The run of that id: started, or gone on with, or what it gave if it is completed."""
+    with Coordinator(options.pop("workers", 0), store, **_of_coordinator(options)) as coordinator:
+        known = {info.run_id: info.status for info in coordinator.runs()}
+        if known.get(run_id) in (RunStatus.FAILED, RunStatus.PAUSED):
+            return coordinator.resume(workflow, run_id).wait()
+        return coordinator.start(workflow, input, ctx, run_id, **options).wait()
+
+
+def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **options: Any) -> RunResult:
+    """The run of that id, gone on with to its end."""
+    with Coordinator(options.pop("workers", 0), store, **options) as coordinator:
+        return coordinator.resume(workflow, run_id).wait()
+
+
+def run_each(
+    channel: Channel, workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
+) -> list[RunResult]:
+    """A run for each value of the channel, as many at a time as there are workers."""
+    results: list[RunResult] = []
+    under_way: deque[Run] = deque()
+    try:
+        with Coordinator(workers, **options) as coordinator:
+            for value in channel:
+                under_way.append(coordinator.start(workflow, value, ctx))
+                if len(under_way) >= max(1, workers):
+                    results.append(under_way.popleft().wait())
+            results += [run.wait() for run in under_way]
+    finally:
+        channel.shut()
+    return results
+
+
+def _of_coordinator(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out the options that are a coordinator's."""
+    return {name: options.pop(name) for name in ("engine", "retry", "grace") if name in options}
+
+
+Source.__launcher__ = staticmethod(run_each)
+
+__all__ = ["Coordinator", "Run", "RunResult", "Source", "resume_once", "run_once", "run_with_checkpoint", "source"]

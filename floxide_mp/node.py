@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
 import sys
 import typing
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Final, TypeVar, overload
 
 from .context import Context
 from .retry import RetryPolicy
+
+OPTIONS: Final = ("retry", "timeout", "serial")
+N = TypeVar("N", bound="Node")
 
 
 class Node:
@@ -58,6 +62,12 @@ class FunctionNode(Node):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def __copy__(self) -> FunctionNode:
+        # By __reduce__ it would be the very same node: the one that its module has.
+        made = FunctionNode(self.function)
+        made.__dict__.update(self.__dict__)
+        return made
+
     def label(self) -> str:
         return getattr(self.function, "__name__", "function")
 
@@ -70,8 +80,17 @@ class FunctionNode(Node):
         module, name = self.__module__, getattr(self.function, "__qualname__", "")  # a partial, say, has no name
         if name and module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
             return name
-        options = {name: self.__dict__[name] for name in ("retry", "timeout", "serial") if name in self.__dict__}
-        return FunctionNode, (self.function,), options
+        options = {name: self.__dict__[name] for name in OPTIONS if name in self.__dict__}
+        return _function_node, (self._by_name(module, name) or self.function,), options
+
+    def _by_name(self, module: str, name: str) -> FunctionNode | None:
+        """The node of the same function that its module has, if this is one with other options."""
+        there = getattr(sys.modules.get(module), name, None) if name and module != "__main__" else None
+        return there if isinstance(there, FunctionNode) and there.function is self.function else None
+
+
+def _function_node(function: Callable[..., Any]) -> FunctionNode:
+    return FunctionNode(function.function if isinstance(function, FunctionNode) else function)
 
 
 @overload
@@ -105,6 +124,25 @@ def node(
         return made
 
     return make if function is None else make(function)
+
+
+def with_options(original: N, **options: Any) -> N:
+    """A node that does the same, with these options instead of its own."""
+    made = copy.copy(original)
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
+def with_retry(original: N, policy: RetryPolicy) -> N:
+    """A node that does the same and is retried by ``policy``; of a ``BatchNode``, each input is.
+
+    Raises:
+        TypeError: for something that is no node, or a policy that is none.
+    """
+    if not isinstance(original, Node) or not isinstance(policy, RetryPolicy):
+        raise TypeError(f"with_retry takes a node and a RetryPolicy, not {original!r} and {policy!r}")
+    return with_options(original, retry=policy)
 
 
 def option_problems(checked: Node) -> list[str]:

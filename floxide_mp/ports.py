@@ -33,10 +33,14 @@ a failure, and whether it may be tried again."""
 
 
 class Lease(NamedTuple):
-    """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out."""
+    """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out.
+
+    ``key`` is that of the run's workflow, which is another one after a resume with another.
+    """
 
     id: int
     run_id: str
+    key: bytes
     items: tuple[Grant, ...]
 
 

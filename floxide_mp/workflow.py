@@ -52,7 +52,7 @@ class Workflow:
 
     context: ClassVar[type[Context]] = Context
     __declaration__: ClassVar[Declaration | None] = None
-    __launcher__: ClassVar[Callable[..., Any]]
+    __launcher__: ClassVar[Callable[[str], Callable[..., Any]]]  # gives functions of ``launch``, by name
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -88,7 +88,54 @@ class Workflow:
             RunFailedError: the run failed; its cause is the node's error.
             SerializationError: the workflow or its input cannot travel to a worker.
         """
-        return type(self).__launcher__(self, input, ctx=ctx, workers=workers, **options)
+        return type(self).__launcher__("run_once")(self, input, ctx=ctx, workers=workers, **options)
+
+    def run_with_checkpoint(
+        self,
+        input: Any = None,
+        *,
+        store: Any,
+        run_id: str,
+        ctx: Context | None = None,
+        workers: int = 0,
+        **options: Any,
+    ) -> Any:
+        """Run to the end, remembering each step in ``store`` under ``run_id``, and return the ``RunResult``.
+
+        A run of that id that failed, was paused or was left in the middle goes on where it was; of one that is
+        completed the result is given, and nothing is run.
+
+        Args:
+            input: what the start node gets; not asked for again when the run goes on.
+            store: a ``CheckpointStore``, such as a ``MemoryStore``.
+            run_id: the run's name.
+            ctx: the context to start from; made from ``context`` if not given.
+            workers: worker processes; 0 runs every step in this thread.
+            options: as for ``Coordinator`` and ``Coordinator.start``.
+
+        Raises:
+            RunFailedError: the run failed; its cause is the node's error.
+            AlreadyCompletedError: the run was cancelled.
+            FloxideError: the id is taken by another workflow, graph or input.
+        """
+        launch = type(self).__launcher__("run_with_checkpoint")
+        return launch(self, input, store=store, run_id=run_id, ctx=ctx, workers=workers, **options)
+
+    def resume(self, *, store: Any, run_id: str, workers: int = 0, **options: Any) -> Any:
+        """Go on with a run that failed, was paused or was left in the middle, and return the ``RunResult``.
+
+        Args:
+            store: where it is remembered.
+            run_id: its name.
+            workers: worker processes; 0 runs every step in this thread.
+            options: as for ``Coordinator``.
+
+        Raises:
+            NotStartedError: there is no such run.
+            AlreadyCompletedError: it is completed or cancelled.
+            RunFailedError: it failed again.
+        """
+        return type(self).__launcher__("resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
 
     @classmethod
     def to_dot(cls) -> str:
@@ -180,7 +227,7 @@ class _Reader:
             },
             context,
             {n: self.names[id(v.of)] for n, v in self.nodes.items() if isinstance(v, Join) and id(v.of) in self.names},
-            self.problems,
+            problems=self.problems,
         )
 
     def _name(self, value: Any, where: str) -> str:
@@ -290,4 +337,5 @@ def _spec(declaration: Declaration, name: str, order: Mapping[str, int]) -> Node
         serial=made.serial,
         retry=made.retry,
         timeout=made.timeout,
+        window=declaration.windows.get(name),
     )

@@ -42,7 +42,7 @@ class Listener(Backend):
 def test_results_that_come_while_others_are_told_early() -> None:
     backend: Any = Listener()
     worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
-    work = _Work(Lease(1, "run", ()), limit=0, results=Growing([result(0)]))
+    work = _Work(Lease(1, "run", b"", ()), limit=0, results=Growing([result(0)]))
     worker._watch(work)
     assert worker._teller is not None
     worker._teller.join(30)

@@ -50,8 +50,9 @@ def _check_scope(state: RunState, scope: Scope) -> None:
     if state.open and scope.parent is None:
         alive[scope.plan.component_of[0]] += 1
     if scope.window is not None:
-        admitted = [i for i in state.items.values() if i.scope is scope and (i.order[1][-1], i) not in scope.window.parked]
-        assert len(admitted) <= scope.window.size, "more of a batch is in flight than its size"
+        parked = {item.id for _, item in scope.window.parked}
+        in_flight = [i for i in state.items.values() if i.scope is scope and i.id not in parked]
+        assert len(in_flight) <= scope.window.size, "more of a batch is in flight than its size"
     for item in state.items.values():
         if scope in _chain(item.scope):
             alive[scope.plan.component_of[item.place]] += 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .batch import BatchNode
 from .composite import CompositeNode
 from .join import Arrivals, Join
 from .split import SplitNode
 
-__all__ = ["Arrivals", "CompositeNode", "Join", "SplitNode"]
+__all__ = ["Arrivals", "BatchNode", "CompositeNode", "Join", "SplitNode"]

@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
 
-from ..context import Context
 from ..core.records import ErrorRecord, Payload
 from ..errors import RemoteError, SerializationError
 from ..node import Node
@@ -75,17 +74,19 @@ def decode(payload: Payload) -> Any:
     return Arrivals((name, decode(part)) for name, part in payload)
 
 
-def same(one: bytes, other: bytes) -> bool:
+def same(one: bytes | None, other: bytes | None) -> bool:
     """Whether two payloads are the same or equal values: equal ones may have different pickles."""
     if one == other:
         return True
+    if one is None or other is None:
+        return False
     try:
         return bool(decode(one) == decode(other))
     except Exception:  # their classes are not here any more, or cannot be compared
         return False
 
 
-def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, bytes]:
+def encode_bundle(bundle: Bundle, *first_values: Any) -> tuple[bytes, bytes]:
     """A workflow as bytes, with what it and the run's first values need of ``__main__``; and the key of these bytes.
 
     Raises:
@@ -102,7 +103,7 @@ def encode_bundle(bundle: Bundle, context: Context, value: Any) -> tuple[bytes, 
                 if (error := _trouble(part)) is not None:
                     raise _explained(part, what, error) from None
         raise SerializationError(f"the workflow cannot be pickled: {_str(trouble)}") from None
-    for first in (context, value):
+    for first in first_values:
         try:
             finder.dump(first)
         except KeyboardInterrupt:

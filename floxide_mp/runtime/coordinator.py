@@ -6,11 +6,12 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final, Self
 
 from .. import context as contexts
 from ..context import Context
-from ..errors import AlreadyCompletedError, FloxideError
+from ..errors import FloxideError
 from ..facts import RunInfo, RunStatus, WorkerHealth
 from ..ports import CheckpointStore, Engine, RunRecord
 from ..retry import RetryPolicy
@@ -20,9 +21,11 @@ from . import codec
 from .clock import time
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
+from .source import Source
 
 MOST_WORKERS: Final = 1024
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
+SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
 EngineFactory = Callable[[Ledger, int], Engine]
@@ -76,20 +79,28 @@ class Coordinator:
         run_id: str | None = None,
         *,
         seed: int = 0,
+        timeout: float | None = None,
+        failure: str = "stop",
     ) -> Run:
         """Start a run and return at once.
 
         Args:
             workflow: what to run; a class means an instance of it.
-            input: what the start node gets.
+            input: what the start node gets; of a ``Source``, each value that is sent, until it is closed.
             ctx: the context to start from; made from the workflow's ``context`` if not given.
-            run_id: a name for the run; made up if not given. Starting the same again gives the run that is there.
+            run_id: a name for the run; made up if not given. Starting the same again gives the run that is there;
+                one that was interrupted goes on.
             seed: what ``ctx.item.seed`` derives from.
+            timeout: seconds that the run may take; then it fails with ``RunTimeoutError``. It does not count while the
+                run is paused, and counts anew when it is resumed after a failure.
+            failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
+                "finish" they come to their end before the run fails.
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
             FloxideError: the id is taken by another workflow or input, or the coordinator is closed.
-            ValueError: the id is not a short line of text, or the seed not a whole number.
+            ValueError: the id is not a short line of text, the seed not a whole number, the time-out no number of
+                seconds, or ``failure`` neither "stop" nor "finish".
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
@@ -99,9 +110,26 @@ class Coordinator:
             raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, not {seed!r}")
-        record = self._record(compiled, input, ctx, run_id, seed)
-        if not self._ledger.create(record, compiled.plan, self._retry):
-            self._check_same(record)
+        if failure not in ("stop", "finish"):
+            raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
+        limit = None if timeout is None else checked_seconds("timeout", timeout)
+        source = input if isinstance(input, Source) else None
+        record = self._record(compiled, None if source else input, ctx, run_id)
+        record = record._replace(seed=seed, timeout=limit, finish=failure == "finish")
+        feed = None
+        if source is not None:
+            record = record._replace(input=None)
+            feed = source.open(lambda value: codec.encode(value, "a value sent"), partial(self._fed, run_id))
+        try:
+            created = self._ledger.create(record, compiled.plan, self._retry, feed)
+            if feed is not None and not created:
+                raise FloxideError(f"run {run_id!r} exists; what a source feeds is a new run", run_id=run_id)
+        except BaseException:
+            if feed is not None:
+                feed.shut()  # or its sender would wait for ever
+            raise
+        if not created:
+            self._check_same(record, compiled)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -114,26 +142,25 @@ class Coordinator:
         return Run(run_id, self._ledger, self._engine)
 
     def resume(self, workflow: Workflow | type[Workflow], run_id: str) -> Run:
-        """Take up a failed run where it failed; one that is running is just returned.
+        """Take up a run that failed, is paused, or was left by another coordinator of this store.
+
+        It goes on with the nodes that are given, so what made it fail may have been mended; the graph must be the
+        same. What is unfinished in a failed run is tried again as if for the first time.
 
         Raises:
             NotStartedError: there is no such run.
             AlreadyCompletedError: it is completed, or cancelled.
-            FloxideError: it is a run of another workflow.
+            FloxideError: it is a run of another workflow, or of another graph.
+            SerializationError: the workflow cannot be pickled.
         """
         self._check_open()
-        info = self.run(run_id).info()
-        name = as_instance(workflow).name
-        if info.workflow != name:
-            raise FloxideError(f"run {run_id!r} is a run of {info.workflow}, not of {name}", run_id=run_id)
-        if info.status is RunStatus.COMPLETED:
-            text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
-            raise AlreadyCompletedError(text, run_id=run_id)
-        if info.status is RunStatus.CANCELLED:
-            text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
-            raise AlreadyCompletedError(text, run_id=run_id)
-        if info.status is RunStatus.FAILED:
-            self._ledger.resume(run_id)
+        compiled = as_instance(workflow).compiled
+        old = self._ledger.look(run_id, lambda run, store: run.record)
+        if old.name != compiled.graph.name:
+            text = f"run {run_id!r} is a run of {old.name}, not of {compiled.graph.name}"
+            raise FloxideError(text, run_id=run_id)
+        _check_shape(old, compiled)
+        self._ledger.resume(run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
         return self.run(run_id)
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
@@ -167,17 +194,12 @@ class Coordinator:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str, seed: int) -> RunRecord:
+    def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str) -> RunRecord:
         context = contexts.make_default(compiled.context) if ctx is None else contexts.check(ctx)
         if not isinstance(context, compiled.context):
             wanted, given = compiled.context.__name__, type(context).__name__
             raise FloxideError(f"workflow {compiled.graph.name} takes a {wanted} as ctx, not a {given}")
-        bundle = codec.Bundle(
-            compiled.nodes, tuple(spec.name for spec in compiled.graph.nodes), compiled.keys, self._retry
-        )
-        payload, key = codec.encode_bundle(bundle, context, input)
-        if self._inline:
-            self._ledger.bundles[key] = bundle
+        key, payload = self._pickled(compiled, context, input)
         return RunRecord(
             run_id=run_id,
             name=compiled.graph.name,
@@ -185,17 +207,44 @@ class Coordinator:
             workflow=payload,
             context=codec.encode(context, "ctx"),
             input=codec.encode(input, "input"),
-            seed=seed,
+            seed=0,
             started_at=time(),
+            timeout=None,
+            finish=False,
+            shape=compiled.graph.shape(),
+            places=tuple(place.spec.name for place in compiled.plan.places),
         )
 
-    def _check_same(self, new: RunRecord) -> None:
+    def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:
+        """The run with the nodes of another instance of its workflow."""
+        key, payload = self._pickled(compiled, None, None)
+        return old._replace(key=key, workflow=payload)
+
+    def _pickled(self, compiled: Compiled, *first: Any) -> tuple[bytes, bytes]:
+        names = tuple(spec.name for spec in compiled.graph.nodes)
+        bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
+        payload, key = codec.encode_bundle(bundle, *first)
+        if self._inline:
+            self._ledger.bundles[key] = bundle
+        return key, payload
+
+    def _fed(self, run_id: str, full: bool) -> bool:
+        """A source of the run has something new, or is full; returns whether something was done about it."""
+        if not full:
+            self._ledger.fed(run_id)
+        elif self._inline:
+            self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
+        return self._inline
+
+    def _check_same(self, new: RunRecord, compiled: Compiled) -> None:
         """A run id that is taken: fine if it is the same run."""
         old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
         who = f"run {new.run_id!r}"
         if old.name != new.name:
             raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
-        same = codec.same(old.input, new.input) and codec.same(old.context, new.context) and old.seed == new.seed
+        _check_shape(old, compiled)
+        mine, theirs = (old.context, old.input), (new.context, new.input)
+        same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
         if not same:
             text = f"{who} was started with another input, ctx or seed; choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
@@ -203,10 +252,22 @@ class Coordinator:
             how = f"coordinator.resume(workflow, {new.run_id!r})"
             text = f"{who} has failed; go on with it by {how}, or choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
+        if info.status is RunStatus.RUNNING:  # if it was interrupted, it goes on
+            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
 
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
+
+
+def _check_shape(old: RunRecord, compiled: Compiled) -> None:
+    """A run can go on only in the graph that it began in."""
+    new = compiled.graph.shape()
+    changed = [name for name in {**old.shape, **new} if old.shape.get(name) != new.get(name)]
+    if changed or old.places != tuple(place.spec.name for place in compiled.plan.places):
+        what = f": {', '.join(changed)} changed" if changed else ""
+        text = f"run {old.run_id!r} began in another graph of that name{what}"
+        raise FloxideError(text, run_id=old.run_id)
 
 
 def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:

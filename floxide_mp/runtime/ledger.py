@@ -1,66 +1,42 @@
 """``Ledger``: the one object that workers and users talk to. Every verb is one critical section under one lock.
 
-It tells the core's state machines what happened, hands what they decide to the store in one write, and keeps who
-holds which lease. It starts no process and unpickles nothing.
+Here is who works on what: it hands out leases, and tells the core's state machines what comes back. The runs
+themselves, and the writing to the store, are in ``runs``. It starts no process and unpickles nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from .. import failpoints
-from ..checks import nearest
-from ..core.plan import Plan
-from ..core.records import ErrorRecord, EventRecord, ItemRecord
-from ..core.state import RunState
-from ..core.table import Phase
-from ..errors import FloxideError, NotStartedError
-from ..ports import (
-    CheckpointStore,
-    Description,
-    Lease,
-    Reply,
-    Report,
-    RunRecord,
-)
-from ..retry import RetryPolicy
+from ..core.records import EventRecord, ItemRecord
+from ..core.table import STOPPED
+from ..errors import FloxideError
+from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, time
 from .leases import Leased, Overdue, Session, time_left
-from .running import Running, progress_of
+from .running import Running
+from .runs import Runs
 
 log = logging.getLogger("floxide_mp")
 
 T = TypeVar("T")
 
 
-class Ledger:
+class Ledger(Runs):
     """See the module. ``patience``: seconds that ``exchange`` waits for work at the most."""
 
     def __init__(self, store: CheckpointStore, patience: float) -> None:
-        self.store = store
-        self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
+        super().__init__(store)
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
         self._patience = patience
-        self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # workers wait here for something to do
-        self._changed = threading.Condition(self._lock)  # users wait here for their run
-        self._runs: dict[str, Running] = {}
-        self._active: OrderedDict[str, Running] = OrderedDict()  # of these, the ones not over; the first is next
-        self._sessions: dict[int, Session] = {}
-        self._costs: dict[bytes, list[float | None]] = {}
         self._numbers = 0
-        self._streams = 0  # how many of those who wait want to hear of outputs, too
-        self._stopping = False
-        self._broken: ErrorRecord | None = None  # there are no workers any more, and why
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
@@ -69,6 +45,8 @@ class Ledger:
             worker = self._sessions.get(session)
             if worker is None:
                 return Reply((), True, 0.0)
+            if self._timed:
+                self._expire(monotonic())
             worker.calls += 1
             worker.seen = time()
             touched = {id(run): run for report in reports if (run := self._take(worker, report))}
@@ -158,6 +136,10 @@ class Ledger:
         again: float | None = None
         with self._lock:
             now = monotonic()
+            self._expire(now)
+            for run in self._timed.values():
+                until = math.inf if run.deadline is None else run.deadline - now
+                again = until if again is None else min(again, until)
             for worker in self._sessions.values():
                 for lease in worker.leases.values():
                     left, error = time_left(worker, lease, now)
@@ -182,6 +164,9 @@ class Ledger:
             for worker in self._sessions.values():
                 for lease in worker.leases.values():
                     worker.board.revoke(lease.id)
+            for run in self._active.values():
+                if run.feed is not None:
+                    run.feed.shut()
             self._work.notify_all()
             self._changed.notify_all()
 
@@ -195,94 +180,7 @@ class Ledger:
         with self._lock:
             self.on_deadline = lambda: None
 
-    def disown(self) -> None:
-        """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
-        self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
-        self._work = threading.Condition(self._lock)
-        self._changed = threading.Condition(self._lock)
-        self._sessions = {}
-        self._stopping = True
-        self.on_deadline = lambda: None
-
     # -- for users -----------------------------------------------------------------------------------
-
-    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> bool:
-        """Start a run; False if there is one of that id, which is left as it is."""
-        with self._lock:
-            if record.run_id in self._runs:
-                return False
-            if self._stopping and self._broken is None:
-                raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
-            state = RunState(plan, retry)
-            state.start(record.input)
-            if self._broken is not None:
-                state.abandon(self._broken)
-            cost = self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
-            run = Running(record, state, cost, progress_of(state, None))
-            if failpoints.armed:
-                failpoints.hit("coordinator.create")
-            self.store.create(record, state.take_commit(), run.progress)
-            if failpoints.armed:
-                failpoints.hit("coordinator.created")
-            self._runs[record.run_id] = run
-            if not state.over:
-                self._active[record.run_id] = run
-            self._wake_others()
-            return True
-
-    def cancel(self, run_id: str, grace: float) -> None:
-        """Nothing of the run starts any more; what runs has ``grace`` seconds."""
-        with self._lock:
-            run = self._run(run_id)
-            if not run.state.over:
-                run.grace_until = monotonic() + grace
-                run.state.cancel()
-                for worker, lease in self._leases_of(run):
-                    worker.board.cancel(lease.id)
-                self._commit(run)
-                self.on_deadline()
-
-    def resume(self, run_id: str) -> None:
-        """Take up a failed run again."""
-        with self._lock:
-            run = self._run(run_id)
-            if run.state.phase is Phase.BROKEN:
-                text = f"run {run_id!r} broke and cannot be taken up again here; start it under another run_id"
-                raise FloxideError(text, run_id=run_id)
-            if run.state.phase is not Phase.FAILED:
-                return  # another thread was first
-            run.state.resume()
-            run.finished_at = None
-            self._active[run_id] = run
-            if self._broken is not None:
-                run.state.abandon(self._broken)
-            self._commit(run)
-            self._wake_others()
-
-    def look(self, run_id: str, at: Callable[[Running, CheckpointStore], T]) -> T:
-        """What ``at`` makes of the run, seen between two commits."""
-        with self._lock:
-            return at(self._run(run_id), self.store)
-
-    def runs(self) -> list[str]:
-        """All runs, oldest first."""
-        with self._lock:
-            return list(self._runs)
-
-    def news(self, run_id: str, seen: int | None) -> bool:
-        """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
-        run = self._runs[run_id]
-        return run.state.over or self._stopping or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
-
-    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        """Wait for ``news``; False if there are none after ``timeout`` seconds."""
-        with self._lock:
-            self._run(run_id)
-            self._streams += seen is not None
-            try:
-                return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
-            finally:
-                self._streams -= seen is not None
 
     # -- inside; the lock is held --------------------------------------------------------------------
 
@@ -312,45 +210,6 @@ class Ledger:
         run.learn(report.spent)
         return run
 
-    def _commit(self, run: Running) -> None:
-        """Write what the core decided, and tell those who wait."""
-        state = run.state
-        commit = state.take_commit()
-        if not commit:
-            return
-        if commit.phase_changed:
-            if state.over:
-                run.finished_at = time()
-            else:
-                for worker, lease in self._leases_of(run):
-                    worker.board.revoke(lease.id)
-        if failpoints.armed:
-            failpoints.hit("coordinator.commit")
-        progress = progress_of(state, run.finished_at)
-        try:
-            self.store.commit(run.record.run_id, commit, progress)
-        except Exception as error:
-            self._crash(run, error)
-            return
-        run.progress = progress
-        if failpoints.armed:
-            failpoints.hit("coordinator.committed")
-        if commit.phase_changed or (self._streams and commit.outputs):
-            self._changed.notify_all()
-        if state.over:
-            self._active.pop(run.record.run_id, None)
-
-    def _crash(self, run: Running, error: Exception) -> None:
-        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
-        log.error("run %s cannot go on", run.record.run_id, exc_info=error)
-        text = "".join(traceback.format_exception(error))
-        run.state.crash(codec.encode_error(error, text))
-        run.state.take_commit()  # of what could not be finished, nothing is written
-        run.finished_at = time()
-        run.progress = progress_of(run.state, run.finished_at)
-        self._active.pop(run.record.run_id, None)
-        self._changed.notify_all()
-
     def _grant(self, worker: Session, want: float) -> Lease | None:
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
         if self._stopping or not want or worker.number not in self._sessions:
@@ -361,19 +220,22 @@ class Ledger:
         self._active.move_to_end(run.record.run_id)
         self._numbers += 1
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
+        if run.feed is not None:
+            self._check_feed(run)
+            self._commit(run)  # what was taken out of the feed is in the store before anybody works on it
         places = run.state.plan.places
         timed = any(places[item.place].spec.timeout is not None for item in items)
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        return Lease(self._numbers, run.record.run_id, run.grants(items))
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items))
 
     def _next_run(self) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
         now = monotonic()
         for run in self._active.values():
             run.state.due(now)
-            if run.state.ready:
+            if run.ready:
                 return run
         return None
 
@@ -392,18 +254,10 @@ class Ledger:
         worker.waiting = False
         return lease
 
-    def _wake_others(self) -> None:
-        """Wake as many waiting workers as there are items to take."""
-        idle = sum(worker.waiting for worker in self._sessions.values())
-        if idle:
-            ready = sum(run.state.ready for run in self._active.values())
-            if ready or any(run.state.next_due is not None for run in self._active.values()):
-                self._work.notify(max(1, min(idle, ready)))
-
     def _blame(
         self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
-        if self._stopping or run.state.over or run.state.phase is Phase.CANCELLING:
+        if self._stopping or run.state.over or run.state.phase in STOPPED:
             # Its grace was over, or its run broke: it is not the item's doing.
             run.state.release(item)
             return False
@@ -411,16 +265,3 @@ class Ledger:
         log.warning("%s", error)
         worker.errors += 1
         return True
-
-    def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
-        for worker in self._sessions.values():
-            for lease in worker.leases.values():
-                if lease.run is run:
-                    yield worker, lease
-
-    def _run(self, run_id: str) -> Running:
-        run = self._runs.get(run_id)
-        if run is None:
-            hint = nearest(run_id, self._runs) or "; coordinator.start(workflow, input, run_id=...) starts one"
-            raise NotStartedError(f"there is no run {run_id!r}{hint}", run_id=run_id)
-        return run

@@ -9,17 +9,16 @@ from typing import Any, Final
 from .. import context as contexts
 from ..context import Context
 from ..core.records import ErrorRecord, EventRecord, OutputRecord, place
-from ..core.state import RunState
 from ..core.table import STATUS, Phase
-from ..errors import FloxideError, RunCancelledError, RunFailedError
+from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
 from ..ports import CheckpointStore, Engine, RunRecord
 from . import codec
 from .ledger import Ledger
-from .running import Running
+from .running import Known, Running
+from .runs import GRACE
 
-GRACE: Final = 2.0  # seconds that running steps get when their run is cancelled
 LONG: Final = 1e9  # seconds: a lifetime, and less than what locks take
 
 
@@ -88,6 +87,7 @@ class Run:
             ValueError: ``timeout`` is no number of seconds.
             TimeoutError: it is not over yet.
             RunFailedError: it failed; the cause is the error of the step that failed it.
+            RunTimeoutError: it was longer than its own ``timeout``.
             RunCancelledError: it was cancelled.
             FloxideError: the coordinator was closed before the end.
         """
@@ -107,6 +107,23 @@ class Run:
             if not new:
                 self.wait()
                 return
+
+    def pause(self) -> None:
+        """Start nothing more of it until it is resumed; steps that run are finished.
+
+        Raises:
+            AlreadyCompletedError: it is over.
+        """
+        self._ledger.pause(self.run_id)
+
+    def resume(self) -> None:
+        """Go on after a pause or a failure; what is unfinished in a failed run is tried again as if for the first time.
+
+        Raises:
+            AlreadyCompletedError: it is completed, or cancelled.
+            FloxideError: another coordinator started it: ``Coordinator.resume`` takes it up, given its workflow.
+        """
+        self._ledger.resume(self.run_id)
 
     def cancel(self, grace: float = GRACE) -> None:
         """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended."""
@@ -145,9 +162,10 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """What would be picked up after a crash now."""
 
-        def look(run: Running, store: CheckpointStore) -> tuple[Any, ...]:
+        def look(run: Known, store: CheckpointStore) -> tuple[Any, ...]:
             outputs, events = list(store.outputs(self.run_id)), list(store.events(self.run_id))
-            return RunResult(run.record, run.state.metrics, outputs, events), run.state.status, _items(run, store)
+            result = RunResult(run.record, run.progress.metrics, outputs, events)
+            return result, STATUS[run.progress.phase], _items(run, store)
 
         result, status, items = self._ledger.look(self.run_id, look)
         return Checkpoint(self.run_id, status, result.context, tuple(items), tuple(result.outputs))
@@ -176,7 +194,7 @@ def replay(record: RunRecord, events: list[EventRecord]) -> Context:
     )
 
 
-def info_of(run: Running, store: CheckpointStore) -> RunInfo:
+def info_of(run: Known, store: CheckpointStore) -> RunInfo:
     """A run's facts, as of its last commit."""
     record, progress = run.record, run.progress
     return RunInfo(
@@ -199,7 +217,7 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
     return f"run {run_id} failed at {where}: {failure.type_name}: {text}"
 
 
-def _result(run: Running, store: CheckpointStore) -> RunResult:
+def _result(run: Known, store: CheckpointStore) -> RunResult:
     run_id, progress = run.record.run_id, run.progress
     if progress.phase is Phase.COMPLETED:
         return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
@@ -207,7 +225,11 @@ def _result(run: Running, store: CheckpointStore) -> RunResult:
         raise RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
     failure = progress.failure
     if STATUS[progress.phase] is not RunStatus.FAILED or failure is None:
-        raise FloxideError(f"run {run_id} was not over when its coordinator was closed", run_id=run_id)
+        when = "when its coordinator was closed" if isinstance(run, Running) else "when it was left"
+        how = f"coordinator.resume(workflow, {run_id!r}) goes on with it"
+        raise FloxideError(f"run {run_id} was not over {when}; {how}", run_id=run_id)
+    if failure.type_name == RunTimeoutError.__name__ and not failure.node:
+        raise RunTimeoutError(failure.message, run_id=run_id)
     error = RunFailedError(
         failure_text(run_id, failure),
         run_id=run_id,
@@ -218,18 +240,27 @@ def _result(run: Running, store: CheckpointStore) -> RunResult:
     raise error from codec.decode_error(failure)
 
 
-def _outputs(run: Running, store: CheckpointStore, since: int) -> list[OutputRecord]:
+def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord]:
     return list(store.outputs(run.record.run_id, since))
 
 
-def _items(run: Running, store: CheckpointStore) -> list[WorkItem]:
-    state: RunState = run.state
-    run_id, places = run.record.run_id, state.plan.places
+def _items(run: Known, store: CheckpointStore) -> list[WorkItem]:
+    record, snapshot = run.record, store.snapshot(run.record.run_id)
+    # Which items are being run is nothing that a store is told.
+    live = run.state.items if isinstance(run, Running) else {}
     found = [
-        WorkItem(run_id, i.id, places[i.place].spec.name, i.attempt, i.status, i.order) for i in store.pending(run_id)
+        WorkItem(
+            record.run_id,
+            row.id,
+            record.places[row.place],
+            row.attempt,
+            live[row.id].status if row.id in live else row.status,
+            row.order,
+        )
+        for row in snapshot.items
     ]
-    for a in store.arrivals(run_id):
-        found.append(WorkItem(run_id, 0, places[a.place].spec.name, 1, WorkItemStatus.ARRIVED, a.order))
+    for a in snapshot.arrivals:
+        found.append(WorkItem(record.run_id, 0, record.places[a.place], 1, WorkItemStatus.ARRIVED, a.order))
     return sorted(found, key=lambda item: item.order)
 
 

@@ -1,4 +1,5 @@
-"""``Running``: one run that a ledger coordinates: its state machine, and what is learned while it runs.
+"""``Known``: a run that a store remembers. ``Running``: one that a ledger coordinates, with its state machine and what
+is learned while it runs.
 
 It turns what workers say into facts for the core. Who says it, and what is committed when, is the ledger's.
 """
@@ -8,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from ..core.records import ErrorRecord, ItemRecord
 from ..core.state import RunState
-from ..core.table import Phase
+from ..core.table import FINAL, Phase
 from ..errors import FloxideError
 from ..ports import HOLD, NEXT_ALL, Grant, Progress, RunRecord, StepResult
 from . import codec
@@ -23,26 +24,63 @@ MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is 
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 
 
+class Feed(Protocol):
+    """Where the input of a run comes from that is given bit by bit."""
+
+    def __len__(self) -> int:
+        """How many values are there."""
+
+    def pop(self) -> bytes | None:
+        """The next one, if there is one."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is none, and none will come."""
+
+    def shut(self) -> None:
+        """Nothing is taken any more."""
+
+
 @dataclass(slots=True, eq=False)
-class Running:
-    """See the module. ``cost`` is seconds per step by node, as far as known."""
+class Known:
+    """A run as of its last commit."""
 
     record: RunRecord
+    progress: Progress
+
+    @property
+    def over(self) -> bool:
+        return self.progress.phase in FINAL
+
+
+@dataclass(slots=True, eq=False)
+class Running(Known):
+    """See the module. ``cost`` is seconds per step by node, as far as known."""
+
     state: RunState
     cost: list[float | None]
-    progress: Progress  # as of the last commit
+    feed: Feed | None = None
     finished_at: float | None = None
-    grace_until: float | None = None  # while it is being cancelled: when running steps are ended
+    deadline: float | None = None  # when its time-out is over, on the monotonic clock
+    time_left: float | None = None  # of its time-out, while it is paused
+    grace_until: float | None = None  # while it is to stop: when running steps are ended
+
+    @property
+    def ready(self) -> int:
+        """How many items could be handed out."""
+        if self.feed is None or self.state.phase is not Phase.RUNNING:
+            return self.state.ready
+        return self.state.ready + len(self.feed)
 
     def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord]:
         """Items for some ``want`` seconds, for one of ``workers`` workers."""
-        state, cost, places = self.state, self.cost, self.state.plan.places
+        cost, places = self.cost, self.state.plan.places
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
-        most = min(MOST_ITEMS, max(1, state.ready // (2 * max(1, workers))))
+        most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
         items: list[ItemRecord] = []
         seconds, size = 0.0, 0
         while len(items) < most and seconds < want and size < MOST_BYTES:
-            item = state.claim(lease, worker_id)
+            item = self.state.claim(lease, worker_id) or self._fed(lease, worker_id)
             if item is None:
                 break
             items.append(item)
@@ -50,6 +88,14 @@ class Running:
             seconds += want if known is None else known
             size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
         return items
+
+    def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:
+        """An item of what is only now taken out of the feed, so that a full one pushes back."""
+        payload = self.feed.pop() if self.feed is not None and self.state.phase is Phase.RUNNING else None
+        if payload is None:
+            return None
+        self.state.feed(payload)
+        return self.state.claim(lease, worker_id)
 
     def grants(self, items: Sequence[ItemRecord]) -> tuple[Grant, ...]:
         """The items as a worker gets them."""
@@ -98,7 +144,7 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
         held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
         text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
         failure = ErrorRecord("RunFailedError", text, "", None)
-    return Progress(state.phase, state.metrics, finished_at, failure)
+    return Progress(state.phase, state.metrics, state.counts, finished_at, failure)
 
 
 def jitter(seed: int, item: ItemRecord) -> float:

@@ -46,7 +46,7 @@ class Steps:
         run_id: the run.
         bundle: its workflow.
         calls: the workflow's nodes as functions, by ``calls_of``.
-        facts: what it began with.
+        facts: what it began with; ``key`` is that of the workflow.
         fetch: gives the run's committed events from a number on.
     """
 
@@ -58,6 +58,7 @@ class Steps:
         facts: Description,
         fetch: Callable[[int], Sequence[EventRecord]],
     ) -> None:
+        self.key = facts.key
         self._run_id = run_id
         self._bundle = bundle
         self._seed = facts.seed

@@ -109,7 +109,7 @@ class Worker:
         # worker would try the same for ever. The time it takes is not the node's, so its clock starts later.
         board.enter(0, monotonic_ns() + IMPORTING)
         try:
-            steps = self._steps(lease.run_id)
+            steps = self._steps(lease.run_id, lease.key)
         except Exception as failure:
             return Report(lease.id, refuse(lease.items, failure), ())
         work = _Work(lease, monotonic_ns() + int(self._want * SLOW * 1e9))
@@ -183,9 +183,9 @@ class Worker:
 
     # -- workflows -----------------------------------------------------------------------------------
 
-    def _steps(self, run_id: str) -> Steps:
+    def _steps(self, run_id: str, key: bytes) -> Steps:
         steps = self._runs.get(run_id)
-        if steps is None:
+        if steps is None or steps.key != key:
             with self._lock:
                 facts = self._backend.describe(run_id, tuple(self._bundles))
             bundle = self._bundles.get(facts.key)

@@ -1,0 +1,328 @@
+"""``Runs``: the runs of one coordinator: what users ask of them, and the writing of what was decided. Who works on
+them is the ``Ledger``'s.
+
+The lock is one for all; the verbs take it, and what begins with an underscore is called with it held.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from .. import failpoints
+from ..checks import nearest
+from ..core.plan import Plan
+from ..core.records import Commit, ErrorRecord
+from ..core.restore import restored
+from ..core.state import RunState
+from ..core.table import STATUS, Phase
+from ..errors import AlreadyCompletedError, FloxideError, NotStartedError, RunTimeoutError
+from ..facts import RunStatus
+from ..ports import CheckpointStore, RunRecord
+from ..retry import RetryPolicy
+from . import codec
+from .clock import monotonic, time
+from .leases import Leased, Session
+from .running import Feed, Known, Running, progress_of
+
+log = logging.getLogger("floxide_mp")
+
+T = TypeVar("T")
+GRACE: Final = 2.0  # seconds that running steps get when their run is cancelled, or longer than allowed
+
+
+class Runs:
+    """See the module.
+
+    Args:
+        store: what remembers them. The runs that are in it already can be looked at, and taken up by ``resume``.
+    """
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self.store = store
+        self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # workers wait here for something to do
+        self._changed = threading.Condition(self._lock)  # users wait here for their run
+        self._runs: dict[str, Known] = {r.run_id: Known(r, store.progress(r.run_id)) for r in store.runs()}
+        self._active: OrderedDict[str, Running] = OrderedDict()  # of these, the ones not over; the first is next
+        self._timed: dict[str, Running] = {}  # of these, the ones with a deadline
+        self._sessions: dict[int, Session] = {}
+        self._costs: dict[bytes, list[float | None]] = {}
+        self._streams = 0  # how many of those who wait want to hear of outputs, too
+        self._stopping = False
+        self._broken: ErrorRecord | None = None  # there are no workers any more, and why
+
+    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None = None, feed: Feed | None = None) -> bool:
+        """Start a run; False if there is one of that id, which is left as it is."""
+        with self._lock:
+            if record.run_id in self._runs:
+                return False
+            self._check_going()
+            state = RunState(plan, retry, record.finish)
+            if record.input is None:
+                state.begin()
+            else:
+                state.start(record.input)
+            if self._broken is not None:
+                state.abandon(self._broken)
+            run = Running(record, progress_of(state, None), state, self._cost(record, plan), feed)
+            if failpoints.armed:
+                failpoints.hit("coordinator.create")
+            self.store.create(record, state.take_commit(), run.progress)
+            if failpoints.armed:
+                failpoints.hit("coordinator.created")
+            self._runs[record.run_id] = run
+            self._activate(run)
+            return True
+
+    def resume(
+        self, run_id: str, record: RunRecord | None = None, plan: Plan | None = None, retry: RetryPolicy | None = None
+    ) -> None:
+        """Take up a run that failed, is paused, or was left by another coordinator; one that is going is left alone.
+
+        Args:
+            record: with the workflow to go on with; None: the one that it has.
+            plan: of that workflow.
+            retry: the policy of nodes that have none.
+
+        Raises:
+            NotStartedError: there is no such run.
+            AlreadyCompletedError: it is completed or cancelled.
+            FloxideError: its workflow is needed.
+        """
+        with self._lock:
+            run = self._run(run_id)
+            self._check_going()
+            if not isinstance(run, Running) or run.progress.phase is Phase.BROKEN:
+                _check_not_over(run)
+                if record is None or plan is None:
+                    how = f"go on with it by coordinator.resume(workflow, {run_id!r})"
+                    raise FloxideError(f"run {run_id!r} is not one that this coordinator started; {how}", run_id=run_id)
+                run = self._restore(record, plan, retry)
+            _check_not_over(run)
+            if record is not None and plan is not None and run.state.phase is Phase.FAILED:
+                run.record, run.cost = record, self._cost(record, plan)
+            if run.state.phase in (Phase.FAILED, Phase.PAUSED):
+                run.state.resume(monotonic())
+                run.finished_at = run.grace_until = None
+            elif run_id in self._active:
+                return
+            if self._broken is not None:
+                run.state.abandon(self._broken)
+            self._activate(run)
+            self._commit(run)
+
+    def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
+        run_id = record.run_id
+        kept = self.store.progress(run_id)
+        snapshot = self.store.snapshot(run_id)
+        state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
+        run = Running(record, kept, state, self._cost(record, plan), finished_at=kept.finished_at)
+        self._runs[run_id] = run
+        self._commit(run)  # it may have come to its end by this
+        return run
+
+    def _activate(self, run: Running) -> None:
+        """It may be worked on."""
+        if run.state.over:
+            return
+        self._active[run.record.run_id] = run
+        limit = run.record.timeout if run.time_left is None else run.time_left
+        run.time_left = None
+        if limit is not None and run.deadline is None:
+            run.deadline = monotonic() + limit
+            self._timed[run.record.run_id] = run
+            self.on_deadline()
+        self._wake_others()
+
+    def _cost(self, record: RunRecord, plan: Plan) -> list[float | None]:
+        return self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
+
+    def pause(self, run_id: str) -> None:
+        """Nothing of the run starts any more until it is resumed; what runs is finished.
+
+        Raises:
+            AlreadyCompletedError: the run is over.
+        """
+        with self._lock:
+            run = self._run(run_id)
+            if run.over:
+                status = STATUS[run.progress.phase].value
+                raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
+            if isinstance(run, Running) and run.state.phase is Phase.RUNNING:
+                run.state.pause()
+                if run.deadline is not None:
+                    run.time_left = max(0.0, run.deadline - monotonic())
+                    self._no_deadline(run)
+                self._commit(run)
+
+    def cancel(self, run_id: str, grace: float) -> None:
+        """Nothing of the run starts any more; what runs has ``grace`` seconds."""
+        with self._lock:
+            run = self._run(run_id)
+            if not isinstance(run, Running):
+                if not run.over:  # nobody works on it
+                    run.progress = run.progress._replace(phase=Phase.CANCELLED, finished_at=time())
+                    self.store.commit(run_id, Commit(phase_changed=True), run.progress)
+            elif not run.state.over:
+                run.state.cancel()
+                self._give_grace(run, grace)
+                self._commit(run)
+
+    def _give_grace(self, run: Running, grace: float) -> None:
+        until = monotonic() + grace
+        run.grace_until = until if run.grace_until is None else min(until, run.grace_until)
+        for worker, lease in self._leases_of(run):
+            worker.board.cancel(lease.id)
+        self.on_deadline()
+
+    def _expire(self, now: float) -> None:
+        """Runs that are longer than allowed are stopped."""
+        for run in [run for run in self._timed.values() if run.deadline is not None and run.deadline <= now]:
+            self._no_deadline(run)
+            run_id, limit = run.record.run_id, run.record.timeout
+            error = RunTimeoutError(f"run {run_id} ran longer than its time-out of {limit:g} s", run_id=run_id)
+            run.state.time_out(codec.encode_error(error, ""))
+            if not run.state.over:
+                self._give_grace(run, GRACE)
+            self._commit(run)
+
+    def _no_deadline(self, run: Running) -> None:
+        run.deadline = None
+        self._timed.pop(run.record.run_id, None)
+
+    def fed(self, run_id: str) -> None:
+        """Something has come into the run's feed, or it was closed."""
+        with self._lock:
+            run = self._active.get(run_id)
+            if run is not None:
+                self._check_feed(run)
+                self._commit(run)
+                self._wake_others()
+
+    def _check_feed(self, run: Running) -> None:
+        if run.feed is not None and run.feed.exhausted:
+            run.state.close()
+
+    def look(self, run_id: str, at: Callable[[Known, CheckpointStore], T]) -> T:
+        """What ``at`` makes of the run, seen between two commits."""
+        with self._lock:
+            return at(self._run(run_id), self.store)
+
+    def runs(self) -> list[str]:
+        """All runs, oldest first."""
+        with self._lock:
+            return list(self._runs)
+
+    def news(self, run_id: str, seen: int | None) -> bool:
+        """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
+        run = self._runs[run_id]
+        nothing_comes = self._stopping or not isinstance(run, Running) or run.state.over
+        return nothing_comes or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        """Wait for ``news``; False if there are none after ``timeout`` seconds."""
+        with self._lock:
+            self._run(run_id)
+            self._streams += seen is not None
+            try:
+                return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
+            finally:
+                self._streams -= seen is not None
+
+    def disown(self) -> None:
+        """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
+        self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
+        self._work = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
+        self._sessions = {}
+        self._stopping = True
+        self.on_deadline = lambda: None
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def _commit(self, run: Running) -> None:
+        """Write what the core decided, and tell those who wait."""
+        state = run.state
+        commit = state.take_commit()
+        if not commit:
+            return
+        if commit.phase_changed:
+            if state.over:
+                run.finished_at = time()
+            else:
+                for worker, lease in self._leases_of(run):
+                    worker.board.revoke(lease.id)
+        if failpoints.armed:
+            failpoints.hit("coordinator.commit")
+        progress = progress_of(state, run.finished_at)
+        try:
+            self.store.commit(run.record.run_id, commit, progress)
+        except Exception as error:
+            self._crash(run, error)
+            return
+        run.progress = progress
+        if failpoints.armed:
+            failpoints.hit("coordinator.committed")
+        if commit.phase_changed or (self._streams and commit.outputs):
+            self._changed.notify_all()
+        if state.over:
+            self._let_go(run)
+
+    def _let_go(self, run: Running) -> None:
+        """It is over."""
+        self._active.pop(run.record.run_id, None)
+        self._no_deadline(run)
+        if run.feed is not None:
+            run.feed.shut()
+
+    def _crash(self, run: Running, error: Exception) -> None:
+        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
+        log.error("run %s cannot go on", run.record.run_id, exc_info=error)
+        text = "".join(traceback.format_exception(error))
+        run.state.crash(codec.encode_error(error, text))
+        run.state.take_commit()  # of what could not be finished, nothing is written
+        run.finished_at = time()
+        run.progress = progress_of(run.state, run.finished_at)
+        self._let_go(run)
+        self._changed.notify_all()
+
+    def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
+        for worker in self._sessions.values():
+            for lease in worker.leases.values():
+                if lease.run is run:
+                    yield worker, lease
+
+    def _wake_others(self) -> None:
+        """Wake as many waiting workers as there are items to take."""
+        idle = sum(worker.waiting for worker in self._sessions.values())
+        if idle:
+            ready = sum(run.ready for run in self._active.values())
+            if ready or any(run.state.next_due is not None for run in self._active.values()):
+                self._work.notify(max(1, min(idle, ready)))
+
+    def _run(self, run_id: str) -> Known:
+        run = self._runs.get(run_id)
+        if run is None:
+            hint = nearest(run_id, self._runs) or "; coordinator.start(workflow, input, run_id=...) starts one"
+            raise NotStartedError(f"there is no run {run_id!r}{hint}", run_id=run_id)
+        return run
+
+    def _check_going(self) -> None:
+        if self._stopping and self._broken is None:
+            raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
+
+
+def _check_not_over(run: Known) -> None:
+    run_id, status = run.record.run_id, STATUS[run.progress.phase]
+    if status is RunStatus.COMPLETED:
+        text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
+        raise AlreadyCompletedError(text, run_id=run_id)
+    if status is RunStatus.CANCELLED:
+        text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
+        raise AlreadyCompletedError(text, run_id=run_id)
