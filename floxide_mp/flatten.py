@@ -21,6 +21,7 @@ class _Flat:
     on_failure: dict[str, tuple[str, ...]] = field(default_factory=dict)
     of: dict[str, str] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
+    collect: dict[str, Edges] = field(default_factory=dict)  # edges to what a batch ends with, not to its entry
     entry: dict[str, str] = field(default_factory=dict)
     opens: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -51,7 +52,7 @@ def flatten(declared: Declaration) -> Declaration:
         name=declared.name,
         nodes=flat.nodes,
         start=None if declared.start is None else entry.get(declared.start, declared.start),
-        edges={at: _renamed(to, entry) for at, to in flat.edges.items()},
+        edges={at: _renamed(to, entry) for at, to in flat.edges.items()} | flat.collect,
         on_failure={at: _through(to, entry) for at, to in flat.on_failure.items()},
         context=declared.context,
         of={join: flat.opens.get(of, of) for join, of in flat.of.items()},
@@ -100,7 +101,8 @@ def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> 
     """Put the steps of a batch in its place: one that spreads the inputs, one for each of them, one that collects."""
     way_in, each = f"{name}/in", f"{name}/each"
     flat.nodes.update({way_in: Spread(), each: batch.each(), name: Join()})
-    flat.edges.update({way_in: (each,), each: (name,), name: declared.edges.get(name, ())})
+    flat.edges.update({way_in: (each,), name: declared.edges.get(name, ())})
+    flat.collect[each] = (name,)
     flat.of[name], flat.windows[each], flat.entry[name] = way_in, batch.batch_size, way_in
     if name in declared.on_failure:
         flat.on_failure.update(dict.fromkeys((way_in, each, name), declared.on_failure[name]))

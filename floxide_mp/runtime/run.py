@@ -212,7 +212,7 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
     """Why a run failed, in one line."""
     text = failure.message[:1000].split("\n", 1)[0]
     if not failure.node:
-        return f"run {run_id} failed: {text}"
+        return text if failure.type_name == RunTimeoutError.__name__ else f"run {run_id} failed: {text}"
     where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"
     return f"run {run_id} failed at {where}: {failure.type_name}: {text}"
 

@@ -5,6 +5,7 @@ specification of the port.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ..core.records import (
     Arrival,
@@ -18,7 +19,10 @@ from ..core.records import (
     Snapshot,
 )
 from ..errors import NotStartedError, StoreError
+from ..facts import WorkItemStatus
 from ..ports import Progress, RunRecord
+
+_NEW: Final = 1, WorkItemStatus.PENDING, 0.0
 
 
 class _Run:
@@ -27,7 +31,9 @@ class _Run:
     def __init__(self, record: RunRecord) -> None:
         self.record = record
         self.progress: Progress
+        # Of an item that the core goes on changing, only what never changes is used; the rest is noted here.
         self.items: dict[int, ItemRecord] = {}
+        self.changed: dict[int, tuple[int, WorkItemStatus, float]] = {}
         self.arrived: dict[tuple[int, int], list[Arrival]] = {}
         self.scopes: dict[int, ScopeRecord] = {}
         self.joined: dict[int, list[int]] = {}  # by scope
@@ -40,10 +46,14 @@ class _Run:
         self.errors: list[ErrorRecord] = []
 
     def apply(self, commit: Commit, progress: Progress) -> None:
-        for item in (*commit.created, *commit.changed):
+        for item in commit.created:
             self.items[item.id] = item
+        for item in commit.changed:
+            self.changed[item.id] = item.attempt, item.status, item.due
         for number in commit.finished:
             del self.items[number]
+            if self.changed:
+                self.changed.pop(number, None)
         for arrival in commit.arrived:
             self.arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
         for scope, place in commit.joined:
@@ -69,7 +79,7 @@ class _Run:
 
     def snapshot(self) -> Snapshot:
         rows = [
-            ItemRow(i.id, i.place, i.order, i.payload, i.scope.id, i.error, i.attempt, i.status, i.due)
+            ItemRow(i.id, i.place, i.order, i.payload, i.scope.id, i.error, *self.changed.get(i.id, _NEW))
             for i in self.items.values()
         ]
         return Snapshot(
