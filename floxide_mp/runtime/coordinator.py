@@ -168,9 +168,19 @@ class Coordinator:
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
-        return [] if self._closed else self._engine.workers()
+    def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
+        """The workers as of now.
+
+        Args:
+            threshold: a worker is ALIVE while its last sign of life is less than so many seconds old, STALE while it is
+                less than three times as old, and DEAD beyond. To be able to run is a sign of life: a worker in
+                a long node is ALIVE, one that is stopped (SIGSTOP, a debugger) is not for long.
+
+        Raises:
+            ValueError: the threshold is no number of seconds.
+        """
+        threshold = checked_seconds("threshold", threshold)
+        return [] if self._closed else self._engine.workers(threshold)
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
