@@ -37,12 +37,22 @@ RESULTS = {
         "## What goes wrong with bicycle repair?",
         "On bicycle repair: to learn what goes wrong, try it. There is more to say.",
     ],
+    "batch": ['["10403 is divisible by 101"]'],
+    "batch --input '[1000036000099, 1000000016000000063]'": [
+        '["1000036000099 has no small factor", "1000000016000000063 has no small factor"]'
+    ],
     "branching": ['"please look at this claim: 250.00 is more than 100.00"'],
     "branching --input 40": ['"4000 cents are on their way"'],
     "cancellation": ["1000000016000000063 = 1000000007 x 1000000009", "the run is cancelled"],
     "cancellation --input 3000000048000000189": [
         "3000000048000000189 = 3 x 1000000016000000063",
         "the run is cancelled",
+    ],
+    "checkpoint": [
+        "run q1 failed at read (item 3, attempt 1): LookupError: february is not there",
+        "resumed: 367 after 5 steps",
+        "once more: 367, and nothing has run",
+        "there is nothing left to resume",
     ],
     "error_fallback": ['{"port": 8080, "hosts": ["a", "b"], "read as": "Python (JSONDecodeError in JSON)"}'],
     r"""error_fallback --input '"{\"port\": 80}"'""": ['{"port": 80, "read as": "JSON"}'],
@@ -97,6 +107,11 @@ RESULTS = {
         "order 7 (lamp): refused: the card is expired",
         "  valid > refused: the card is expired",
     ],
+    "retry": [
+        "attempt 1 of measure: ValueError: -1.0 cannot be",
+        "attempt 2 of measure: ValueError: -1.0 cannot be",
+        "measured: 21.5 after 2 retries",
+    ],
     "retry_option": [
         "front: sent at attempt 1",
         "busy: sent at attempt 3",
@@ -121,6 +136,15 @@ RESULTS = {
     ],
     "terminal": ['"0-306-40615-2"'],
     """terminal --input '"019852663"'""": ['"0-198-52663-6"'],
+    "timeout": ["time is up after 0.5 s", "the best tour so far is no longer than the first"],
+    """timeout --input '{"goal": 6.3, "seconds": 30}'""": ["reached: 6.16"],
+    "timer": ["64.4 °F", "70.7 °F", "85.1 °F", "86.9 °F !", "75.2 °F"],
+    "timer --input '[20.5, 30.5]'": ["68.9 °F", "86.9 °F !"],
+}
+
+# The same for those that fail, as they say: the first line on standard error.
+FAILURES = {
+    "retry --input 9": "floxide-mp: run reading failed at measure (item 1, attempt 5): ValueError: -1.0 cannot be",
 }
 
 
@@ -132,6 +156,14 @@ def test_the_result_is_the_same_inline_and_on_two_workers(line: str) -> None:
         assert done.stdout.splitlines() == RESULTS[line]
 
 
+@pytest.mark.parametrize("line", FAILURES)
+def test_the_failure_is_the_same_inline_and_on_two_workers(line: str) -> None:
+    for workers in ("0", "2"):
+        done = example(*shlex.split(f"examples.{line}"), "--workers", workers)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[0] == FAILURES[line]
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_says_how_it_is_run_and_is_listed(name: str) -> None:
     text = importlib.import_module(f"examples.{name}").__doc__ or ""
@@ -140,7 +172,7 @@ def test_every_example_says_how_it_is_run_and_is_listed(name: str) -> None:
     assert commands and commands[0] == name
     assert f"\n| [{name}]({name}.py) |" in (ROOT / "examples" / "README.md").read_text()
     if name not in ELSEWHERE:
-        assert [line for line in RESULTS if line.split()[0] == name] == commands
+        assert [line for line in (*RESULTS, *FAILURES) if line.split()[0] == name] == commands
 
 
 def test_graph_prints_its_own_picture() -> None:
