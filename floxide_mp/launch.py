@@ -11,7 +11,7 @@ from .ports import CheckpointStore, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Channel, Source, source
+from .runtime.source import Channel, Sender, Source, source
 from .workflow import Workflow
 
 
@@ -85,4 +85,14 @@ def _of_coordinator(options: dict[str, Any]) -> dict[str, Any]:
 
 Source.__launcher__ = staticmethod(run_each)
 
-__all__ = ["Coordinator", "Run", "RunResult", "Source", "resume_once", "run_once", "run_with_checkpoint", "source"]
+__all__ = [
+    "Coordinator",
+    "Run",
+    "RunResult",
+    "Sender",
+    "Source",
+    "resume_once",
+    "run_once",
+    "run_with_checkpoint",
+    "source",
+]
