@@ -190,8 +190,6 @@ class Ledger(Runs):
         with self._lock:
             self.on_deadline = lambda: None
 
-    # -- for users -----------------------------------------------------------------------------------
-
     # -- inside; the lock is held --------------------------------------------------------------------
 
     def _now(self) -> float:
