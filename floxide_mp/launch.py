@@ -7,12 +7,11 @@ from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .facts import RunStatus
 from .ports import CheckpointStore, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Channel, Source, source
+from .runtime.source import Source, source
 from .workflow import Workflow
 
 
@@ -52,10 +51,7 @@ def run_with_checkpoint(
 ) -> RunResult:
     """The run of that id: started, or gone on with, or what it gave if it is completed."""
     with Coordinator(options.pop("workers", 0), store, **_of_coordinator(options)) as coordinator:
-        known = {info.run_id: info.status for info in coordinator.runs()}
-        if known.get(run_id) in (RunStatus.FAILED, RunStatus.PAUSED):
-            return coordinator.resume(workflow, run_id).wait()
-        return coordinator.start(workflow, input, ctx, run_id, **options).wait()
+        return coordinator.start(workflow, input, ctx, run_id, resume=True, **options).wait()
 
 
 def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **options: Any) -> RunResult:
@@ -65,9 +61,10 @@ def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **optio
 
 
 def run_each(
-    channel: Channel, workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
+    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
 ) -> list[RunResult]:
-    """A run for each value of the channel, as many at a time as there are workers."""
+    """A run for each value that is sent, as many at a time as there are workers."""
+    channel = taken.open(lambda full: False)
     results: list[RunResult] = []
     under_way: deque[Run] = deque()
     try:

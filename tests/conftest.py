@@ -100,9 +100,8 @@ def processes() -> Iterator[Coordinator]:
 
 
 @pytest.fixture(params=["inline", "processes"])
-def coordinator(request: pytest.FixtureRequest) -> Coordinator:
-    made: Coordinator = request.getfixturevalue(request.param)
-    return made
+def coordinator(request: pytest.FixtureRequest, inline: Coordinator, processes: Coordinator) -> Coordinator:
+    return inline if request.param == "inline" else processes
 
 
 def outcome(run: Run) -> tuple[Any, ...]:
