@@ -61,3 +61,37 @@ class SerialGate(Node):
 class SerialGates(Workflow):
     gate = SerialGate()
     start = gate
+
+
+# -- steps that say that they ran, and come to grief ------------------------------------------------------------------
+
+
+class Step(Node):
+    """Writes its name to the file ``ran`` and to the log; fails, hangs or is interrupted as files in the folder say."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def process(self, ctx: Log, folder: str) -> str:
+        note(folder, "ran", self.name)
+        ctx.log.append(self.name)
+        trouble = Path(folder, self.name)
+        what = trouble.read_text() if trouble.exists() else "nothing"
+        if what == "fails":
+            raise ValueError(f"{self.name} fails")
+        if what == "interrupts":  # as if Ctrl-C were pressed; only inline
+            trouble.unlink()
+            raise KeyboardInterrupt
+        if what == "hangs":
+            trouble.rename(f"{trouble}-hangs")
+            time.sleep(3600)
+        return folder
+
+
+def chain(*names: str) -> type[Workflow]:
+    after = {name: [then] for name, then in zip(names, names[1:], strict=False)}
+    return Workflow.build("Chain", {name: Step(name) for name in names}, names[0], after, context=Log)
+
+
+Chain = chain("first", "second", "last")
+Single = chain("only")
