@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ class Step(Node):
 
 
 def chain(*names: str) -> type[Workflow]:
-    after = {name: [then] for name, then in zip(names, names[1:], strict=False)}
+    after = {name: [then] for name, then in itertools.pairwise(names)}
     return Workflow.build("Chain", {name: Step(name) for name in names}, names[0], after, context=Log)
 
 
