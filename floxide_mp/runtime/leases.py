@@ -43,6 +43,15 @@ class Session:
     seen: float = 0.0  # time of the last call
     waiting: bool = False
     errors: int = 0
+    guest: bool = False  # a loop of the user's own: nobody may end its process
+    only: str | None = None  # the workflow whose items it takes; None: all
+
+
+class Ask(NamedTuple):
+    """What a guest asks for: an item of a run of that workflow, and for how many seconds it will wait."""
+
+    workflow: str
+    wait: float
 
 
 class Overdue(NamedTuple):
@@ -67,6 +76,6 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     if at is None or spec is None or spec.timeout is None:
         limits = (places[other.place].spec.timeout for other in lease.items)
         return min((limit for limit in limits if limit is not None), default=None), None
-    name, limit = spec.name, spec.timeout
-    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
+    name, limit, end = spec.name, spec.timeout, "given up" if worker.guest else "ended"
+    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was {end}")
     return at.started / 1e9 + limit - now, error
