@@ -227,8 +227,8 @@ class Engine(Protocol):
         May run steps meanwhile.
         """
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        """The workers as of now; ALIVE if their last sign of life is less than ``threshold`` seconds old."""
 
     def stop(self, grace: float) -> None:
         """End all workers; steps that run get ``grace`` seconds to be finished and committed. Leaves nothing behind."""

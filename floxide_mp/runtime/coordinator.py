@@ -203,9 +203,19 @@ class Coordinator:
                 self._door = type(self).__door__(self._desks)
             return self._door.proxy()
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
-        return [] if self._closed else self._engine.workers()
+    def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
+        """The workers as of now.
+
+        Args:
+            threshold: a worker is ALIVE while its last sign of life is less than so many seconds old, STALE while it is
+                less than three times as old, and DEAD beyond. To be able to run is a sign of life: a worker in
+                a long node is ALIVE, one that is stopped (SIGSTOP, a debugger) is not for long.
+
+        Raises:
+            ValueError: the threshold is no number of seconds.
+        """
+        threshold = checked_seconds("threshold", threshold)
+        return [] if self._closed else self._engine.workers(threshold)
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
