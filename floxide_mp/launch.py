@@ -12,7 +12,7 @@ from .runtime.coordinator import Coordinator
 from .runtime.desk import Desks
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Channel, Sender, Source, source
+from .runtime.source import Sender, Source, source
 from .workflow import Workflow
 
 
@@ -70,9 +70,10 @@ def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **optio
 
 
 def run_each(
-    channel: Channel, workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
+    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
 ) -> list[RunResult]:
-    """A run for each value of the channel, as many at a time as there are workers."""
+    """A run for each value that is sent, as many at a time as there are workers."""
+    channel = taken.open(lambda full: False)
     results: list[RunResult] = []
     under_way: deque[Run] = deque()
     try:

@@ -107,7 +107,7 @@ class Workflow:
         completed the result is given, and nothing is run.
 
         Args:
-            input: what the start node gets; the same when the run goes on.
+            input: what the start node gets; the same whenever the run goes on.
             store: a ``CheckpointStore``, such as a ``MemoryStore``.
             run_id: the run's name.
             ctx: the context to start from; made from ``context`` if not given.
@@ -116,8 +116,8 @@ class Workflow:
 
         Raises:
             RunFailedError: the run failed; its cause is the node's error.
-            RunCancelledError: it was cancelled.
-            FloxideError: the id is taken by another workflow, graph or input.
+            RunCancelledError: the run was cancelled, which is final.
+            FloxideError: the id is taken by another workflow, graph, input, ctx or seed.
         """
         launch = type(self).__launcher__("run_with_checkpoint")
         return launch(self, input, store=store, run_id=run_id, ctx=ctx, workers=workers, **options)

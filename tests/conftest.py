@@ -1,4 +1,6 @@
-"""What every test gets: a check that it leaves nothing behind, and stacks when it hangs (pytest-timeout)."""
+"""What every test gets: a check that it leaves nothing behind, and stacks when it hangs (pytest-timeout). And two
+coordinators, for those that want one inline and one on processes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,15 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from floxide_mp import Coordinator, Run, RunFailedError, Workflow
+
+LIMIT = 50.0
 
 
 def children() -> set[int]:
@@ -77,3 +84,46 @@ def nothing_left_behind() -> Iterator[None]:
         assert set(left) == {"shared memory"}, f"left behind: {left}"
         assert time.monotonic() < end, f"left behind: {left}"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def inline() -> Iterator[Coordinator]:
+    with Coordinator(0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Coordinator]:
+    """For the tests that end no worker."""
+    with Coordinator(2) as made:
+        yield made
+
+
+@pytest.fixture(params=["inline", "processes"])
+def coordinator(request: pytest.FixtureRequest, inline: Coordinator, processes: Coordinator) -> Coordinator:
+    return inline if request.param == "inline" else processes
+
+
+def outcome(run: Run) -> tuple[Any, ...]:
+    """All of a run that must not depend on who did the work."""
+    try:
+        found: Any = run.wait(LIMIT).outputs
+    except RunFailedError as error:
+        cause = error.__cause__
+        found = error.node, error.attempt, type(cause).__name__, str(cause)
+    return run.status, found, vars(run.context()), run.metrics()
+
+
+Both = Callable[..., Run]
+
+
+@pytest.fixture
+def both(inline: Coordinator, processes: Coordinator) -> Both:
+    """Runs a workflow inline and on processes, holds what they come to against each other, and gives the first."""
+
+    def run(workflow: Workflow | type[Workflow], value: Any, **options: Any) -> Run:
+        one, many = (c.start(workflow, value, **options) for c in (inline, processes))
+        assert outcome(one) == outcome(many)
+        return one
+
+    return run

@@ -104,7 +104,7 @@ class Coordinator:
                 run is paused, and counts anew when it is resumed after a failure.
             failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
                 "finish" they come to their end before the run fails.
-            resume: if there is a run of that id and it failed or is paused, go on with it.
+            resume: whether a run of that id that failed or is paused goes on, too.
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
@@ -130,7 +130,7 @@ class Coordinator:
         feed = None
         if source is not None:
             record = record._replace(input=None)
-            feed = source.open(lambda value: codec.encode(value, "a value sent"), partial(self._fed, run_id))
+            feed = source.open(partial(self._fed, run_id))
         try:
             created = self._ledger.create(record, compiled.plan, self._retry, feed)
             if feed is not None and not created:
@@ -140,7 +140,7 @@ class Coordinator:
                 feed.shut()  # or its sender would wait for ever
             raise
         if not created:
-            self._check_same(record, compiled, resume)
+            self._take_up(record, compiled, resume)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -156,7 +156,8 @@ class Coordinator:
         """Take up a run that failed, is paused, or was left by another coordinator of this store.
 
         It goes on with the nodes that are given, so what made it fail may have been mended; the graph must be the
-        same. What is unfinished in a failed run is tried again as if for the first time.
+        same. What is unfinished in a failed run is tried again as if for the first time. (A run that this coordinator
+        paused goes on as it was.)
 
         Raises:
             NotStartedError: there is no such run.
@@ -303,20 +304,21 @@ class Coordinator:
             self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
         return self._inline
 
-    def _check_same(self, new: RunRecord, compiled: Compiled, resume: bool) -> None:
-        """A run id that is taken: fine if it is the same run, which goes on if it was interrupted, or is to."""
+    def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
+        """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
-        check_same(old, info, new, compiled, resume)
-        if info.status is RunStatus.RUNNING or (resume and info.status in (RunStatus.FAILED, RunStatus.PAUSED)):
-            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
+        check_same(old, info, new, compiled, failed)
+        only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
+        if info.status in only:
+            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
 
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
 
 
-def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, resume: bool = False) -> None:
-    """A run id that is taken: fine if it is the same run, and has not failed or is to be resumed.
+def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, failed: bool = False) -> None:
+    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
 
     Raises:
         FloxideError: it is not fine.
@@ -330,7 +332,7 @@ def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled
     if not same:
         text = f"{who} was started with another input, ctx or seed; choose another run_id"
         raise FloxideError(text, run_id=new.run_id)
-    if info.status is RunStatus.FAILED and not resume:
+    if info.status is RunStatus.FAILED and not failed:
         how = f"coordinator.resume(workflow, {new.run_id!r})"
         text = f"{who} has failed; go on with it by {how}, or choose another run_id"
         raise FloxideError(text, run_id=new.run_id)

@@ -183,8 +183,7 @@ class Ledger(Runs):
                 for lease in worker.leases.values():
                     worker.board.revoke(lease.id)
             for run in self._active.values():
-                if run.feed is not None:
-                    run.feed.shut()
+                self._cut_off(run)
             self._work.notify_all()
             self._changed.notify_all()
 
