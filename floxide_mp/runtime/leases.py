@@ -88,7 +88,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     item = lease.item(at)
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
-        return (left if item else max(left, SOON)), None  # it may be about to begin
+        # It may be about to begin; what a guest begins when it has been given up does not count.
+        return (left if item or worker.guest else max(left, SOON)), None
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places

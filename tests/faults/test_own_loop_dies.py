@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Client, Connection
 from multiprocessing.context import SpawnProcess
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, RunFailedError, RunStatus, StepBackend, WorkflowError
+from floxide_mp.engines.processes import ProcessEngine
 
 from .. import flows_own_loop as flows
 from .. import flows_run
@@ -230,6 +232,30 @@ def test_row_04_a_process_killed_between_two_steps_harms_nothing(tmp_path: Path,
         eventually(lambda: len(coordinator.workers()) == 1, "it is gone")
         assert coordinator.run(run_id).errors() == []
         assert stepped(flows.Wide(), coordinator, 0, run_id) == [45]
+
+
+def test_rows_18_19_a_process_stopped_in_a_node_is_given_up(tmp_path: Path, start: Start) -> None:
+    """Where there are worker processes, somebody looks. It is not ours to end, and works on when it is continued."""
+    gate = flows_run.Gate(tmp_path)
+    with Coordinator(1, engine=partial(ProcessEngine, stall=0.3)) as coordinator:
+        # The one worker is kept busy until the loop has the item.
+        busy = flows_run.Gate(gate.path)
+        other = coordinator.start(flows_run.Gated, str(busy.path))
+        busy.entered(1)
+        run_id = flows.Held().start_distributed(None, str(gate.path), coordinator)
+        process = start(flows.loop, coordinator.proxy(), 5, run_id, flows.Held, str(tmp_path))
+        assert process.pid is not None and pid_at(gate) == process.pid
+        os.kill(process.pid, signal.SIGSTOP)
+        error = the_error(coordinator, run_id)
+        assert (error.type_name, error.worker_id) == ("WorkerDiedError", 5)
+        assert f"worker 5 (pid {process.pid}) stalled" in error.message
+        busy.open()
+        gate.open()
+        result = coordinator.run(run_id).wait(LIMIT)
+        assert (result.outputs, result.workers) == (["through"], [0])
+        os.kill(process.pid, signal.SIGCONT)
+        assert said(tmp_path, 5) == "[]", "its own result was refused"
+        other.wait(LIMIT)
 
 
 def test_a_node_that_closes_the_connection_is_to_blame(tmp_path: Path, start: Start) -> None:

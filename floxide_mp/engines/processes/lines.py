@@ -87,11 +87,14 @@ def as_socket(connection: Connection) -> Iterator[socket.socket]:
         line.detach()
 
 
-def hang_up(connection: Connection) -> None:
-    """End the connection for all who hold an end of it, also for a thread that waits at ours."""
+def hang_up(connection: Connection, how: int = socket.SHUT_RDWR) -> None:
+    """End the connection for all who hold an end of it, also for a thread that waits at ours.
+
+    With ``SHUT_RD`` an answer that is under way is still sent.
+    """
     with as_socket(connection) as line:
         try:
-            line.shutdown(socket.SHUT_RDWR)
+            line.shutdown(how)
         except OSError:
             pass  # the other end is closed already
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 from ...errors import FloxideError
 from ...ports import Door
 from ...runtime.board import SIZE, Board
-from ...runtime.clock import sleep
+from ...runtime.clock import monotonic, sleep
 from ...runtime.desk import Desks, LedgerDesk
 from ...stepping import StepBackend
 from .engine import ended
@@ -37,6 +37,7 @@ from .proxy import VERBS, Proxy
 log = logging.getLogger("floxide_mp")
 
 ENDING: Final = 1.0  # seconds between the end of a process's connections and its own, at the most
+ANSWERS: Final = 1.0  # seconds for the last answers when this is closed; one who does not take his is hung up on
 PAUSE: Final = 0.1  # seconds before the next try, where nobody can be let in
 
 
@@ -76,12 +77,14 @@ class Listener(Door):
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         close(self._socket)
-        with self._lock:
-            threads = list(self._lines.values())
-            for connection in self._lines:
-                hang_up(connection)
-        for thread in threads:
-            thread.join()
+        end = monotonic() + ANSWERS
+        for how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            with self._lock:
+                threads = list(self._lines.values())
+                for connection in self._lines:
+                    hang_up(connection, how)
+            for thread in threads:
+                thread.join(max(0.0, end - monotonic()) if how == socket.SHUT_RD else None)
 
     # -- inside --------------------------------------------------------------------------------------
 
