@@ -40,6 +40,7 @@ from .node import Node, node, with_retry
 from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
+from .stepping import ItemProcessedOutcome, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition
 from .workflow import Workflow
 
@@ -87,6 +88,7 @@ __all__ = [
     "FloxideError",
     "Hold",
     "Item",
+    "ItemProcessedOutcome",
     "Join",
     "LivenessStatus",
     "LoggedEvent",
@@ -113,6 +115,8 @@ __all__ = [
     "SharedState",
     "Source",
     "SplitNode",
+    "StepBackend",
+    "StepCallbacks",
     "StoreCorruptError",
     "StoreError",
     "StoreLockedError",

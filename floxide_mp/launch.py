@@ -7,8 +7,9 @@ from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .ports import CheckpointStore, Engine
+from .ports import CheckpointStore, Door, Engine
 from .runtime.coordinator import Coordinator
+from .runtime.desk import Desks
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
 from .runtime.source import Sender, Source, source
@@ -24,7 +25,15 @@ def engine_for(ledger: Ledger, workers: int) -> Engine:
     return ProcessEngine(ledger, workers)
 
 
+def door_for(desks: Desks) -> Door:
+    """What lets a user's own worker loops in other processes in."""
+    from .engines.processes.listener import Listener
+
+    return Listener(desks)
+
+
 Coordinator.__engine__ = staticmethod(engine_for)
+Coordinator.__door__ = staticmethod(door_for)
 
 
 def run_once(

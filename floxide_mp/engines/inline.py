@@ -46,7 +46,8 @@ class InlineEngine:
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
         try:
             while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
-                self._worker.turn()
+                if not self._worker.turn().leases:
+                    self._ledger.overdue()  # loops of the user's own may be at what everybody waits for
             self._worker.hand_in()  # or what is done would not count when this was the last wait
         except Exception:
             raise

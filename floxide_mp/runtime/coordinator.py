@@ -7,18 +7,21 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
 from ..context import Context
 from ..errors import FloxideError
 from ..facts import RunInfo, RunStatus, WorkerHealth
-from ..ports import CheckpointStore, Engine, RunRecord
+from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
+from ..stepping import StepBackend, StepCallbacks
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec
-from .clock import time
+from .clock import monotonic, time
+from .desk import Desks
+from .guest import Guests
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
 from .source import Source
@@ -29,6 +32,7 @@ SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source wor
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
 EngineFactory = Callable[[Ledger, int], Engine]
+DoorFactory = Callable[[Desks], Door]
 
 
 class Coordinator:
@@ -48,6 +52,7 @@ class Coordinator:
     """
 
     __engine__: ClassVar[EngineFactory]
+    __door__: ClassVar[DoorFactory]
 
     def __init__(
         self,
@@ -68,6 +73,9 @@ class Coordinator:
         self._ledger = Ledger(self._store, PATIENCE if count else INLINE_PATIENCE)
         self._closed = False
         self._closing = threading.Lock()
+        self._desks = Desks(self._ledger, retry)
+        self._guests = Guests(self._desks.guest)
+        self._door: Door | None = None
         self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
         self._engine.start()
 
@@ -172,6 +180,30 @@ class Coordinator:
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
+    def info(self, run_id: str) -> RunInfo:
+        """How a run stands.
+
+        Raises:
+            NotStartedError: there is none of that id.
+        """
+        return self.run(run_id).info()
+
+    def proxy(self) -> StepBackend:
+        """This coordinator for ``step_distributed`` in another process: give it to a ``multiprocessing.Process``.
+
+        It can be pickled, and serves whoever is of this user and has ``multiprocessing.current_process().authkey``, as
+        the processes have that this one starts by ``multiprocessing``. It has ``info``, too.
+
+        Raises:
+            FloxideError: the coordinator is closed, or nothing is left to listen with.
+        """
+        self._check_open()
+        with self._closing:
+            if self._door is None:
+                self._desks.check_open()
+                self._door = type(self).__door__(self._desks)
+            return self._door.proxy()
+
     def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
         """The workers as of now.
 
@@ -198,13 +230,34 @@ class Coordinator:
         with self._closing:
             if not self._closed:
                 self._closed = True
-                self._engine.stop(self._grace if grace is None else checked_seconds("grace", grace))
+                grace = self._grace if grace is None else checked_seconds("grace", grace)
+                end = monotonic() + grace
+                self._engine.stop(grace)
+                if self._desks.ours:
+                    self._desks.close(end - monotonic())
+                    if self._door is not None:
+                        self._door.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Coordinator cannot go to another process: give that one coordinator.proxy()")
+
+    # -- of StepBackend ------------------------------------------------------------------------------
+
+    def __start_distributed__(
+        self, workflow: Workflow, input: Any, ctx: Context | None, run_id: str | None, **options: Any
+    ) -> str:
+        return self.start(workflow, input, ctx, run_id, **options).run_id
+
+    def __step_distributed__(
+        self, workflow: Workflow, worker_id: int, callbacks: StepCallbacks, wait: float
+    ) -> tuple[str, Any] | None:
+        return self._guests.step(workflow.compiled, worker_id, callbacks, wait)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -254,19 +307,7 @@ class Coordinator:
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
-        who = f"run {new.run_id!r}"
-        if old.name != new.name:
-            raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
-        _check_shape(old, compiled)
-        mine, theirs = (old.context, old.input), (new.context, new.input)
-        same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
-        if not same:
-            text = f"{who} was started with another input, ctx or seed; choose another run_id"
-            raise FloxideError(text, run_id=new.run_id)
-        if info.status is RunStatus.FAILED and not failed:
-            how = f"coordinator.resume(workflow, {new.run_id!r})"
-            text = f"{who} has failed; go on with it by {how}, or choose another run_id"
-            raise FloxideError(text, run_id=new.run_id)
+        check_same(old, info, new, compiled, failed)
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
             self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
@@ -274,6 +315,27 @@ class Coordinator:
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
+
+
+def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, failed: bool = False) -> None:
+    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
+
+    Raises:
+        FloxideError: it is not fine.
+    """
+    who = f"run {new.run_id!r}"
+    if old.name != new.name:
+        raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
+    _check_shape(old, compiled)
+    mine, theirs = (old.context, old.input), (new.context, new.input)
+    same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
+    if not same:
+        text = f"{who} was started with another input, ctx or seed; choose another run_id"
+        raise FloxideError(text, run_id=new.run_id)
+    if info.status is RunStatus.FAILED and not failed:
+        how = f"coordinator.resume(workflow, {new.run_id!r})"
+        text = f"{who} has failed; go on with it by {how}, or choose another run_id"
+        raise FloxideError(text, run_id=new.run_id)
 
 
 def _check_shape(old: RunRecord, compiled: Compiled) -> None:

@@ -46,6 +46,8 @@ class Session:
     look: Look | None = None  # the last one
     waiting: bool = False
     errors: int = 0
+    guest: bool = False  # a loop of the user's own: nobody may end its process
+    only: str | None = None  # the workflow whose items it takes; None: all
     spared: tuple[At | None, float] = (None, 0.0)  # seconds that do not count against what it is at
 
     def spare(self, seconds: float, now: float) -> None:
@@ -58,6 +60,13 @@ class Session:
 
     def spared_at(self, at: At | None) -> float:
         return self.spared[1] if self.spared[0] == at else 0.0
+
+
+class Ask(NamedTuple):
+    """What a guest asks for: an item of a run of that workflow, and for how many seconds it will wait."""
+
+    workflow: str
+    wait: float
 
 
 class Overdue(NamedTuple):
@@ -79,7 +88,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     item = lease.item(at)
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
-        return (left if item else max(left, SOON)), None  # it may be about to begin
+        # It may be about to begin; what a guest begins when it has been given up does not count.
+        return (left if item or worker.guest else max(left, SOON)), None
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places
@@ -87,8 +97,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     if at is None or spec is None or spec.timeout is None:
         limits = (places[other.place].spec.timeout for other in lease.items)
         return min((limit for limit in limits if limit is not None), default=None), None
-    name, limit = spec.name, spec.timeout
-    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
+    name, limit, end = spec.name, spec.timeout, "given up" if worker.guest else "ended"
+    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was {end}")
     # A worker that still imports the workflow has begun in the future, and may begin at any moment.
     return min(at.started / 1e9 + limit + worker.spared_at(at) - now, max(limit, SOON)), error
 

@@ -337,7 +337,8 @@ class Runs:
         if idle:
             ready = sum(run.ready for run in self._active.values())
             if ready or any(run.state.next_due is not None for run in self._active.values()):
-                self._work.notify(max(1, min(idle, ready)))
+                choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
+                self._work.notify(idle if choosy else max(1, min(idle, ready)))
 
     def _run(self, run_id: str) -> Known:
         run = self._runs.get(run_id)
