@@ -46,7 +46,7 @@ from .workflow import Workflow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .launch import Coordinator, Run, RunResult, Source, source
+    from .launch import Coordinator, Run, RunResult, Sender, Source, source
     from .stores.memory import MemoryStore
 
 __version__ = "0.1.0"
@@ -63,7 +63,7 @@ Workflow.__launcher__ = staticmethod(_launcher)
 
 def __getattr__(name: str) -> Any:
     # A worker needs none of these: importing them when they are asked for makes it start sooner.
-    if name in ("Coordinator", "Run", "RunResult", "Source", "source"):
+    if name in ("Coordinator", "Run", "RunResult", "Sender", "Source", "source"):
         return _launcher(name)
     if name == "MemoryStore":
         from .stores.memory import MemoryStore
@@ -108,6 +108,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "RunTimeoutError",
+    "Sender",
     "SerializationError",
     "SharedState",
     "Source",

@@ -1,11 +1,11 @@
 """The command line: ``python -m floxide_mp MODULE[:NAME]``, or ``floxide-mp MODULE[:NAME]``.
 
 MODULE is a module's name or a path to a ``.py`` file; NAME is a workflow in it, and may be left out where the module
-defines only one. Each output becomes a line on standard output, in the run's order (the same for any number of
-workers): as JSON where it can be said in JSON, else as ``repr``. Everything else goes to standard error, also what
-nodes print.
+defines only one, those aside that are parts of it. Each output becomes a line on standard output, in the run's order
+(the same for any number of workers): as JSON where it can be said in JSON, else as ``repr``. Everything else goes to
+standard error, also what nodes print.
 
-A workflow may say how it wants to be run from here, by any of three class attributes::
+A workflow may say how it wants to be run from here, by any of four class attributes::
 
     class Thumbnails(Workflow):
         ...
@@ -19,6 +19,14 @@ A workflow may say how it wants to be run from here, by any of three class attri
         def cli_report(result):            # the RunResult -> the lines to print, instead of one for each output
             yield f"{len(result.outputs)} images"
 
+        @staticmethod
+        def cli_run(coordinator, value):   # drives the coordinator itself, instead of one start, wait and cli_report
+            for size in (64, 256):         # ... and yields the lines to print, each printed as it comes
+                yield f"{coordinator.start(Thumbnails, (value, size)).wait().output}"
+
+A ``RunFailedError`` that leaves ``cli_run`` is told like any failed run, as are ``RunCancelledError`` and
+``RunTimeoutError``; any other error shows its traceback. Runs get their ids from ``cli_run``, so there is no --run-id.
+
 Exit codes: 0 completed (also when nobody reads the results to their end), 1 the run failed, 2 usage or a wrong
 workflow, 130 stopped by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The first signal ends the run in order: nothing
 starts any more, running steps have 2 seconds, what is done is committed. The second ends everything at once.
@@ -31,13 +39,14 @@ import errno
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from floxide_mp import __version__
 
 from . import report
-from .errors import FloxideError, RunFailedError, WorkflowDefinitionError
+from .errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError, WorkflowDefinitionError
+from .facts import RunStatus
 from .report import Refused, say
 from .targets import load
 from .terminal import Results, Stop, discard, open_standard_streams
@@ -96,6 +105,9 @@ COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"run": run}
 def _run(workflow: Workflow, value: Any, workers: int | None, run_id: str | None, results: Results, stop: Stop) -> int:
     from .launch import Coordinator  # brings the engines along: not before signals are watched
 
+    driven = hasattr(workflow, "cli_run")
+    if driven and run_id is not None:
+        raise Refused(report.message(f"argument --run-id: {workflow.name}.cli_run names its runs itself"))
     try:
         coordinator = stop.coordinator = Coordinator(workers)
     except ValueError as error:  # of cli_defaults: the argument is checked
@@ -105,6 +117,8 @@ def _run(workflow: Workflow, value: Any, workers: int | None, run_id: str | None
         return FAILED
     try:
         with coordinator:
+            if driven:
+                return _drive(workflow, coordinator, value, results, stop)
             try:
                 run = coordinator.start(workflow, value, run_id=run_id)
             except WorkflowDefinitionError:
@@ -141,23 +155,52 @@ def _end_of(run: Run, coordinator: Coordinator) -> RunResult:
         return run.wait()
 
 
+def _drive(workflow: Any, coordinator: Coordinator, value: Any, results: Results, stop: Stop) -> int:
+    """Let ``cli_run`` do it. It may start any number of runs, and catch what it likes."""
+    try:
+        results.write(_lines(workflow.cli_run(coordinator, value)), at_once=True)
+    except WorkflowDefinitionError:
+        raise
+    except FloxideError as error:
+        if stop.signal and not isinstance(error, RunFailedError):
+            coordinator.close()  # a signal has begun to; the steps that run may still be the last
+            for info in coordinator.runs():
+                if info.finished_at is None:
+                    say(report.stopped(info, stop.name))
+            return stop.code
+        over = isinstance(error, RunFailedError | RunCancelledError | RunTimeoutError)
+        say(report.failure(error) if over else report.theirs(error))
+        return FAILED
+    except Exception as error:
+        return _unwritten(error, results)
+    for info in coordinator.runs(RunStatus.COMPLETED):
+        log.info("%s", report.completed(info))
+    return COMPLETED
+
+
 def _show(workflow: Workflow, result: RunResult, results: Results) -> int:
     hook = getattr(workflow, "cli_report", None)
     try:
-        lines = map(report.line_of, result.outputs) if hook is None else hook(result)
-        results.write([lines] if isinstance(lines, str) else () if lines is None else lines)
-    except OSError as error:
-        if not results.lost:
-            say(report.theirs(error))
-        elif error.errno != errno.EPIPE:
-            say(report.message(f"the results cannot be written: {error.strerror}"))
-        else:
-            return COMPLETED  # the reader has seen enough
-        return FAILED
+        results.write(map(report.line_of, result.outputs) if hook is None else _lines(hook(result)))
     except Exception as error:
-        say(report.theirs(error))
-        return FAILED
+        return _unwritten(error, results)
     return COMPLETED
+
+
+def _lines(given: Any) -> Iterable[str]:
+    """The lines that a hook gives, whether it yields them, returns a list, or has one or none."""
+    return [given] if isinstance(given, str) else () if given is None else given
+
+
+def _unwritten(error: Exception, results: Results) -> int:
+    """Not all lines were written: making them failed, or nobody takes them."""
+    if not results.lost or not isinstance(error, OSError):
+        say(report.theirs(error))
+    elif error.errno != errno.EPIPE:
+        say(report.message(f"the results cannot be written: {error.strerror}"))
+    else:
+        return COMPLETED  # the reader has seen enough
+    return FAILED
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------

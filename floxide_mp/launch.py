@@ -7,12 +7,11 @@ from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .facts import RunStatus
 from .ports import CheckpointStore, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Channel, Source, source
+from .runtime.source import Channel, Sender, Source, source
 from .workflow import Workflow
 
 
@@ -52,10 +51,7 @@ def run_with_checkpoint(
 ) -> RunResult:
     """The run of that id: started, or gone on with, or what it gave if it is completed."""
     with Coordinator(options.pop("workers", 0), store, **_of_coordinator(options)) as coordinator:
-        known = {info.run_id: info.status for info in coordinator.runs()}
-        if known.get(run_id) in (RunStatus.FAILED, RunStatus.PAUSED):
-            return coordinator.resume(workflow, run_id).wait()
-        return coordinator.start(workflow, input, ctx, run_id, **options).wait()
+        return coordinator.start(workflow, input, ctx, run_id, resume=True, **options).wait()
 
 
 def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **options: Any) -> RunResult:
@@ -89,4 +85,14 @@ def _of_coordinator(options: dict[str, Any]) -> dict[str, Any]:
 
 Source.__launcher__ = staticmethod(run_each)
 
-__all__ = ["Coordinator", "Run", "RunResult", "Source", "resume_once", "run_once", "run_with_checkpoint", "source"]
+__all__ = [
+    "Coordinator",
+    "Run",
+    "RunResult",
+    "Sender",
+    "Source",
+    "resume_once",
+    "run_once",
+    "run_with_checkpoint",
+    "source",
+]

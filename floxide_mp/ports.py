@@ -99,7 +99,8 @@ class RunRecord(NamedTuple):
     """What a run began with.
 
     ``workflow``, ``context`` and ``input`` are pickles, ``input`` None where a ``Source`` gave the input.
-    ``shape`` is the graph's (``Graph.shape``), ``places`` the names of the nodes by number of place.
+    ``shape`` is the graph's (``Graph.shape``), ``places`` the names of the nodes by number of place, ``main`` the names
+    in ``__main__`` that workflow, context and input need.
     ``started_at`` is seconds since the epoch, ``timeout`` seconds.
     """
 
@@ -115,6 +116,7 @@ class RunRecord(NamedTuple):
     finish: bool
     shape: Mapping[str, str]
     places: tuple[str, ...]
+    main: tuple[str, ...]
 
 
 class Progress(NamedTuple):
@@ -180,8 +182,8 @@ class Engine(Protocol):
         May run steps meanwhile.
         """
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        """The workers as of now; ALIVE if their last sign of life is less than ``threshold`` seconds old."""
 
     def stop(self, grace: float) -> None:
         """End all workers; steps that run get ``grace`` seconds to be finished and committed. Leaves nothing behind."""

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, Final
 
-from .errors import RunFailedError, WorkflowDefinitionError
+from .errors import FloxideError, WorkflowDefinitionError
 from .facts import RunInfo
 
 PROGRAM: Final = "floxide-mp"
@@ -33,8 +33,8 @@ def message(text: str, hint: str = "") -> str:
     return f"{PROGRAM}: {text}\n" + (f"  {hint}\n" if hint else "")
 
 
-def failure(error: RunFailedError) -> str:
-    """Why a run failed: a line that names run, node, item and attempt, then what the worker has to say."""
+def failure(error: FloxideError) -> str:
+    """Why a run did not complete: a line that names run, node, item and attempt, then what the worker has to say."""
     cause = error.__cause__
     notes = getattr(cause, "__notes__", None) or [""]
     told = notes[-1].strip("\n")  # the worker's traceback, where the codec puts it

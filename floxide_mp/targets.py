@@ -7,7 +7,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from types import ModuleType
 from . import report
 from .checks import nearest
 from .errors import WorkflowDefinitionError
+from .nodes.composite import CompositeNode
 from .report import Refused
 from .workflow import Workflow
 
@@ -35,9 +36,10 @@ def load(target: str) -> Workflow:
     module = _import(_module_of(place) if is_file else place)
     found = _workflows(module)
     if not colon:
-        if len(found) != 1:
+        whole = [name for name, one in found.items() if one not in _parts(found.values())]
+        if len(whole) != 1:
             raise Refused(_which(place, module, found))
-        name = next(iter(found))
+        name = whole[0]
     value = getattr(module, name, None)
     if isinstance(value, type) and issubclass(value, Workflow):
         return value()
@@ -60,6 +62,12 @@ def _workflows(module: ModuleType) -> dict[str, type[Workflow]]:
             if here and value not in found.values():
                 found[name] = value
     return found
+
+
+def _parts(workflows: Iterable[type[Workflow]]) -> set[type[Workflow]]:
+    """Those that some of ``workflows`` have as a part of theirs."""
+    nodes = [made for one in workflows if one.__declaration__ for made in one.__declaration__.nodes.values()]
+    return {type(made.workflow) for made in nodes if isinstance(made, CompositeNode)}
 
 
 def _which(place: str, module: ModuleType, found: Mapping[str, type[Workflow]]) -> str:

@@ -117,14 +117,16 @@ class Results:
         os.dup2(self._file.fileno(), 1)
         self._file.close()
 
-    def write(self, lines: Iterable[str]) -> None:
-        """Write lines.
+    def write(self, lines: Iterable[str], at_once: bool = False) -> None:
+        """Write lines; ``at_once``: each is there for the reader before the next is asked for.
 
         Raises:
             OSError: they cannot be written (``lost`` is true), or ``lines`` raised it.
         """
         for line in lines:
             self._do(self._file.write, f"{line}\n")
+            if at_once:
+                self._do(self._file.flush)
         self._do(self._file.flush)
 
     def _do(self, act: Callable[..., Any], *arguments: Any) -> None:

@@ -106,7 +106,7 @@ class Workflow:
         completed the result is given, and nothing is run.
 
         Args:
-            input: what the start node gets; not asked for again when the run goes on.
+            input: what the start node gets; the same when the run goes on.
             store: a ``CheckpointStore``, such as a ``MemoryStore``.
             run_id: the run's name.
             ctx: the context to start from; made from ``context`` if not given.
@@ -115,7 +115,7 @@ class Workflow:
 
         Raises:
             RunFailedError: the run failed; its cause is the node's error.
-            AlreadyCompletedError: the run was cancelled.
+            RunCancelledError: it was cancelled.
             FloxideError: the id is taken by another workflow, graph or input.
         """
         launch = type(self).__launcher__("run_with_checkpoint")

@@ -410,6 +410,19 @@ def test_row_64_files_that_cannot_be_imported_under_their_name(tmp_path: Path) -
     assert "twice means" in refused(tmp_path, "./twice.py")
 
 
+def test_a_workflow_that_is_a_part_of_another_needs_no_name_beside_it(tmp_path: Path) -> None:
+    whole = """
+    class Whole(Workflow):
+        numbers = CompositeNode(Numbers)
+        start = numbers
+    """
+    text = textwrap.dedent(NUMBERS).replace("import", "import CompositeNode,") + textwrap.dedent(whole)
+    write(tmp_path, "nested.py", text)
+    assert floxide(tmp_path, "nested", "--input", "2", "--workers", "0").stdout == "0\n2\n"
+    write(tmp_path, "nested.py", text + "\nclass More(Numbers): pass\n")
+    assert "say nested:More or nested:Numbers or nested:Whole" in refused(tmp_path, "nested")
+
+
 def test_row_64_modules_without_the_workflow(tmp_path: Path) -> None:
     write(tmp_path, "empty.py", "from floxide_mp import Workflow")
     assert "empty defines no workflow\n  a workflow is a class deriving from Workflow" in refused(tmp_path, "empty")

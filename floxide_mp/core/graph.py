@@ -52,10 +52,11 @@ class Graph:
         def of(join_of: int | None) -> str | None:
             return None if join_of is None else "" if join_of == RUN_SCOPE else self.nodes[join_of].name
 
-        return {
-            n.name: repr((list(map(names, n.arms)), names(n.on_failure), of(n.join_of), n.window, i == self.start))
-            for i, n in enumerate(self.nodes)
-        }
+        def part(number: int, n: NodeSpec) -> object:
+            kind = of(n.join_of), n.window is not None, number == self.start
+            return list(map(names, n.arms)), names(n.on_failure), kind
+
+        return {n.name: repr(part(number, n)) for number, n in enumerate(self.nodes)}
 
     def owners(self) -> frozenset[int]:
         """The nodes that some join is a ``Join(of=...)`` of: each of their steps opens a scope."""

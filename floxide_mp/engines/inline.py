@@ -7,11 +7,12 @@ import os
 import threading
 
 from ..errors import FloxideError
-from ..facts import LivenessStatus, WorkerHealth, WorkerStatus
+from ..facts import WorkerHealth
 from ..runtime.board import SIZE, Board
-from ..runtime.clock import monotonic, time
+from ..runtime.clock import monotonic
 from ..runtime.ledger import Ledger
 from ..runtime.worker import ONE_BY_ONE, Worker
+from .health import health
 
 PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of looks whether its run is over
 
@@ -65,12 +66,8 @@ class InlineEngine:
         if session is not None:
             self._ledger.gone(session, _nobody, "", None)
 
-    def workers(self) -> list[WorkerHealth]:
-        return self._ledger.look_at_workers(
-            lambda s: WorkerHealth(
-                0, os.getpid(), WorkerStatus.IDLE, LivenessStatus.ALIVE, time(), s.errors, None, None
-            )
-        )
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        return self._ledger.look_at_workers(lambda worker: health(worker, threshold))
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()

@@ -86,13 +86,23 @@ def same(one: bytes | None, other: bytes | None) -> bool:
         return False
 
 
-def encode_bundle(bundle: Bundle, *first_values: Any) -> tuple[bytes, bytes]:
-    """A workflow as bytes, with what it and the run's first values need of ``__main__``; and the key of these bytes.
+class Pickled(NamedTuple):
+    """A workflow as bytes, the key of these bytes, and the names in ``__main__`` of what goes along."""
+
+    payload: bytes
+    key: bytes
+    main: tuple[str, ...]
+
+
+def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) -> Pickled:
+    """A workflow as bytes, with what it and the run's first values need of ``__main__``, and what ``main`` names.
 
     Raises:
         SerializationError: naming the node and the path to what cannot be pickled.
     """
     finder = _MainFinder()
+    there = vars(sys.modules["__main__"])
+    finder.found.update((name, there[name]) for name in main if name in there)
     try:
         finder.dump(bundle)
     except KeyboardInterrupt:
@@ -116,7 +126,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any) -> tuple[bytes, bytes]:
         payload += _by_value((finder.found, bundle))
     except Exception as error:
         raise SerializationError(f"the workflow cannot be pickled: {error}") from None
-    return payload, hashlib.blake2b(payload, digest_size=16).digest()
+    return Pickled(payload, hashlib.blake2b(payload, digest_size=16).digest(), tuple(finder.found))
 
 
 def decode_bundle(payload: bytes) -> Bundle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
@@ -81,6 +81,7 @@ class Coordinator:
         seed: int = 0,
         timeout: float | None = None,
         failure: str = "stop",
+        resume: bool = False,
     ) -> Run:
         """Start a run and return at once.
 
@@ -95,10 +96,12 @@ class Coordinator:
                 run is paused, and counts anew when it is resumed after a failure.
             failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
                 "finish" they come to their end before the run fails.
+            resume: if there is a run of that id and it failed or is paused, go on with it.
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
-            FloxideError: the id is taken by another workflow or input, or the coordinator is closed.
+            FloxideError: the id is taken by another workflow or input, or by a run that failed, or the coordinator is
+                closed.
             ValueError: the id is not a short line of text, the seed not a whole number, the time-out no number of
                 seconds, or ``failure`` neither "stop" nor "finish".
         """
@@ -129,7 +132,7 @@ class Coordinator:
                 feed.shut()  # or its sender would wait for ever
             raise
         if not created:
-            self._check_same(record, compiled)
+            self._check_same(record, compiled, resume)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -168,9 +171,19 @@ class Coordinator:
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
-        return [] if self._closed else self._engine.workers()
+    def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
+        """The workers as of now.
+
+        Args:
+            threshold: a worker is ALIVE while its last sign of life is less than so many seconds old, STALE while it is
+                less than three times as old, and DEAD beyond. To be able to run is a sign of life: a worker in
+                a long node is ALIVE, one that is stopped (SIGSTOP, a debugger) is not for long.
+
+        Raises:
+            ValueError: the threshold is no number of seconds.
+        """
+        threshold = checked_seconds("threshold", threshold)
+        return [] if self._closed else self._engine.workers(threshold)
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
@@ -199,12 +212,12 @@ class Coordinator:
         if not isinstance(context, compiled.context):
             wanted, given = compiled.context.__name__, type(context).__name__
             raise FloxideError(f"workflow {compiled.graph.name} takes a {wanted} as ctx, not a {given}")
-        key, payload = self._pickled(compiled, context, input)
+        workflow = self._pickled(compiled, context, input)
         return RunRecord(
             run_id=run_id,
             name=compiled.graph.name,
-            key=key,
-            workflow=payload,
+            key=workflow.key,
+            workflow=workflow.payload,
             context=codec.encode(context, "ctx"),
             input=codec.encode(input, "input"),
             seed=0,
@@ -213,20 +226,21 @@ class Coordinator:
             finish=False,
             shape=compiled.graph.shape(),
             places=tuple(place.spec.name for place in compiled.plan.places),
+            main=workflow.main,
         )
 
     def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:
         """The run with the nodes of another instance of its workflow."""
-        key, payload = self._pickled(compiled, None, None)
-        return old._replace(key=key, workflow=payload)
+        workflow = self._pickled(compiled, main=old.main)
+        return old._replace(key=workflow.key, workflow=workflow.payload, main=workflow.main)
 
-    def _pickled(self, compiled: Compiled, *first: Any) -> tuple[bytes, bytes]:
+    def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
         names = tuple(spec.name for spec in compiled.graph.nodes)
         bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
-        payload, key = codec.encode_bundle(bundle, *first)
+        made = codec.encode_bundle(bundle, *first, main=main)
         if self._inline:
-            self._ledger.bundles[key] = bundle
-        return key, payload
+            self._ledger.bundles[made.key] = bundle
+        return made
 
     def _fed(self, run_id: str, full: bool) -> bool:
         """A source of the run has something new, or is full; returns whether something was done about it."""
@@ -236,8 +250,8 @@ class Coordinator:
             self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
         return self._inline
 
-    def _check_same(self, new: RunRecord, compiled: Compiled) -> None:
-        """A run id that is taken: fine if it is the same run."""
+    def _check_same(self, new: RunRecord, compiled: Compiled, resume: bool) -> None:
+        """A run id that is taken: fine if it is the same run, which goes on if it was interrupted, or is to."""
         old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
         who = f"run {new.run_id!r}"
         if old.name != new.name:
@@ -248,11 +262,11 @@ class Coordinator:
         if not same:
             text = f"{who} was started with another input, ctx or seed; choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
-        if info.status is RunStatus.FAILED:
+        if info.status is RunStatus.FAILED and not resume:
             how = f"coordinator.resume(workflow, {new.run_id!r})"
             text = f"{who} has failed; go on with it by {how}, or choose another run_id"
             raise FloxideError(text, run_id=new.run_id)
-        if info.status is RunStatus.RUNNING:  # if it was interrupted, it goes on
+        if info.status is RunStatus.RUNNING or (resume and info.status in (RunStatus.FAILED, RunStatus.PAUSED)):
             self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
 
     def _check_open(self) -> None:

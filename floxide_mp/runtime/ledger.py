@@ -17,8 +17,9 @@ from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
 from .board import Board
-from .clock import monotonic, time
+from .clock import monotonic, process_time
 from .leases import Leased, Overdue, Session, time_left
+from .liveness import Attention
 from .running import Running
 from .runs import Runs
 
@@ -36,6 +37,7 @@ class Ledger(Runs):
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
         self._patience = patience
+        self._attention = Attention()
         self._numbers = 0
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
@@ -45,10 +47,10 @@ class Ledger(Runs):
             worker = self._sessions.get(session)
             if worker is None:
                 return Reply((), True, 0.0)
-            if self._timed:
-                self._expire(monotonic())
             worker.calls += 1
-            worker.seen = time()
+            worker.seen = now = self._now()
+            if self._timed:
+                self._expire(now)
             touched = {id(run): run for report in reports if (run := self._take(worker, report))}
             for run in touched.values():
                 self._commit(run)
@@ -130,12 +132,17 @@ class Ledger(Runs):
             self._work.notify_all()  # its own thread may be among those who wait
             return blamed
 
-    def overdue(self) -> tuple[list[Overdue], float | None]:
-        """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``)."""
+    def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
+        """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
+
+        Args:
+            within: given by one who asks regularly: at the latest after so many seconds, while there are workers. When
+                it comes much later, everything was stopped, and that counts against nobody: see ``Attention``.
+        """
         found: list[Overdue] = []
-        again: float | None = None
         with self._lock:
-            now = monotonic()
+            again = within if self._sessions else None
+            now = self._now()
             self._expire(now)
             for run in self._timed.values():
                 until = math.inf if run.deadline is None else run.deadline - now
@@ -147,6 +154,8 @@ class Ledger(Runs):
                         found.append(Overdue(worker.number, worker.board.at(), error))
                     elif left is not None:
                         again = left if again is None else min(again, left)
+            if within is not None:
+                self._attention.expect(now, process_time(), math.inf if again is None else again)
         return found, again
 
     def cannot_start(self, error: FloxideError, text: str) -> None:
@@ -173,6 +182,7 @@ class Ledger(Runs):
     def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
         """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
         with self._lock:
+            self._now()
             return [at(worker) for worker in self._sessions.values()]
 
     def detach(self) -> None:
@@ -180,9 +190,18 @@ class Ledger(Runs):
         with self._lock:
             self.on_deadline = lambda: None
 
-    # -- for users -----------------------------------------------------------------------------------
-
     # -- inside; the lock is held --------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """The monotonic clock, for a decision. Time in which nobody could look is granted to what runs."""
+        now = monotonic()
+        if now > self._attention.until:
+            missed = self._attention.missed(now, process_time())
+            for worker in self._sessions.values():
+                worker.spare(missed, now)
+            for run in self._active.values():
+                run.spare(missed)
+        return now
 
     def _take(self, worker: Session, report: Report) -> Running | None:
         """Results come in: tell the core, item by item. Under a lease that is over: nothing."""

@@ -119,6 +119,13 @@ class Running(Known):
             before, now = self.cost[node], seconds / steps
             self.cost[node] = now if before is None else before + (now - before) * NEWS
 
+    def spare(self, seconds: float) -> None:
+        """The last ``seconds`` count neither against its time-out nor against the grace of what still runs."""
+        if self.deadline is not None:
+            self.deadline += seconds
+        if self.grace_until is not None:
+            self.grace_until += seconds
+
     def name(self, item: ItemRecord) -> str:
         """An item for a person."""
         node = self.state.plan.places[item.place].spec.name

@@ -101,8 +101,8 @@ class Runs:
             if not isinstance(run, Running) or run.progress.phase is Phase.BROKEN:
                 _check_not_over(run)
                 if record is None or plan is None:
-                    how = f"go on with it by coordinator.resume(workflow, {run_id!r})"
-                    raise FloxideError(f"run {run_id!r} is not one that this coordinator started; {how}", run_id=run_id)
+                    how = f"coordinator.resume(workflow, {run_id!r}) takes it up as the store has it"
+                    raise FloxideError(f"run {run_id!r} is not going here; {how}", run_id=run_id)
                 run = self._restore(record, plan, retry)
             _check_not_over(run)
             if record is not None and plan is not None and run.state.phase is Phase.FAILED:
@@ -110,6 +110,7 @@ class Runs:
             if run.state.phase in (Phase.FAILED, Phase.PAUSED):
                 run.state.resume(monotonic())
                 run.finished_at = run.grace_until = None
+                self._check_feed(run)
             elif run_id in self._active:
                 return
             if self._broken is not None:

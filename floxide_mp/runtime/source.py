@@ -86,7 +86,7 @@ class Channel:
 
     @property
     def exhausted(self) -> bool:
-        return self._closed and not self._values
+        return (self._closed or self._shut) and not self._values
 
     def shut(self) -> None:
         with self._changed:

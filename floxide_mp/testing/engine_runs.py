@@ -231,7 +231,7 @@ def a_step_that_is_too_long(bench: Bench) -> None:
 
 @promised(hard=True)
 def a_step_without_end(bench: Bench) -> None:
-    """A step that never ends is ended by its node's time-out, and the engine is as good as before."""
+    """A step that never ends is ended by its node's time-out, which begins when its workflow has been imported."""
     coordinator, gate = bench.coordinator(), bench.gate()
     run = coordinator.start(DeafTimed, gate.path)
     equal("output", bench.waits(run).result(bench.limit).output, "fallback after NodeTimeoutError")

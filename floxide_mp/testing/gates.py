@@ -253,11 +253,19 @@ class Deaf(Workflow):
     on_failure = {deaf: [fallback]}
 
 
+class SlowToCome(WithoutEnd):
+    """Takes longer to be imported than it may run."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        sleep(0.5)
+        self.__dict__.update(state)
+
+
 class DeafTimed(Workflow):
     """The same, with a time-out."""
 
     context = Log
-    deaf, after, fallback = WithoutEnd(timeout=0.2), after, fallback
+    deaf, after, fallback = SlowToCome(timeout=0.2), after, fallback
     start = deaf
     edges = {deaf: [after]}
     on_failure = {deaf: [fallback]}

@@ -32,7 +32,7 @@ WIDEST = 3  # fan-outs on the way to an item; from here on it has one value at t
 MOST = 120  # items in a run that is worth simulating
 
 ERROR = ErrorRecord("Boom", "boom", "", None)
-RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False, {}, ())
+RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
 
 
 class Act(NamedTuple):

@@ -20,7 +20,7 @@ from floxide_mp.core.window import Window
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 
-RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, ())
+RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
 
 
 def graph(size: int, caught: bool) -> Graph:

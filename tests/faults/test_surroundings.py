@@ -165,6 +165,37 @@ def test_row_67_without_a_main_guard(how: str, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+GOING_ON = """\
+import pathlib
+from floxide_mp import MemoryStore, RunFailedError, Workflow, node
+
+class Job:  # the nodes do not know its name
+    def __init__(self, number):
+        self.number = number
+
+@node
+def halve(job):
+    return 10 / job.number if pathlib.Path("mended").exists() else 1 / 0
+
+class Halves(Workflow):
+    halve = halve
+    start = halve
+
+store = MemoryStore()
+try:
+    Halves().run_with_checkpoint(Job(4), store=store, run_id="halves", workers=1)
+except RunFailedError as error:
+    print(type(error.__cause__).__name__)
+pathlib.Path("mended").touch()
+print("answer", Halves().resume(store=store, run_id="halves", workers=1).output)
+"""
+
+
+def test_row_67_a_run_that_is_resumed_has_the_classes_of_main_that_its_input_needs(tmp_path: Path) -> None:
+    done = run_python(["-c", GOING_ON], None, tmp_path)
+    assert done.stdout.split() == ["ZeroDivisionError", "answer", "2.5"], done.stdout + done.stderr
+
+
 # -- the others ----------------------------------------------------------------------------------------------------
 
 FEW_DESCRIPTORS = """\
