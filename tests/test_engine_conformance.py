@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 import floxide_mp.engines
 from floxide_mp import Coordinator, FloxideError
 from floxide_mp.core.records import EventRecord
+from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.inline import InlineEngine
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.ports import Reply, Report
@@ -25,9 +29,30 @@ from floxide_mp.testing.answers import ANSWERS, answer, start
 from floxide_mp.testing.checks import Check
 from floxide_mp.testing.flows import Colour
 
+POOLS: dict[str, Executor] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pools() -> Iterator[None]:
+    """Executors, with all that they start already started: an engine leaves them as they were."""
+    spawn = multiprocessing.get_context("spawn")
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2, spawn) as processes:
+        POOLS.update(threads=threads, processes=processes)
+        for pool in POOLS.values():
+            list(pool.map(time.sleep, [0.2] * 4))
+        yield
+        POOLS.clear()
+
+
+def on(pool: str, ledger: Ledger, workers: int) -> ExecutorEngine:
+    return ExecutorEngine(POOLS[pool], ledger, workers)
+
+
 ENGINES: dict[str, dict[str, Any]] = {
-    "inline": {"engine": lambda ledger, workers: InlineEngine(ledger), "workers": 0, "hard": False},
-    "processes": {"engine": ProcessEngine},
+    "InlineEngine": {"engine": lambda ledger, workers: InlineEngine(ledger), "workers": 0, "hard": False},
+    "ProcessEngine": {"engine": ProcessEngine},
+    "ExecutorEngine-threads": {"engine": partial(on, "threads"), "hard": False},
+    "ExecutorEngine-processes": {"engine": partial(on, "processes"), "hard": False, "tells": False},
 }
 
 
@@ -40,8 +65,9 @@ def test_engine(check: Check) -> None:
 
 
 def test_every_engine_in_the_tree_is_checked() -> None:
-    rooms = Path(floxide_mp.engines.__file__ or "").parent.iterdir()
-    assert {room.stem for room in rooms if not room.stem.startswith("__")} == set(ENGINES)
+    files = Path(floxide_mp.engines.__file__ or "").parent.rglob("*.py")
+    found = {name for file in files for name in re.findall(r"^class (\w+Engine)\b", file.read_text(), re.MULTILINE)}
+    assert found == {name.partition("-")[0] for name in ENGINES}
 
 
 def test_which_checks_an_engine_gets() -> None:
@@ -182,7 +208,7 @@ class ReplacesNobody(ProcessEngine):
         pass
 
 
-INLINE = ENGINES["inline"]
+INLINE = ENGINES["InlineEngine"]
 BROKEN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({**INLINE, "engine": partial(tampered, RunsTwice)}, ("each_step_is_run_once", "serial_steps_never_overlap")),
     ({**INLINE, "engine": partial(tampered, LosesOrder)}, ("same_answer_generator", "same_answer_contexts")),

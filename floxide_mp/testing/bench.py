@@ -114,17 +114,18 @@ class Promise(NamedTuple):
     text: str  # what is promised
     body: Callable[[Bench], None]
     hard: bool = False  # only for engines that can end a step that runs
+    tells: bool = False  # only for engines that can tell it something
     workers: int = 0  # only for engines with so many workers
 
 
 class Promises(list[Promise]):
     """A table of promises; functions are entered in it by decorating them. Their docstrings say what is promised."""
 
-    def __call__(self, *, hard: bool = False, workers: int = 0) -> Callable[[Callable[[Bench], None]], Any]:
-        """The decorator."""
+    def __call__(self, **needs: Any) -> Callable[[Callable[[Bench], None]], Any]:
+        """The decorator. Args: needs: as in ``Promise``."""
 
         def enter(body: Callable[[Bench], None]) -> Any:
-            self.append(Promise(body.__name__, cleandoc(body.__doc__ or ""), body, hard, workers))
+            self.append(Promise(body.__name__, cleandoc(body.__doc__ or ""), body, **needs))
             return body
 
         return enter

@@ -145,7 +145,7 @@ def cancel_starts_nothing_more(bench: Bench) -> None:
     equal("status", run.status, RunStatus.CANCELLED)
 
 
-@promised()
+@promised(tells=True)
 def cancel_is_told_to_steps(bench: Bench) -> None:
     """``ctx.cancelled`` becomes true in a step that runs."""
     coordinator, gate = bench.coordinator(), bench.gate()

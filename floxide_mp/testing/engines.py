@@ -23,16 +23,20 @@ SAME_ANSWERS: Final = [
 ]
 
 
-def check_engine(engine: EngineFactory, *, workers: int = 2, hard: bool = True, limit: float = LIMIT) -> None:
+def check_engine(
+    engine: EngineFactory, *, workers: int = 2, hard: bool = True, tells: bool = True, limit: float = LIMIT
+) -> None:
     """Run every check on an engine. Arguments as of ``engine_checks``.
 
     Raises:
         ExceptionGroup: the errors of the checks that failed; its text names them.
     """
-    run_all(engine_checks(engine, workers=workers, hard=hard, limit=limit))
+    run_all(engine_checks(engine, workers=workers, hard=hard, tells=tells, limit=limit))
 
 
-def engine_checks(engine: EngineFactory, *, workers: int = 2, hard: bool = True, limit: float = LIMIT) -> list[Check]:
+def engine_checks(
+    engine: EngineFactory, *, workers: int = 2, hard: bool = True, tells: bool = True, limit: float = LIMIT
+) -> list[Check]:
     """The checks for an engine: each has a name, and is called to run it (``pytest.mark.parametrize`` takes the list).
 
     Args:
@@ -41,6 +45,7 @@ def engine_checks(engine: EngineFactory, *, workers: int = 2, hard: bool = True,
         workers: the number it is called with. With 2 or more, so many steps must run at a time; 0 is for an engine
             whose steps run in the threads that wait.
         hard: whether it can end a step that runs, and outlives one that ends its process.
+        tells: whether a step that runs learns (``ctx.cancelled``) that its run is cancelled.
         limit: seconds after which what should have happened counts as hung.
     """
 
@@ -51,5 +56,5 @@ def engine_checks(engine: EngineFactory, *, workers: int = 2, hard: bool = True,
     return [
         Check(promise.name, promise.text, partial(on_a_bench, promise.body))
         for promise in (*SAME_ANSWERS, *engine_runs.promised, *engine_workers.promised)
-        if (hard or not promise.hard) and workers >= promise.workers
+        if hard >= promise.hard and tells >= promise.tells and workers >= promise.workers
     ]
