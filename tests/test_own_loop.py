@@ -29,10 +29,12 @@ from floxide_mp import (
     WorkItemStatus,
     node,
 )
+from floxide_mp.runtime import desk
 
+from . import flows_graphs, flows_run
 from . import flows_own_loop as flows
-from . import flows_run
 from .flows_own_loop import Heard, stepped
+from .test_store_trouble import Full
 
 LIMIT = 40.0
 
@@ -218,8 +220,9 @@ def test_a_loop_takes_only_runs_of_its_workflow() -> None:
         assert other.result() == (echo, "x")
 
 
-def test_one_of_many_that_wait_is_the_right_one() -> None:
+def test_one_of_many_that_wait_is_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were one of those who wait woken, and it the wrong one, the other would sleep on."""
+    monkeypatch.setattr(desk, "LONGEST", 2 * LIMIT)
     with Coordinator(0) as coordinator:
         waiting = [Thread(flows.Wide().step_distributed, coordinator, number, wait=LIMIT) for number in range(3)]
         right = Thread(flows_run.Echo().step_distributed, coordinator, 3, wait=LIMIT)
@@ -308,19 +311,25 @@ def test_an_on_started_that_vetoes_leaves_the_item_to_be_run_by_another_step(how
 
 
 def test_a_loop_that_always_vetoes_does_not_keep_others_from_the_item() -> None:
-    over = threading.Event()
+    """It is awake, and would take each item hundreds of times before one that has to be woken is there."""
+    over, taken, heard = threading.Event(), threading.Event(), Heard(veto=("echo",))
 
-    def veto(coordinator: Coordinator) -> None:
+    def step(worker_id: int, callbacks: StepCallbacks | None) -> None:
         while not over.is_set():
-            flows_run.Echo().step_distributed(coordinator, 0, Heard(veto=("echo",)))
+            if flows_run.Echo().step_distributed(coordinator, worker_id, callbacks, wait=1):
+                taken.set()
 
     with Coordinator(0) as coordinator:
-        vetoing = Thread(veto, coordinator)
+        threads = [Thread(step, 0, heard), Thread(step, 1, None)]
         for number in range(20):
-            run_id = flows_run.Echo().start_distributed(None, number, coordinator)
-            assert stepped(flows_run.Echo(), coordinator, 1, run_id) == [number]
+            flows_run.until(lambda: sum(s.waiting for s in coordinator._ledger._sessions.values()) == 2)
+            flows_run.Echo().start_distributed(None, number, coordinator)
+            assert taken.wait(LIMIT)
+            taken.clear()
         over.set()
-        vetoing.result()
+        for thread in threads:
+            thread.result()
+    assert 0 < len(heard.started) < 100
 
 
 def test_row_77_a_callback_that_raises_is_warned_of_once_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -376,6 +385,18 @@ def test_an_interrupt_passes_and_the_item_is_unharmed(where: str, far: bool, tmp
             assert stepped(workflow, backend, 0, run_id) == ["second"]
         result = coordinator.run(run_id).wait(LIMIT)
         assert (result.outputs, result.metrics.retries) == (["second"], 0)
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
+def test_a_step_that_cannot_be_written_does_not_count(far: bool) -> None:
+    heard = Heard()
+    with Coordinator(0, store=Full()) as coordinator:
+        backend = coordinator.proxy() if far else coordinator
+        flows_graphs.Sums().start_distributed(None, 3, backend, "doomed")
+        assert stepped(flows_graphs.Sums(), backend, 0, "doomed", callbacks=heard) == []
+        assert [type(outcome.error) for _, outcome in heard.processed] == [type(None), FloxideError]
+        assert "too late" in str(heard.processed[1][1].error)
+        assert "no space left" in str(backend.info("doomed").error)
 
 
 # -- sessions -----------------------------------------------------------------------------------------------------
@@ -478,7 +499,7 @@ def test_a_cancelled_run_does_not_wait_for_a_callback_that_never_returns() -> No
     class Hanging(Heard):
         def on_started(self, run_id: str, item: WorkItem) -> None:
             entered.set()
-            leave.wait(LIMIT)
+            leave.wait(2 * LIMIT)
 
     heard = Hanging()
     with Coordinator(0) as coordinator:

@@ -193,7 +193,7 @@ def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bo
     if error is not None:
         return ItemProcessedOutcome(error=codec.decode_error(error))
     if not counted:
-        text = f"{item.node} was done too late: run {item.run_id} has gone on without it"
+        text = f"the result of {item.node} was refused: it came too late, or run {item.run_id} is broken"
         return ItemProcessedOutcome(error=FloxideError(text, run_id=item.run_id, node=item.node))
     outputs = [codec.decode(payload) for arm, payload in values if ends[arm]]
     if not outputs:
