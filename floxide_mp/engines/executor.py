@@ -115,12 +115,15 @@ class ExecutorEngine:
 
     def _watch(self) -> None:
         """Time-outs of runs, and the grace of what is cancelled."""
-        while not self._stopping:
-            self._word.clear()
+        again: float | None = 0.0
+        while True:
+            self._word.wait(again)
+            self._word.clear()  # what is said from here on is heard by the next wait
+            if self._stopping:
+                return
             overdue, again = self._ledger.overdue()
             for late in overdue:
                 self._give_up(late.session, late)
-            self._word.wait(again)
 
     def _work(self, post: _Post) -> None:
         reports: list[Report] = []

@@ -7,12 +7,12 @@ And ``Promises``, the tables that checks of engines are entered in. What is chec
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from ..engines.inline import InlineEngine
 from ..ports import Engine
@@ -24,11 +24,11 @@ from .checks import equal
 from .flows import Wide
 from .gates import Gate, until
 
-THREADS: Final = 16  # of a check that may wait at a time
-
 
 class Bench:
     """A context manager: when it ends, all gates are opened, all coordinators closed, and its threads have ended.
+
+    Whatever the engine does, it ends: what hangs is left behind in daemon threads, and raised as ``TimeoutError``.
 
     Args:
         engine: makes the engines that are checked.
@@ -42,25 +42,31 @@ class Bench:
         self.engines: list[Engine] = []  # those made so far
         self._engine = engine
         self._gates: list[Gate] = []
-        self._stack = ExitStack()
+        self._coordinators: list[Coordinator] = []
+        self._threads: list[threading.Thread] = []
+        # What is given up may still write there.
+        self._folder = tempfile.TemporaryDirectory(prefix="floxide-check-", ignore_cleanup_errors=True)
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(prefix="floxide-check-", ignore_cleanup_errors=True)
-            self._folder = Path(stack.enter_context(folder))
-            self._threads = stack.enter_context(ThreadPoolExecutor(THREADS, "floxide-check"))
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         for gate in self._gates:
             gate.open()
-        self._stack.close()
+        with self._folder:
+            for closing in [self.calls(coordinator.close) for coordinator in self._coordinators]:
+                closing.result(self.limit)
+            for thread in self._threads:
+                thread.join(self.limit)
+
+    def run(self, body: Callable[[Bench], None]) -> None:
+        """Run a check."""
+        self.calls(body, self).result(self.limit * 2)
 
     def coordinator(self, **options: Any) -> Coordinator:
         """A coordinator on the engine that is checked; ``options`` are those of ``Coordinator``."""
         made = Coordinator(self.workers, engine=self._noted, **options)
-        self._stack.callback(made.close)
+        self._coordinators.append(made)
         return made
 
     def _noted(self, ledger: Ledger, workers: int) -> Engine:
@@ -68,13 +74,14 @@ class Bench:
         return self.engines[-1]
 
     def gate(self, *, opened: bool = False) -> Gate:
-        """A new gate."""
-        path = self._folder / f"gate{len(self._gates)}"
+        """A new gate, closed or open."""
+        path = Path(self._folder.name, f"gate{len(self._gates)}")
         path.mkdir()
-        self._gates.append(Gate(path))
-        if opened:
-            self._gates[-1].open()
-        return self._gates[-1]
+        made = Gate(path)
+        if not opened:
+            made.close()
+        self._gates.append(made)
+        return made
 
     def waits(self, run: Run) -> Future[RunResult]:
         """A thread that waits for the run from now on: some engines run steps only while somebody does."""
@@ -82,7 +89,17 @@ class Bench:
 
     def calls(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """A thread that calls the function."""
-        return self._threads.submit(function, *arguments)
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._threads.append(threading.Thread(target=call, name="floxide-check", daemon=True))
+        self._threads[-1].start()
+        return future
 
     def until(self, true: Callable[[], Any]) -> None:
         """Wait until it is true, ``limit`` seconds at the most."""

@@ -148,7 +148,8 @@ def stop_gives_up_what_is_not_finished(bench: Bench) -> None:
     """
     store, gate = MemoryStore(), bench.gate()
     coordinator = bench.coordinator(store=store)
-    waiting = bench.waits(coordinator.start(Gated, [gate.path], run_id="given-up"))
+    run = coordinator.start(Gated, [gate.path], run_id="given-up")
+    waiting = bench.waits(run)
     bench.entered(gate)
     coordinator.close(NOW)
     waits_again = bench.waits(bench.coordinator(store=store).resume(Gated, "given-up"))
@@ -156,6 +157,7 @@ def stop_gives_up_what_is_not_finished(bench: Bench) -> None:
     gate.open()
     result = waits_again.result(bench.limit)
     raised(FloxideError, waiting.exception(bench.limit))
+    equal("what it was when it was given up", (run.status, run.metrics().completed), (RunStatus.RUNNING, 1))
     equal("output", result.output, "through")
     equal("events", [word for word, _ in result.context.log], ["gate", "after"])
     equal("metrics", result.metrics, RunMetrics(3, 3, 0, 0))
@@ -211,5 +213,4 @@ def stop_leaves_nothing_behind(bench: Bench) -> None:
 def _use(bench: Bench) -> None:
     coordinator = bench.coordinator()
     equal("output", coordinator.start(Wide, 100).wait(bench.limit).output, 4950)
-    bench.works(coordinator)
     coordinator.close()

@@ -51,7 +51,7 @@ def engine_checks(
 
     def on_a_bench(body: Callable[[Bench], None]) -> None:
         with Bench(engine, workers, limit) as bench:
-            body(bench)
+            bench.run(body)
 
     return [
         Check(promise.name, promise.text, partial(on_a_bench, promise.body))

@@ -21,7 +21,7 @@ PATIENCE: Final = 60.0  # seconds until a step gives up its gate: then its check
 
 
 class Gate:
-    """Closed until ``open``. ``trace`` is what steps have noted at it, in order."""
+    """Closed from ``close`` to ``open``. ``trace`` is what steps have noted at it, in order."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -41,12 +41,16 @@ class Gate:
         except FileNotFoundError:
             return []
 
+    def close(self) -> None:
+        Path(self.path, "closed").touch()
+
     def open(self) -> None:
-        Path(self.path, "open").touch()
+        Path(self.path, "closed").unlink(missing_ok=True)
 
     @property
     def is_open(self) -> bool:
-        return os.path.exists(os.path.join(self.path, "open"))
+        """Also when the check is over and its directory is gone: a step that was given up may still be there."""
+        return not os.path.exists(os.path.join(self.path, "closed"))
 
     def enter(self) -> None:
         """Note "in", and wait until it is open."""
