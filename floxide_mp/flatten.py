@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .checks import Declaration, Edges
+from .declaration import Declaration, Edges
 from .node import OPTIONS, Node
 from .nodes.batch import BatchNode, Spread
 from .nodes.composite import CompositeNode, PassOn
