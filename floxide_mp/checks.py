@@ -30,80 +30,8 @@ def nearest(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def graph_problems(declared: Declaration) -> tuple[list[str], Plan | None]:
-    """Everything that is wrong, and the plan, which there is if nothing is.
-
-    Later checks are left out where they would only repeat an earlier problem.
-    """
-    problems = list(declared.problems)
-    if not isinstance(declared.context, type) or not issubclass(declared.context, Context):
-        problems.append(f"context must be a class deriving from Context, not {declared.context!r}")
-    if not declared.nodes:
-        return [*problems, "it has no nodes"], None
-    wrong_nodes = _node_problems(declared)
-    problems += wrong_nodes + _name_problems(declared)
-    plan = None
-    if not wrong_nodes:
-        meant = _as_meant(declared)
-        problems += _path_problems(meant)
-        if types_wanted:
-            from .type_checks import type_problems  # which a worker does not need
-
-            problems += type_problems(meant)
-        try:
-            plan = _plan(meant)
-        except WorkflowDefinitionError as error:
-            problems += error.problems
-    return list(dict.fromkeys(problems)), plan
-
-
-def _plan(meant: Declaration) -> Plan | None:
-    """None where a name is known to nobody, so that there is no graph to speak of."""
-    scopes = {meant.scope_of(name) for name, made in meant.nodes.items() if isinstance(made, Join)}
-    if {meant.start, *(scopes - {None})} <= set(meant.nodes):
-        return Plan(meant.graph())
-    return None
-
-
-def _as_meant(declared: Declaration) -> Declaration:
-    """The graph with unknown names taken for the nearest known ones, or left out: to look for other problems in it."""
-    known = declared.nodes
-
-    def meant(name: Any) -> str:
-        return name if name in known else next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
-
-    def all_of(arm: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for to in arm if (name := meant(to)))
-
-    edges: dict[str, Edges] = {}
-    for at, to in declared.edges.items():
-        edges[meant(at)] = {key: all_of(arm) for key, arm in to.items()} if isinstance(to, Mapping) else all_of(to)
-    on_failure = {meant(at): all_of(to) for at, to in declared.on_failure.items()}
-    start = meant(declared.start) if declared.start else None
-    of = {name: meant(scope) for name in known if (scope := declared.scope_of(name)) is not None}
-    return replace(declared, start=start or None, edges=edges, on_failure=on_failure, of=of)
-
-
-def _node_problems(declared: Declaration) -> list[str]:
-    problems = []
-    for name, made in declared.nodes.items():
-        if not isinstance(made, Node):
-            problems.append(f"{name} is not a node but {made!r}")
-            continue
-        problems += [f"{name}: {problem}" for problem in option_problems(made)]
-        if not callable(getattr(made, "process", None)) and type(made).__name__ != "FunctionNode":
-            problems.append(f"{name}: {made.label()} has no method process(self, ctx, value)")
-            continue
-        try:
-            calling(made.function if isinstance(made, Join) and made.function is not None else made.handler())
-        except TypeError as error:
-            problems.append(f"{name}: {error}")
-        except Exception as error:
-            problems.append(f"{name}: its signature cannot be read: {error!r}")
-    return problems
-
-
-def _name_problems(declared: Declaration) -> list[str]:
+def name_problems(declared: Declaration) -> list[str]:
+    """Names that no node has, and arms' keys that cannot be any, in a graph as it was written."""
     known = declared.nodes
     problems = []
 
@@ -111,6 +39,8 @@ def _name_problems(declared: Declaration) -> list[str]:
         if name not in known:
             problems.append(f"{where}: there is no node {name!r}{nearest(name, known)}")
 
+    if not known:
+        return ["it has no nodes"]
     if declared.start is None:
         problems.append("it has no start")
     elif declared.start or not declared.problems:
@@ -134,6 +64,76 @@ def _name_problems(declared: Declaration) -> list[str]:
                 problems.append(
                     f"{name} is Join(of={what}), which is not a node of this workflow{nearest(what, known)}"
                 )
+    return problems
+
+
+def as_meant(declared: Declaration) -> Declaration:
+    """The graph with unknown names taken for the nearest known ones, or left out, to look for other problems in it."""
+    known = declared.nodes
+
+    def meant(name: Any) -> str:
+        return name if name in known else next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+
+    def all_of(arm: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for to in arm if (name := meant(to)))
+
+    edges: dict[str, Edges] = {}
+    for at, to in declared.edges.items():
+        edges[meant(at)] = {key: all_of(arm) for key, arm in to.items()} if isinstance(to, Mapping) else all_of(to)
+    on_failure = {meant(at): all_of(to) for at, to in declared.on_failure.items()}
+    start = meant(declared.start) if declared.start else None
+    of = {name: meant(scope) for name in known if (scope := declared.scope_of(name)) is not None}
+    return replace(declared, start=start or None, edges=edges, on_failure=on_failure, of=of)
+
+
+def graph_problems(declared: Declaration) -> tuple[list[str], Plan | None]:
+    """Everything that is wrong with a graph of which the names are right and the composites taken apart, and its plan.
+
+    Later checks are left out where they would only repeat an earlier problem. There is a plan if nothing is wrong.
+    """
+    problems = list(declared.problems)
+    if not isinstance(declared.context, type) or not issubclass(declared.context, Context):
+        problems.append(f"context must be a class deriving from Context, not {declared.context!r}")
+    plan = None
+    if wrong_nodes := _node_problems(declared):
+        problems += wrong_nodes
+    elif declared.nodes:
+        problems += _path_problems(declared)
+        if types_wanted:
+            from .type_checks import type_problems  # which a worker does not need
+
+            problems += type_problems(declared)
+        try:
+            plan = _plan(declared)
+        except WorkflowDefinitionError as error:
+            problems += error.problems
+    return problems, plan
+
+
+def _plan(declared: Declaration) -> Plan | None:
+    """None where a name is known to nobody, so that there is no graph to speak of."""
+    scopes = {declared.scope_of(name) for name, made in declared.nodes.items() if isinstance(made, Join)}
+    if {declared.start, *(scopes - {None})} <= set(declared.nodes):
+        return Plan(declared.graph())
+    return None
+
+
+def _node_problems(declared: Declaration) -> list[str]:
+    problems = []
+    for name, made in declared.nodes.items():
+        if not isinstance(made, Node):
+            problems.append(f"{name} is not a node but {made!r}")
+            continue
+        problems += [f"{name}: {problem}" for problem in option_problems(made)]
+        if not callable(getattr(made, "process", None)) and type(made).__name__ != "FunctionNode":
+            problems.append(f"{name}: {made.label()} has no method process(self, ctx, value)")
+            continue
+        try:
+            calling(made.function if isinstance(made, Join) and made.function is not None else made.handler())
+        except TypeError as error:
+            problems.append(f"{name}: {error}")
+        except Exception as error:
+            problems.append(f"{name}: its signature cannot be read: {error!r}")
     return problems
 
 

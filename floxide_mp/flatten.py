@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .declaration import Declaration, Edges
@@ -70,16 +70,17 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
     start = names[str(inner.start)]
     joins = {n: inner.scope_of(n) for n, made in inner.nodes.items() if isinstance(made, Join)}
     outer_joins = any(declared.scope_of(n) == name for n, made in declared.nodes.items() if isinstance(made, Join))
-    way_in = start
+    way_in, way_out = start, ""
     if outer_joins or None in joins.values():
         # Joins of the whole inner run, or of the composite, need one step whose fan-out is their scope.
-        way_in = f"{name}/in"
+        way_in = _unused(f"{name}/in", names)
         flat.nodes[way_in], flat.edges[way_in] = PassOn(), (start,)
     flat.entry[name] = flat.opens[name] = way_in
     out = declared.edges.get(name, ())
     if isinstance(out, Mapping):
-        flat.nodes[f"{name}/out"], flat.edges[f"{name}/out"] = PassOn(), out
-        out = (f"{name}/out",)
+        way_out = _unused(f"{name}/out", names)
+        flat.nodes[way_out], flat.edges[way_out] = PassOn(), out
+        out = (way_out,)
     flat.windows.update({names[n]: size for n, size in inner.windows.items()})
     for n, made in inner.nodes.items():
         flat.nodes[names[n]] = made
@@ -95,6 +96,7 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
         if n in joins:
             of = joins[n]
             flat.of[names[n]] = way_in if of is None else names[of]
+    _claim(flat, declared, name, dict.fromkeys((*names.values(), way_in, way_out)))
 
 
 def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> None:
@@ -106,6 +108,20 @@ def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> 
     flat.of[name], flat.windows[each], flat.entry[name] = way_in, batch.batch_size, way_in
     if name in declared.on_failure:
         flat.on_failure.update(dict.fromkeys((way_in, each, name), declared.on_failure[name]))
+    _claim(flat, declared, name, (way_in, each))
+
+
+def _claim(flat: _Flat, declared: Declaration, name: str, steps: Iterable[str]) -> None:
+    """The names of a composite's or batch's steps are no other node's."""
+    flat.problems += [
+        f"{step} is a node, but a step of {name} is called so" for step in steps if step in declared.nodes
+    ]
+
+
+def _unused(name: str, names: Mapping[str, str]) -> str:
+    while name in names.values():
+        name += "_"
+    return name
 
 
 def _through(arm: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, ClassVar
 
-from .checks import graph_problems, nearest
+from .checks import as_meant, graph_problems, name_problems, nearest
 from .context import Context
 from .core.graph import Graph
 from .core.plan import Plan
@@ -320,8 +320,10 @@ def compile_graph(declaration: Declaration) -> Compiled:
     Raises:
         WorkflowDefinitionError: with every problem that was found.
     """
-    declaration = flatten(declaration)
-    problems, plan = graph_problems(declaration)
+    wrong_names = name_problems(declaration)
+    declaration = flatten(as_meant(declaration))
+    wrong_otherwise, plan = graph_problems(declaration)
+    problems = dict.fromkeys(wrong_names + wrong_otherwise)
     if problems or plan is None:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise WorkflowDefinitionError(

@@ -136,6 +136,27 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ]
 
 
+def test_objects_and_classes_that_are_called_are_asked_for_what_they_are_called_with() -> None:
+    class Scale:
+        value: str  # not what it is called with
+
+        def __call__(self, value: int) -> float:
+            return value * 2.0
+
+    class Read:
+        value: str
+
+        def __init__(self, value: int) -> None: ...
+
+    assert problems({"a": step(gives=int), "b": node(Scale())}, {"a": ["b"]}) == []
+    assert problems({"a": step(gives=str), "b": node(Scale())}, {"a": ["b"]}) == ["a is str, but b takes int"]
+    nodes = {"a": step(gives=int), "b": node(Read), "c": step(int)}
+    assert problems(nodes, {"a": ["b"], "b": ["c"]}) == ["b is Read, but c takes int"]
+    assert (
+        problems({"a": step(gives=int), "b": node(Paid), "c": step()}, {"a": ["b"]})[-1] == "a is int, but b takes str"
+    )
+
+
 # -- arms ---------------------------------------------------------------------------------------------------------
 
 
