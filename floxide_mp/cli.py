@@ -40,14 +40,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import __version__
 
-from . import report
+from . import graph_command, report
 from .errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError, WorkflowDefinitionError
 from .facts import RunStatus
-from .report import Refused, say
+from .report import Parser, Refused, say
 from .targets import load
 from .terminal import Results, Stop, discard, open_standard_streams
 from .workflow import Workflow
@@ -99,7 +99,22 @@ def run(arguments: Sequence[str]) -> int:
             raise Refused(report.wrong_workflow(error)) from None
 
 
-COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"run": run}
+def graph(arguments: Sequence[str]) -> int:
+    """Draw a workflow."""
+    options = graph_command.parse(arguments)
+    with Results() as results:
+        try:
+            lines = graph_command.draw(options)
+        except WorkflowDefinitionError as error:
+            raise Refused(report.wrong_workflow(error)) from None
+        try:
+            results.write(lines)
+        except OSError as error:
+            return _unwritten(error, results)
+    return COMPLETED
+
+
+COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"run": run, "graph": graph}
 
 
 def _run(workflow: Workflow, value: Any, workers: int | None, run_id: str | None, results: Results, stop: Stop) -> int:
@@ -206,16 +221,12 @@ def _unwritten(error: Exception, results: Results) -> int:
 # -- arguments ----------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(report.message(message, f"{self.prog} --help says more"))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=report.PROGRAM,
         description="Run a workflow. Outputs go to standard output, one a line; everything else to standard error.",
-        epilog="Exit codes: 0 completed, 1 the run failed, 2 usage or a wrong workflow, 130/143 stopped by a signal.",
+        epilog="Exit codes: 0 completed, 1 the run failed, 2 usage or a wrong workflow, 130/143 stopped by a signal. "
+        f"To draw a workflow instead: {report.PROGRAM} graph MODULE[:NAME].",
         allow_abbrev=False,
     )
     parser.add_argument("target", metavar="MODULE[:NAME]", help="module or path to a .py file, and workflow in it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .checks import Declaration, Edges
+from .declaration import Declaration, Edges
 from .node import OPTIONS, Node
 from .nodes.batch import BatchNode, Spread
 from .nodes.composite import CompositeNode, PassOn
@@ -78,15 +78,16 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
     way_in = start
     if outer_joins or None in joins.values():
         # Joins of the whole inner run, or of the composite, need one step whose fan-out is their scope.
-        way_in = f"{name}/in"
+        way_in = _unused(f"{name}/in", names)
         flat.put(way_in, PassOn())
         flat.edges[way_in] = (start,)
     flat.entry[name] = flat.opens[name] = way_in
     out = declared.edges.get(name, ())
     if isinstance(out, Mapping):
-        flat.put(f"{name}/out", PassOn())
-        flat.edges[f"{name}/out"] = out
-        out = (f"{name}/out",)
+        way_out = _unused(f"{name}/out", names)
+        flat.put(way_out, PassOn())
+        flat.edges[way_out] = out
+        out = (way_out,)
     flat.windows.update({names[n]: size for n, size in inner.windows.items()})
     for n, made in inner.nodes.items():
         flat.put(names[n], made)
@@ -114,6 +115,12 @@ def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> 
     flat.of[name], flat.windows[each], flat.entry[name] = way_in, batch.batch_size, way_in
     if name in declared.on_failure:
         flat.on_failure.update(dict.fromkeys((way_in, each, name), declared.on_failure[name]))
+
+
+def _unused(name: str, names: Mapping[str, str]) -> str:
+    while name in names.values():
+        name += "_"
+    return name
 
 
 def _through(arm: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from .errors import FloxideError, WorkflowDefinitionError
 from .facts import RunInfo
@@ -17,6 +18,13 @@ MACHINERY: Final = ("floxide_mp", "importlib", "runpy", "_frozen_importlib", "_f
 
 class Refused(Exception):
     """What is asked for cannot be done. The argument is the whole text for standard error."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads arguments; what it cannot make sense of is ``Refused``."""
+
+    def error(self, text: str) -> NoReturn:
+        raise Refused(message(text, f"{self.prog} --help says more"))
 
 
 def line_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,14 +50,27 @@ def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
     raise FloxideError(f"no arm matches {_shortened(value)}; the arms are: {arms}")
 
 
+def key_of(key: Any) -> Any:
+    """The type, enum member, value or predicate of an arm, whatever the conditions around it."""
+    while isinstance(key, when):
+        key = key.key
+    return key
+
+
 def describe(key: Any) -> str:
     """An arm's key as a person would write it."""
     if isinstance(key, when):
-        inner = describe(key.key)
-        return inner if key.guard is None else f"when({inner}, {getattr(key.guard, '__name__', 'guard')})"
-    if isinstance(key, type):
-        return key.__name__
-    return getattr(key, "__name__", None) or _shortened(key)
+        guard = [_named(key.guard, "guard")] if key.guard is not None else []
+        take = [f"take={_named(key.take, 'function')}"] if key.take is not None else []
+        return f"when({', '.join([describe(key.key), *guard, *take])})" if guard or take else describe(key.key)
+    if isinstance(key, enum.Enum) and key.name:
+        return f"{type(key).__name__}.{key.name}"
+    return _named(key, _shortened(key))
+
+
+def _named(value: Any, otherwise: str) -> str:
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else otherwise
 
 
 def shown(value: Any) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, ClassVar
 
-from . import picture
-from .checks import Declaration, Edges, graph_problems, nearest
+from .checks import as_meant, graph_problems, name_problems, nearest
 from .context import Context
-from .core.graph import RUN_SCOPE, Graph, NodeSpec
+from .core.graph import Graph
 from .core.plan import Plan
+from .declaration import Declaration, Edges
 from .errors import WorkflowDefinitionError
 from .flatten import flatten
 from .node import Node
@@ -34,6 +35,31 @@ class Compiled:
     nodes: tuple[Node, ...]
     keys: tuple[tuple[Any, ...] | None, ...]
     context: type[Context]
+
+
+class _Drawn:
+    """A method of the class, and of an instance, which may have replaced nodes: ``draw(declaration)``."""
+
+    def __init__(self, draw: Callable[[Declaration], str]) -> None:
+        self._draw = draw
+        self.__doc__ = draw.__doc__
+
+    def __get__(self, instance: Workflow | None, owner: type[Workflow]) -> Callable[[], str]:
+        return MethodType(self._draw, owner._declared() if instance is None else instance.declaration)
+
+
+def _to_dot(declared: Declaration) -> str:
+    """The graph in Graphviz's language: arms labelled, failure edges dashed and red."""
+    from . import picture  # which a worker does not need
+
+    return picture.to_dot(declared)
+
+
+def _to_mermaid(declared: Declaration) -> str:
+    """The graph as a Mermaid flow chart, drawn alike."""
+    from . import picture
+
+    return picture.to_mermaid(declared)
 
 
 class Workflow:
@@ -187,15 +213,8 @@ class Workflow:
         told = StepCallbacks() if callbacks is None else callbacks
         return _checked(backend).__step_distributed__(self, worker_id, told, wait)
 
-    @classmethod
-    def to_dot(cls) -> str:
-        """The graph in Graphviz's language: arms labelled, failure edges dashed and red."""
-        return picture.to_dot(cls._declared())
-
-    @classmethod
-    def to_mermaid(cls) -> str:
-        """The graph as a Mermaid flow chart, drawn alike."""
-        return picture.to_mermaid(cls._declared())
+    to_dot = _Drawn(_to_dot)
+    to_mermaid = _Drawn(_to_mermaid)
 
     @classmethod
     def _declared(cls) -> Declaration:
@@ -357,18 +376,11 @@ def compile_graph(declaration: Declaration) -> Compiled:
     Raises:
         WorkflowDefinitionError: with every problem that was found.
     """
-    declaration = flatten(declaration)
-    problems = graph_problems(declaration)
-    if not problems:
-        order = {name: number for number, name in enumerate(declaration.nodes)}
-        graph = Graph(
-            declaration.name, tuple(_spec(declaration, name, order) for name in order), order[str(declaration.start)]
-        )
-        try:
-            plan = Plan(graph)
-        except WorkflowDefinitionError as error:
-            problems = list(error.problems)
-    if problems:
+    wrong_names = name_problems(declaration)
+    declaration = flatten(as_meant(declaration))
+    wrong_otherwise, plan = graph_problems(declaration)
+    problems = dict.fromkeys(wrong_names + wrong_otherwise)
+    if problems or plan is None:
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise WorkflowDefinitionError(
             f"workflow {declaration.name} cannot work:{lines}", problems=tuple(problems), workflow=declaration.name
@@ -376,22 +388,4 @@ def compile_graph(declaration: Declaration) -> Compiled:
     keys = tuple(
         tuple(arms) if isinstance(arms := declaration.edges.get(name), Mapping) else None for name in declaration.nodes
     )
-    return Compiled(graph, plan, tuple(declaration.nodes.values()), keys, declaration.context)
-
-
-def _spec(declaration: Declaration, name: str, order: Mapping[str, int]) -> NodeSpec:
-    made = declaration.nodes[name]
-    edges = declaration.edges.get(name, ())
-    arms: Iterable[tuple[str, ...]] = edges.values() if isinstance(edges, Mapping) else (edges,)
-    failure = declaration.on_failure.get(name)
-    of = declaration.scope_of(name)
-    return NodeSpec(
-        name=name,
-        arms=tuple(tuple(order[to] for to in arm) for arm in arms),
-        on_failure=None if failure is None else tuple(order[to] for to in failure),
-        join_of=None if not isinstance(made, Join) else RUN_SCOPE if of is None else order[of],
-        serial=made.serial,
-        retry=made.retry,
-        timeout=made.timeout,
-        window=declaration.windows.get(name),
-    )
+    return Compiled(plan.graph, plan, tuple(declaration.nodes.values()), keys, declaration.context)

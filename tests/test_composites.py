@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from floxide_mp import CompositeNode, Context, Coordinator, EventLog, RunFailedError, Workflow, WorkflowDefinitionError
+from floxide_mp import (
+    BatchNode,
+    CompositeNode,
+    Context,
+    Coordinator,
+    EventLog,
+    Join,
+    Node,
+    RunFailedError,
+    Workflow,
+    WorkflowDefinitionError,
+)
 from tests import flows_graphs as flows
 
 
@@ -59,6 +72,41 @@ def test_the_context_must_be_what_the_inner_workflow_needs() -> None:
         class Outer(Workflow):
             inner = CompositeNode(Inner)
             start = inner
+
+
+def build(nodes: dict[str, Node], edges: dict[str, Any], start: str = "inner") -> type[Workflow]:
+    return Workflow.build("Outer", nodes, start, edges)
+
+
+def test_a_misspelt_composite_is_recognised() -> None:
+    nodes = {"first": flows.less_one, "squares": CompositeNode(flows.PerItem), "all": Join(of="sqares")}
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        build(nodes, {"first": ["squars"], "squares": ["all"]}, "first")
+    assert caught.value.problems == (
+        "edges of first: there is no node 'squars'; did you mean 'squares'?",
+        "all is Join(of=sqares), which is not a node of this workflow; did you mean 'squares'?",
+    )
+
+
+def test_inner_nodes_may_be_called_what_ways_in_and_out_are_called() -> None:
+    inner = Workflow.build("Inner", {"in": flows.less_one, "out": Join(sum)}, "in", {"in": ["out"]})
+    made = build({"inner": CompositeNode(inner), "minus": flows.minus}, {"inner": {int: ["minus"]}})
+    assert made().run(8).outputs == [-7]
+
+
+@pytest.mark.parametrize(
+    ("composite", "taken"),
+    [
+        (CompositeNode(flows.Squares), "inner/square"),
+        (CompositeNode(flows.Squares), "inner/in"),
+        (CompositeNode(flows.PerItem), "inner/out"),
+        (BatchNode(flows.square, 2), "inner/each"),
+    ],
+)
+def test_no_other_node_is_called_like_an_inner_step(composite: Node, taken: str) -> None:
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        build({"inner": composite, taken: flows.minus}, {"inner": {int: [taken]}})
+    assert f"{taken} is what two nodes are called; a step of a composite or batch has that name" in caught.value.problems
 
 
 def test_one_slow_item_does_not_hold_back_the_rest_of_its_lease(tmp_path: object) -> None:

@@ -11,7 +11,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ... import failpoints
+from ... import checks, failpoints
 from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
 from .manager import LedgerProxy
@@ -23,6 +23,7 @@ def main(session: int, connection: int, lifeline: int, board: int, trace: int, s
     """Work for the coordinator at the other end of ``connection``; all arguments but the first are descriptors."""
     die_with(lifeline)
     faulthandler.enable(trace)
+    checks.types_wanted = False
     memory = mmap.mmap(board, SIZE)
     proxy = LedgerProxy((TrippedConnection if failpoints.armed else Connection)(connection))
     worker = Worker(session, proxy, Board(memoryview(memory)))
