@@ -98,7 +98,8 @@ class _Types:
         if isinstance(made, SplitNode):
             return elements(_returned(made.function))
         if isinstance(made, Join):
-            return (list_of(self._arrives(name)),) if made.function is None else _passed_on(_returned(made.function))
+            listed = made.function in (None, list)
+            return (list_of(self._arrives(name)),) if listed else _passed_on(_returned(made.function))
         return _passed_on(_returned(made.handler()))
 
     def _failed(self, name: str) -> Cases:
