@@ -166,7 +166,7 @@ def _routed(given: Cases, key: Any) -> Cases:
         return cases(Literal[asked])
     if given is None:
         return (asked,)
-    near = [case for case in given if may_be((case,), (asked,)) or may_be((asked,), (case,))]
+    near = [case for case in given if may_be((case,), (asked,))]
     return tuple(case if issubclass(class_of(case), asked) or opened(case)[1] else asked for case in near)
 
 

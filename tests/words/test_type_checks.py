@@ -323,6 +323,11 @@ def test_a_composite_is_looked_into() -> None:
     assert outer(inner(int, bytes), ["b"]) == []
 
 
+def test_what_a_run_is_started_with_is_not_known() -> None:
+    inner = Workflow.build("Inner", {"x": step(str, int), "j": Join(of(list[int], int))}, "x", {"x": ["j"]})
+    assert problems({"inner": CompositeNode(inner)}, {"inner": {when(int, bool): ["inner"], object: []}}) == []
+
+
 def test_what_goes_round_in_a_circle_is_not_known() -> None:
     nodes = {
         "a": step(),
