@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
-from floxide_mp import Coordinator, FloxideError, Workflow, node, source
+from floxide_mp import Coordinator, FloxideError, Sender, Workflow, node, source
 
 EVERY = 0.02  # seconds
 
@@ -31,7 +30,7 @@ def describe(degrees: float) -> str:
     return f"{degrees:.1f} °F{' !' if degrees > 86 else ''}"
 
 
-def thermometer(sender: Any, readings: list[float]) -> None:
+def thermometer(sender: Sender[float], readings: list[float]) -> None:
     with suppress(FloxideError), sender:  # closes the channel at the end; sending raises when the run is over
         for reading in readings:
             time.sleep(EVERY)

@@ -40,13 +40,14 @@ from .node import Node, node, with_retry
 from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
+from .stepping import ItemProcessedOutcome, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition
 from .workflow import Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .launch import Coordinator, Run, RunResult, Source, source
+    from .launch import Coordinator, Run, RunResult, Sender, Source, source
     from .stores.memory import MemoryStore
 
 __version__ = "0.1.0"
@@ -63,7 +64,7 @@ Workflow.__launcher__ = staticmethod(_launcher)
 
 def __getattr__(name: str) -> Any:
     # A worker needs none of these: importing them when they are asked for makes it start sooner.
-    if name in ("Coordinator", "Run", "RunResult", "Source", "source"):
+    if name in ("Coordinator", "Run", "RunResult", "Sender", "Source", "source"):
         return _launcher(name)
     if name == "MemoryStore":
         from .stores.memory import MemoryStore
@@ -87,6 +88,7 @@ __all__ = [
     "FloxideError",
     "Hold",
     "Item",
+    "ItemProcessedOutcome",
     "Join",
     "LivenessStatus",
     "LoggedEvent",
@@ -108,10 +110,13 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "RunTimeoutError",
+    "Sender",
     "SerializationError",
     "SharedState",
     "Source",
     "SplitNode",
+    "StepBackend",
+    "StepCallbacks",
     "StoreCorruptError",
     "StoreError",
     "StoreLockedError",

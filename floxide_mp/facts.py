@@ -34,7 +34,7 @@ class WorkItemStatus(enum.Enum):
 
 
 class WorkerStatus(enum.Enum):
-    """What a worker is doing."""
+    """What a worker is doing. STOPPED: its process is held by a signal or a debugger, whatever it is at."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -43,7 +43,7 @@ class WorkerStatus(enum.Enum):
 
 
 class LivenessStatus(enum.Enum):
-    """Whether a worker can be counted on."""
+    """Whether a worker can be counted on, by the age of its last sign of life: see ``Coordinator.workers``."""
 
     ALIVE = "alive"
     STALE = "stale"
@@ -103,7 +103,11 @@ class WorkflowError:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """One worker process. ``last_heartbeat`` is seconds since the epoch; the inline worker has this process's pid."""
+    """One worker process. The inline worker has the pid of the coordinator's own.
+
+    ``last_heartbeat``, in seconds since the epoch, is when it was last known to be able to run: it called, or a look at
+    its process found it neither stopped nor gone.
+    """
 
     worker_id: int
     pid: int

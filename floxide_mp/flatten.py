@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .declaration import Declaration, Edges
@@ -26,6 +26,11 @@ class _Flat:
     opens: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
+    def put(self, name: str, made: Node) -> None:
+        if name in self.nodes:
+            self.problems.append(f"{name} is what two nodes are called; a step of a composite or batch has that name")
+        self.nodes[name] = made
+
 
 def flatten(declared: Declaration) -> Declaration:
     """The same graph, each composite replaced by its workflow's nodes, called ``composite/node``, and each batch."""
@@ -40,7 +45,7 @@ def flatten(declared: Declaration) -> Declaration:
         elif isinstance(made, BatchNode):
             _spread(flat, declared, name, made)
         else:
-            flat.nodes[name] = made
+            flat.put(name, made)
             if name in declared.edges:
                 flat.edges[name] = declared.edges[name]
             if name in declared.on_failure:
@@ -70,20 +75,22 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
     start = names[str(inner.start)]
     joins = {n: inner.scope_of(n) for n, made in inner.nodes.items() if isinstance(made, Join)}
     outer_joins = any(declared.scope_of(n) == name for n, made in declared.nodes.items() if isinstance(made, Join))
-    way_in, way_out = start, ""
+    way_in = start
     if outer_joins or None in joins.values():
         # Joins of the whole inner run, or of the composite, need one step whose fan-out is their scope.
         way_in = _unused(f"{name}/in", names)
-        flat.nodes[way_in], flat.edges[way_in] = PassOn(), (start,)
+        flat.put(way_in, PassOn())
+        flat.edges[way_in] = (start,)
     flat.entry[name] = flat.opens[name] = way_in
     out = declared.edges.get(name, ())
     if isinstance(out, Mapping):
         way_out = _unused(f"{name}/out", names)
-        flat.nodes[way_out], flat.edges[way_out] = PassOn(), out
+        flat.put(way_out, PassOn())
+        flat.edges[way_out] = out
         out = (way_out,)
     flat.windows.update({names[n]: size for n, size in inner.windows.items()})
     for n, made in inner.nodes.items():
-        flat.nodes[names[n]] = made
+        flat.put(names[n], made)
         edges = inner.edges.get(n, ())
         if isinstance(edges, Mapping):
             flat.edges[names[n]] = {key: _through(arm, names) or out for key, arm in edges.items()}
@@ -96,26 +103,18 @@ def _splice(flat: _Flat, declared: Declaration, name: str, inner: Declaration) -
         if n in joins:
             of = joins[n]
             flat.of[names[n]] = way_in if of is None else names[of]
-    _claim(flat, declared, name, dict.fromkeys((*names.values(), way_in, way_out)))
 
 
 def _spread(flat: _Flat, declared: Declaration, name: str, batch: BatchNode) -> None:
     """Put the steps of a batch in its place: one that spreads the inputs, one for each of them, one that collects."""
     way_in, each = f"{name}/in", f"{name}/each"
-    flat.nodes.update({way_in: Spread(), each: batch.each(), name: Join()})
+    for step, made in ((way_in, Spread()), (each, batch.each()), (name, Join(list))):
+        flat.put(step, made)
     flat.edges.update({way_in: (each,), name: declared.edges.get(name, ())})
     flat.collect[each] = (name,)
     flat.of[name], flat.windows[each], flat.entry[name] = way_in, batch.batch_size, way_in
     if name in declared.on_failure:
         flat.on_failure.update(dict.fromkeys((way_in, each, name), declared.on_failure[name]))
-    _claim(flat, declared, name, (way_in, each))
-
-
-def _claim(flat: _Flat, declared: Declaration, name: str, steps: Iterable[str]) -> None:
-    """The names of a composite's or batch's steps are no other node's."""
-    flat.problems += [
-        f"{step} is a node, but a step of {name} is called so" for step in steps if step in declared.nodes
-    ]
 
 
 def _unused(name: str, names: Mapping[str, str]) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .ports import CheckpointStore, Engine
+from .ports import CheckpointStore, Door, Engine
 from .runtime.coordinator import Coordinator
+from .runtime.desk import Desks
 from .runtime.ledger import Ledger
 from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Channel, Source, source
+from .runtime.source import Sender, Source, source
 from .workflow import Workflow
 
 
@@ -24,7 +25,15 @@ def engine_for(ledger: Ledger, workers: int) -> Engine:
     return ProcessEngine(ledger, workers)
 
 
+def door_for(desks: Desks) -> Door:
+    """What lets a user's own worker loops in other processes in."""
+    from .engines.processes.listener import Listener
+
+    return Listener(desks)
+
+
 Coordinator.__engine__ = staticmethod(engine_for)
+Coordinator.__door__ = staticmethod(door_for)
 
 
 def run_once(
@@ -61,9 +70,10 @@ def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **optio
 
 
 def run_each(
-    channel: Channel, workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
+    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
 ) -> list[RunResult]:
-    """A run for each value of the channel, as many at a time as there are workers."""
+    """A run for each value that is sent, as many at a time as there are workers."""
+    channel = taken.open(lambda full: False)
     results: list[RunResult] = []
     under_way: deque[Run] = deque()
     try:
@@ -85,4 +95,14 @@ def _of_coordinator(options: dict[str, Any]) -> dict[str, Any]:
 
 Source.__launcher__ = staticmethod(run_each)
 
-__all__ = ["Coordinator", "Run", "RunResult", "Source", "resume_once", "run_once", "run_with_checkpoint", "source"]
+__all__ = [
+    "Coordinator",
+    "Run",
+    "RunResult",
+    "Sender",
+    "Source",
+    "resume_once",
+    "run_once",
+    "run_with_checkpoint",
+    "source",
+]

@@ -9,7 +9,7 @@ import math
 import sys
 import typing
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from .context import Context
 from .retry import RetryPolicy
@@ -43,6 +43,15 @@ class Node:
         cls.__eq__ = object.__eq__  # type: ignore[method-assign]
         cls.__hash__ = object.__hash__  # type: ignore[method-assign]
 
+    def __copy__(self) -> Self:
+        """With all its fields; those that ``__getstate__`` leaves out too, since the copy stays in this process."""
+        made = object.__new__(type(self))
+        state = object.__getstate__(self)
+        for fields in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
+            for name, value in (fields or {}).items():
+                object.__setattr__(made, name, value)
+        return made
+
     def label(self) -> str:
         """What to call this kind of node in messages."""
         return type(self).__name__
@@ -61,12 +70,6 @@ class FunctionNode(Node):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
-
-    def __copy__(self) -> FunctionNode:
-        # By __reduce__ it would be the very same node: the one that its module has.
-        made = FunctionNode(self.function)
-        made.__dict__.update(self.__dict__)
-        return made
 
     def label(self) -> str:
         return getattr(self.function, "__name__", "function")
@@ -130,7 +133,7 @@ def with_options(original: N, **options: Any) -> N:
     """A node that does the same, with these options instead of its own."""
     made = copy.copy(original)
     for name, value in options.items():
-        setattr(made, name, value)
+        object.__setattr__(made, name, value)  # a dataclass may be frozen
     return made
 
 
@@ -206,12 +209,12 @@ def takes_context(handler: Callable[..., Any]) -> bool:
 
 def annotations_of(handler: Callable[..., Any]) -> dict[str, Any]:
     """Resolved annotations, or none at all where they cannot be resolved here."""
-    called = inspect.unwrap(handler)
-    if isinstance(called, type):  # what its attributes are annotated with is another thing
-        called = called.__init__  # type: ignore[misc]
-    elif not inspect.isroutine(called):
-        called = type(called).__call__
     try:
+        called = inspect.unwrap(handler)
+        if isinstance(called, type):  # what its attributes are annotated with is another thing
+            called = called.__init__  # type: ignore[misc]
+        elif not inspect.isroutine(called):
+            called = type(called).__call__
         hints = typing.get_type_hints(called)
     except Exception:  # a name known only to a type checker, say; unannotated is allowed, so nothing is lost
         return {}

@@ -1,4 +1,4 @@
-"""What we ask of the world, on one page: stores, engines, and the verbs between a worker and its coordinator.
+"""What we ask of the world, on one page: stores, engines, and the verbs between workers and their coordinator.
 
 These docstrings are the specification. User values are opaque bytes in all of it.
 """
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
 from .core.table import Phase
 from .facts import RunMetrics, WorkerHealth
+from .stepping import StepBackend
 
 # -- what travels between a worker and its coordinator ------------------------------------------------------------
 
@@ -59,11 +60,13 @@ class Report(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out."""
+    """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out; ``refused`` says
+    that not all that was reported is committed."""
 
     leases: tuple[Lease, ...]
     stop: bool
     waited: float
+    refused: bool = False
 
 
 class Description(NamedTuple):
@@ -90,6 +93,52 @@ class Backend(Protocol):
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         """The run's committed events from number ``since`` on, in the order of commits."""
+
+
+class Desk(Protocol):
+    """The verbs that a loop of the user's own has: a guest among the workers, who takes one item at a time.
+
+    All raise ``FloxideError`` once the coordinator is closed or gone.
+    """
+
+    def join(self, worker_id: int) -> None:
+        """Begin to work, in the place of whoever did under that number."""
+
+    def take(self, workflow: str, wait: float) -> Lease | None:
+        """One item of a run of that workflow. Waits for it ``wait`` seconds at the most, or less.
+
+        Raises:
+            FloxideError: another loop has joined under this number.
+        """
+
+    def commit(self, report: Report) -> bool:
+        """Hand in what came of the item, or with no result give it back; False if it was too late for that.
+
+        Raises:
+            FloxideError: another loop has joined under this number.
+        """
+
+    def shape(self, run_id: str) -> dict[str, str]:
+        """The shape of the run's graph (``Graph.shape``), nodes in the order of their numbers."""
+
+    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+        """As in ``Backend``."""
+
+    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        """As in ``Backend``."""
+
+    def leave(self) -> None:
+        """Work no more. What was taken goes back as it was."""
+
+
+class Door(Protocol):
+    """Lets in the loops of the user's own that are in other processes."""
+
+    def proxy(self) -> StepBackend:
+        """What such a process is given."""
+
+    def close(self) -> None:
+        """Let nobody in, and hang up on those who are. Leaves nothing behind."""
 
 
 # -- what is remembered -------------------------------------------------------------------------------------------
@@ -167,7 +216,11 @@ class CheckpointStore(Protocol):
 
 
 class Engine(Protocol):
-    """Runs workers against a coordinator's ledger until stopped."""
+    """Runs workers against a coordinator's ledger until stopped.
+
+    Some can end a step that runs, others give it up: what it brings after that is refused. ``floxide_mp.testing``
+    holds every engine to what is said here.
+    """
 
     def start(self) -> None:
         """Make workers available. Returns at once; trouble with starting shows on the runs."""
@@ -178,8 +231,8 @@ class Engine(Protocol):
         May run steps meanwhile.
         """
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        """The workers as of now; ALIVE if their last sign of life is less than ``threshold`` seconds old."""
 
     def stop(self, grace: float) -> None:
         """End all workers; steps that run get ``grace`` seconds to be finished and committed. Leaves nothing behind."""

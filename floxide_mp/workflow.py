@@ -1,7 +1,7 @@
 """``Workflow``: the declaration of a graph, and its compilation into what the core and the workers need.
 
 What is wrong with a graph is found by ``checks`` when the class is made. How a workflow is run is not decided
-here: ``run`` hands over to the launcher that the package installs.
+here: ``run`` hands over to the launcher that the package installs, and steps of one's own to the backend given.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import WorkflowDefinitionError
 from .flatten import flatten
 from .node import Node
 from .nodes.join import Join
+from .stepping import StepBackend, StepCallbacks
 
 _WORDS = ("start", "edges", "on_failure", "context")
 
@@ -132,7 +133,7 @@ class Workflow:
         completed the result is given, and nothing is run.
 
         Args:
-            input: what the start node gets; the same when the run goes on.
+            input: what the start node gets; the same whenever the run goes on.
             store: a ``CheckpointStore``, such as a ``MemoryStore``.
             run_id: the run's name.
             ctx: the context to start from; made from ``context`` if not given.
@@ -141,8 +142,8 @@ class Workflow:
 
         Raises:
             RunFailedError: the run failed; its cause is the node's error.
-            RunCancelledError: it was cancelled.
-            FloxideError: the id is taken by another workflow, graph or input.
+            RunCancelledError: the run was cancelled, which is final.
+            FloxideError: the id is taken by another workflow, graph, input, ctx or seed.
         """
         launch = type(self).__launcher__("run_with_checkpoint")
         return launch(self, input, store=store, run_id=run_id, ctx=ctx, workers=workers, **options)
@@ -162,6 +163,55 @@ class Workflow:
             RunFailedError: it failed again.
         """
         return type(self).__launcher__("resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
+
+    def start_distributed(
+        self,
+        ctx: Context | None,
+        input: Any,
+        backend: StepBackend,
+        run_id: str | None = None,
+        *,
+        seed: int = 0,
+        timeout: float | None = None,
+        failure: str = "stop",
+    ) -> str:
+        """Start a run, of which nothing is run yet, and return its id: ``step_distributed`` runs it, or any worker.
+
+        Args:
+            ctx: the context to start from; None: made from ``context``.
+            input: what the start node gets.
+            backend: a ``Coordinator``, or what its ``proxy()`` gave, in another process.
+            run_id: a name for the run; made up if not given.
+            seed: these as for ``Coordinator.start``, which also says what is raised.
+        """
+        options = {"seed": seed, "timeout": timeout, "failure": failure}
+        return _checked(backend).__start_distributed__(self, input, ctx, run_id, **options)
+
+    def step_distributed(
+        self, backend: StepBackend, worker_id: int, callbacks: StepCallbacks | None = None, *, wait: float = 0.1
+    ) -> tuple[str, Any] | None:
+        """Take one item of a run of this workflow, run it in this thread, and commit what came of it: one turn of a
+        worker loop of one's own. The nodes that run are this workflow's, whose graph must be the one that was started.
+
+        Args:
+            backend: a ``Coordinator``, or what its ``proxy()`` gave, in another process.
+            worker_id: a number for this loop. One that begins with the number of another that is still there takes
+                its place: what that one was at goes back, and its next step raises.
+            callbacks: what is to be told of each item.
+            wait: seconds to wait for something to do.
+
+        Returns:
+            run id and output, where the step's value left the graph; a list of those that did, where it was a
+            ``NextAll``. None where everything went on to successors, where the attempt failed (``callbacks`` are
+            told the error; retries and ``on_failure`` are the coordinator's affair), and where nothing was run.
+
+        Raises:
+            FloxideError: the coordinator is closed or gone, another loop goes on under this ``worker_id``, or the run
+                began in another graph than this.
+            ValueError: ``worker_id`` is not a whole number of 0 or more, or ``wait`` no number of seconds.
+        """
+        told = StepCallbacks() if callbacks is None else callbacks
+        return _checked(backend).__step_distributed__(self, worker_id, told, wait)
 
     to_dot = _Drawn(_to_dot)
     to_mermaid = _Drawn(_to_mermaid)
@@ -190,6 +240,12 @@ class Workflow:
             raise WorkflowDefinitionError(f"a workflow's name is a line of text, not {name!r}")
         words = {"start": start, "edges": edges, "on_failure": on_failure, "context": context or Context}
         return type(name, (Workflow,), {"__given__": (nodes, words), "__module__": __name__, "__doc__": None})
+
+
+def _checked(backend: object) -> StepBackend:
+    if not isinstance(backend, StepBackend):
+        raise TypeError(f"the backend is a Coordinator, or what its proxy() gave, not {backend!r}")
+    return backend
 
 
 # What a node in a class body cannot be called.

@@ -172,6 +172,10 @@ def hangs_on(job: Job) -> None:
         time.sleep(600)
 
 
+def stops(job: Job) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def holds_the_interpreter(job: Job) -> None:
     note(job.folder, "entered", os.getpid())
     re.match(r"(a+)+$", "a" * 60 + "b")  # for years, without once letting another thread run
@@ -232,6 +236,7 @@ HARMS: dict[str, Callable[[Job], None]] = {
     "leaves_both_and_lives": leaves_both_and_lives,
     "waits_for_go": waits_for_go,
     "hangs_on": hangs_on,
+    "stops": stops,
     "holds_the_interpreter": holds_the_interpreter,
     "hangs_once": hangs_once,
     "leaves_and_hangs": leaves_and_hangs,
@@ -287,6 +292,11 @@ def work_timed(ctx: Log, job: Job) -> int:
     return do(ctx, job)
 
 
+@node(timeout=3.0)
+def work_patient(ctx: Log, job: Job) -> int:
+    return do(ctx, job)
+
+
 @node(timeout=0.4, retry=RetryPolicy(max_attempts=2, initial_backoff=0.01, retry_error=RetryError.TIMEOUT))
 def work_timed_twice(ctx: Log, job: Job) -> int:
     return do(ctx, job)
@@ -314,6 +324,7 @@ HarmOnce = harm("HarmOnce", spread, work_once)
 HarmTimed = harm("HarmTimed", spread, work_timed)
 HarmTimedTwice = harm("HarmTimedTwice", spread, work_timed_twice)
 HarmAll = harm("HarmAll", spread_all, work)
+HarmAllPatient = harm("HarmAllPatient", spread_all, work_patient)
 
 
 class Poisoned(Workflow):

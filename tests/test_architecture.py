@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "floxide_mp"
 
 WORDS = {"errors", "transition", "retry", "merge", "event_log", "context", "node", "nodes", "route", "facts"} | {
-    "failpoints"
+    "failpoints",
+    "stepping",
 }
 LADDER = [  # a room may import its own and those above it
     ("words", WORDS),

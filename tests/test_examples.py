@@ -45,6 +45,29 @@ def test_parallel_told_to_fail() -> None:
     )
 
 
+def test_own_loop_prints_the_lines_of_the_seed_example() -> None:
+    """And each of its two processes has one branch."""
+    for _ in range(5):
+        done = example("examples.own_loop")
+        assert EXPECTED.fullmatch(done.stdout), done
+        assert {line.split()[1] for line in done.stdout.splitlines()[:2]} == {"0", "1"}
+        assert done.stderr == ""
+
+
+def test_own_loop_beside_other_workers() -> None:
+    done = example("examples.own_loop", "--workers", "2")
+    assert EXPECTED.fullmatch(done.stdout), done.stdout
+    assert done.stderr == ""
+
+
+def test_own_loop_told_to_fail() -> None:
+    done = example("examples.own_loop", "--input", '{"fail": true}')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "floxide-mp: run run1 failed at branch_b (item 4, attempt 1): FloxideError: branch_b was told to fail\n"
+    )
+
+
 def test_parallel_refuses_an_input_that_it_does_not_know() -> None:
     done = example("examples.parallel", "--input", '{"fial": true}')
     assert done.returncode == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,6 @@ from floxide_mp import (
 from tests import flows_run as flows
 
 LIMIT = 50.0
-
-
-@pytest.fixture(scope="module")
-def inline() -> Iterator[Coordinator]:
-    with Coordinator(0) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Coordinator]:
-    """For the tests that end no worker."""
-    with Coordinator(2) as made:
-        yield made
-
-
-@pytest.fixture(params=["inline", "processes"])
-def coordinator(request: pytest.FixtureRequest) -> Coordinator:
-    made: Coordinator = request.getfixturevalue(request.param)
-    return made
 
 
 # -- the same answer ----------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog
         assert doomed.status is RunStatus.FAILED
         assert len(other.wait(60).output) == 5
         assert coordinator.start(flows.Sums, 3).wait(60).output
-        with pytest.raises(FloxideError, match="is not going here"):
+        with pytest.raises(FloxideError, match="needs its workflow"):
             doomed.resume()  # its state here cannot be trusted; the store's can
         assert coordinator.resume(flows.Sums, "doomed").wait(60).output == flows.Sums().run(12).output
     assert "run doomed cannot go on" in caplog.text

@@ -26,6 +26,8 @@ def restored(
 ) -> RunState:
     """The run as of its last commit, with nothing leased. What was running is pending again.
 
+    Input that was given bit by bit is at its end: a join that waited only for more of it fires.
+
     Args:
         plan: of the same graph as before.
         counts: how many items and how many error rows there have been (``RunState.counts``).
@@ -51,7 +53,7 @@ def restored(
         if scope.window is not None:
             for item in scope.window.restore(batches.get(scope.id, [])):
                 _queue(state, item)
-        _close(scope)
+        state._settle_all(scope)
     state._check_end()
     return state
 
@@ -90,14 +92,3 @@ def _queue(state: RunState, item: ItemRecord) -> None:
     elif item.status is WorkItemStatus.WAITING_RETRY:
         state._waiting += 1
         heapq.heappush(state._timers, (item.due, item.id))
-
-
-def _close(scope: Scope) -> None:
-    """Close what was closed. Components are numbered so that those before one come first."""
-    for at, after in enumerate(scope.plan.successors):
-        if scope.alive[at] or scope.waiting_for[at] or (at in scope.plan.joins and at not in scope.fired):
-            continue
-        scope.closed.add(at)
-        for number in after:
-            scope.waiting_for[number] -= 1
-            scope.depth[number] = max(scope.depth[number], scope.depth[at])

@@ -191,6 +191,7 @@ class RunState(Flow):
             self._waiting = 0
             for item in self.items.values():
                 self._start_over(item)
+            self.close()  # nobody feeds it any more
         self.due(now)
         self._check_end()
 
@@ -234,6 +235,12 @@ class RunState(Flow):
         if self.phase is not Phase.RUNNING:
             return 0
         return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether one more input could be claimed now."""
+        start = self.plan.places[0].spec
+        return self._open and self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
 
     @property
     def next_due(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..node import Node, node, with_options
+from ..node import OPTIONS, Node, node, with_options
 from ..transition import NextAll
 from .composite import CompositeNode
 from .join import Join
@@ -20,8 +20,8 @@ class BatchNode(Node):
     batch gets the whole input. In messages the steps are called ``name/each``.
 
     Args:
-        inner: a node, or a function to make one of. Options of the batch (``retry``, ``timeout``, ``serial``) are
-            those of each input's step, where it has none of its own.
+        inner: a node, or a function to make one of. The batch has its options (``retry``, ``timeout``, ``serial``),
+            and the step of each input has the batch's.
         batch_size: how many inputs may be in flight: number n is begun when all up to n - batch_size are done.
 
     Raises:
@@ -36,16 +36,11 @@ class BatchNode(Node):
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self.inner = inner if isinstance(inner, Node) else node(inner)
         self.batch_size = batch_size
+        vars(self).update((option, value) for option in OPTIONS if (value := getattr(self.inner, option)))
 
     def each(self) -> Node:
         """The node that runs on each input."""
-        inner = self.inner
-        return with_options(
-            inner,
-            retry=inner.retry or self.retry,
-            timeout=inner.timeout if inner.timeout is not None else self.timeout,
-            serial=inner.serial or self.serial,
-        )
+        return with_options(self.inner, **{option: getattr(self, option) for option in OPTIONS})
 
     def handler(self) -> Callable[..., Any]:
         return _listed

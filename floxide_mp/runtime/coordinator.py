@@ -7,18 +7,21 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
 from ..context import Context
 from ..errors import FloxideError
 from ..facts import RunInfo, RunStatus, WorkerHealth
-from ..ports import CheckpointStore, Engine, RunRecord
+from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
+from ..stepping import StepBackend, StepCallbacks
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec
-from .clock import time
+from .clock import monotonic, time
+from .desk import Desks
+from .guest import Guests
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
 from .source import Source
@@ -29,6 +32,7 @@ SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source wor
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
 EngineFactory = Callable[[Ledger, int], Engine]
+DoorFactory = Callable[[Desks], Door]
 
 
 class Coordinator:
@@ -48,6 +52,7 @@ class Coordinator:
     """
 
     __engine__: ClassVar[EngineFactory]
+    __door__: ClassVar[DoorFactory]
 
     def __init__(
         self,
@@ -65,9 +70,13 @@ class Coordinator:
         self._grace = checked_seconds("grace", grace)
         self._store: CheckpointStore = MemoryStore() if store is None else store
         self._inline = count == 0 and engine is None
+        self._here = count == 0 or engine is not None  # steps may run in this very process
         self._ledger = Ledger(self._store, PATIENCE if count else INLINE_PATIENCE)
         self._closed = False
         self._closing = threading.Lock()
+        self._desks = Desks(self._ledger, retry)
+        self._guests = Guests(self._desks.guest)
+        self._door: Door | None = None
         self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
         self._engine.start()
 
@@ -96,7 +105,7 @@ class Coordinator:
                 run is paused, and counts anew when it is resumed after a failure.
             failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
                 "finish" they come to their end before the run fails.
-            resume: if there is a run of that id and it failed or is paused, go on with it.
+            resume: whether a run of that id that failed or is paused goes on, too.
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
@@ -122,7 +131,7 @@ class Coordinator:
         feed = None
         if source is not None:
             record = record._replace(input=None)
-            feed = source.open(lambda value: codec.encode(value, "a value sent"), partial(self._fed, run_id))
+            feed = source.open(partial(self._fed, run_id))
         try:
             created = self._ledger.create(record, compiled.plan, self._retry, feed)
             if feed is not None and not created:
@@ -132,7 +141,7 @@ class Coordinator:
                 feed.shut()  # or its sender would wait for ever
             raise
         if not created:
-            self._check_same(record, compiled, resume)
+            self._take_up(record, compiled, resume)
         return self.run(run_id)
 
     def run(self, run_id: str) -> Run:
@@ -148,7 +157,8 @@ class Coordinator:
         """Take up a run that failed, is paused, or was left by another coordinator of this store.
 
         It goes on with the nodes that are given, so what made it fail may have been mended; the graph must be the
-        same. What is unfinished in a failed run is tried again as if for the first time.
+        same. What is unfinished in a failed run is tried again as if for the first time. (A run that this coordinator
+        paused goes on as it was.)
 
         Raises:
             NotStartedError: there is no such run.
@@ -171,9 +181,43 @@ class Coordinator:
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
-    def workers(self) -> list[WorkerHealth]:
-        """The workers as of now."""
-        return [] if self._closed else self._engine.workers()
+    def info(self, run_id: str) -> RunInfo:
+        """How a run stands.
+
+        Raises:
+            NotStartedError: there is none of that id.
+        """
+        return self.run(run_id).info()
+
+    def proxy(self) -> StepBackend:
+        """This coordinator for ``step_distributed`` in another process: give it to a ``multiprocessing.Process``.
+
+        It can be pickled, and serves whoever is of this user and has ``multiprocessing.current_process().authkey``, as
+        the processes have that this one starts by ``multiprocessing``. It has ``info``, too.
+
+        Raises:
+            FloxideError: the coordinator is closed, or nothing is left to listen with.
+        """
+        self._check_open()
+        with self._closing:
+            if self._door is None:
+                self._desks.check_open()
+                self._door = type(self).__door__(self._desks)
+            return self._door.proxy()
+
+    def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
+        """The workers as of now.
+
+        Args:
+            threshold: a worker is ALIVE while its last sign of life is less than so many seconds old, STALE while it is
+                less than three times as old, and DEAD beyond. To be able to run is a sign of life: a worker in
+                a long node is ALIVE, one that is stopped (SIGSTOP, a debugger) is not for long.
+
+        Raises:
+            ValueError: the threshold is no number of seconds.
+        """
+        threshold = checked_seconds("threshold", threshold)
+        return [] if self._closed else self._engine.workers(threshold)
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
@@ -187,13 +231,34 @@ class Coordinator:
         with self._closing:
             if not self._closed:
                 self._closed = True
-                self._engine.stop(self._grace if grace is None else checked_seconds("grace", grace))
+                grace = self._grace if grace is None else checked_seconds("grace", grace)
+                end = monotonic() + grace
+                self._engine.stop(grace)
+                if self._desks.ours:
+                    self._desks.close(end - monotonic())
+                    if self._door is not None:
+                        self._door.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Coordinator cannot go to another process: give that one coordinator.proxy()")
+
+    # -- of StepBackend ------------------------------------------------------------------------------
+
+    def __start_distributed__(
+        self, workflow: Workflow, input: Any, ctx: Context | None, run_id: str | None, **options: Any
+    ) -> str:
+        return self.start(workflow, input, ctx, run_id, **options).run_id
+
+    def __step_distributed__(
+        self, workflow: Workflow, worker_id: int, callbacks: StepCallbacks, wait: float
+    ) -> tuple[str, Any] | None:
+        return self._guests.step(workflow.compiled, worker_id, callbacks, wait)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -228,7 +293,7 @@ class Coordinator:
         names = tuple(spec.name for spec in compiled.graph.nodes)
         bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
         made = codec.encode_bundle(bundle, *first, main=main)
-        if self._inline:
+        if self._here:
             self._ledger.bundles[made.key] = bundle
         return made
 
@@ -240,28 +305,38 @@ class Coordinator:
             self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
         return self._inline
 
-    def _check_same(self, new: RunRecord, compiled: Compiled, resume: bool) -> None:
-        """A run id that is taken: fine if it is the same run, which goes on if it was interrupted, or is to."""
+    def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
+        """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
-        who = f"run {new.run_id!r}"
-        if old.name != new.name:
-            raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
-        _check_shape(old, compiled)
-        mine, theirs = (old.context, old.input), (new.context, new.input)
-        same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
-        if not same:
-            text = f"{who} was started with another input, ctx or seed; choose another run_id"
-            raise FloxideError(text, run_id=new.run_id)
-        if info.status is RunStatus.FAILED and not resume:
-            how = f"coordinator.resume(workflow, {new.run_id!r})"
-            text = f"{who} has failed; go on with it by {how}, or choose another run_id"
-            raise FloxideError(text, run_id=new.run_id)
-        if info.status is RunStatus.RUNNING or (resume and info.status in (RunStatus.FAILED, RunStatus.PAUSED)):
-            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
+        check_same(old, info, new, compiled, failed)
+        only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
+        if info.status in only:
+            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
 
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
+
+
+def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, failed: bool = False) -> None:
+    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
+
+    Raises:
+        FloxideError: it is not fine.
+    """
+    who = f"run {new.run_id!r}"
+    if old.name != new.name:
+        raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
+    _check_shape(old, compiled)
+    mine, theirs = (old.context, old.input), (new.context, new.input)
+    same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
+    if not same:
+        text = f"{who} was started with another input, ctx or seed; choose another run_id"
+        raise FloxideError(text, run_id=new.run_id)
+    if info.status is RunStatus.FAILED and not failed:
+        how = f"coordinator.resume(workflow, {new.run_id!r})"
+        text = f"{who} has failed; go on with it by {how}, or choose another run_id"
+        raise FloxideError(text, run_id=new.run_id)
 
 
 def _check_shape(old: RunRecord, compiled: Compiled) -> None:

@@ -1,4 +1,4 @@
-"""Who works on what: the records that a ledger keeps of workers and leases, and when a worker is overdue."""
+"""Who works on what: the records that a ledger keeps of workers and leases, and when a worker is overdue or stalled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from ..core.records import ItemRecord
 from ..errors import FloxideError, NodeTimeoutError
 from .board import At, Board
+from .clock import monotonic
+from .liveness import STOPPED, Look
 from .running import Running
 
 SOON: Final = 0.05  # seconds
@@ -40,17 +42,44 @@ class Session:
     pid: int
     leases: dict[int, Leased] = field(default_factory=dict)
     calls: int = 0
-    seen: float = 0.0  # time of the last call
+    seen: float = field(default_factory=monotonic)  # the last sign of life: a call, or a look
+    look: Look | None = None  # the last one
     waiting: bool = False
     errors: int = 0
+    guest: bool = False  # a loop of the user's own: nobody may end its process
+    only: str | None = None  # the workflow whose items it takes; None: all
+    spared: tuple[At | None, float] = (None, 0.0)  # seconds that do not count against what it is at
+
+    def spare(self, seconds: float, now: float) -> None:
+        """The last ``seconds`` count neither as silence nor as time of what it is at."""
+        at = self.board.at()
+        self.spared = at, seconds + self.spared_at(at)
+        self.seen = min(self.seen + seconds, now)
+        if self.look is not None:
+            self.look = self.look._replace(since=min(self.look.since + seconds, now))
+
+    def spared_at(self, at: At | None) -> float:
+        return self.spared[1] if self.spared[0] == at else 0.0
+
+
+class Ask(NamedTuple):
+    """What a guest asks for: an item of a run of that workflow, and for how many seconds it will wait."""
+
+    workflow: str
+    wait: float
 
 
 class Overdue(NamedTuple):
-    """A worker to be ended for what it is at. ``error`` is what that item fails with; None: it is given back."""
+    """A worker to be ended for what it is at.
+
+    ``error`` is what that item fails with; None: it is given back, or the worker's end counts as a death.
+    ``why`` is what happened to it, in words, where its exit code does not tell.
+    """
 
     session: int
     at: At | None
     error: FloxideError | None
+    why: str = ""
 
 
 def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
@@ -59,7 +88,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     item = lease.item(at)
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
-        return (left if item else max(left, SOON)), None  # it may be about to begin
+        # It may be about to begin; what a guest begins when it has been given up does not count.
+        return (left if item or worker.guest else max(left, SOON)), None
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places
@@ -67,6 +97,15 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     if at is None or spec is None or spec.timeout is None:
         limits = (places[other.place].spec.timeout for other in lease.items)
         return min((limit for limit in limits if limit is not None), default=None), None
-    name, limit = spec.name, spec.timeout
-    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was ended")
-    return at.started / 1e9 + limit - now, error
+    name, limit, end = spec.name, spec.timeout, "given up" if worker.guest else "ended"
+    error = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; worker {worker.worker_id} was {end}")
+    # A worker that still imports the workflow has begun in the future, and may begin at any moment.
+    return min(at.started / 1e9 + limit + worker.spared_at(at) - now, max(limit, SOON)), error
+
+
+def stalled(worker: Session, limit: float) -> Overdue | None:
+    """Whether a worker has been stopped for ``limit`` seconds. One in a debugger is not: somebody is at it."""
+    look = worker.look
+    if look is None or look.state != STOPPED or look.at - max(look.since, worker.seen) < limit:
+        return None
+    return Overdue(worker.number, worker.board.at(), None, f"stalled (stopped for {limit:g} s)")

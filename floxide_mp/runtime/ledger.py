@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..core.records import EventRecord, ItemRecord
-from ..core.table import STOPPED
+from ..core.table import STOPPED, Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
 from .board import Board
-from .clock import monotonic, time
-from .leases import Leased, Overdue, Session, time_left
+from .clock import monotonic, process_time
+from .leases import Ask, Leased, Overdue, Session, time_left
+from .liveness import Attention
 from .running import Running
 from .runs import Runs
 
@@ -36,31 +37,36 @@ class Ledger(Runs):
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
         self._patience = patience
+        self._attention = Attention()
         self._numbers = 0
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
-    def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
+    def exchange(self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None) -> Reply:
         with self._lock:
             worker = self._sessions.get(session)
             if worker is None:
-                return Reply((), True, 0.0)
-            if self._timed:
-                self._expire(monotonic())
+                return Reply((), True, 0.0, bool(reports))
             worker.calls += 1
-            worker.seen = time()
-            touched = {id(run): run for report in reports if (run := self._take(worker, report))}
+            worker.seen = now = self._now()
+            worker.only = ask and ask.workflow
+            if self._timed:
+                self._expire(now)
+            taken = [self._take(worker, report) for report in reports]
+            touched = {id(run): run for run in taken if run}
             for run in touched.values():
                 self._commit(run)
             lease = self._grant(worker, want)
             waited = 0.0
             if lease is None and not reports and want:
                 waited = monotonic()
-                lease = self._await_work(worker, want)
+                lease = self._await_work(worker, want, self._patience if ask is None else ask.wait)
                 waited = monotonic() - waited
             if touched:
                 self._wake_others()
-            return Reply(() if lease is None else (lease,), self._stopping or session not in self._sessions, waited)
+            stop = self._stopping or session not in self._sessions
+            refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
+            return Reply(() if lease is None else (lease,), stop, waited, refused)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         with self._lock:
@@ -81,10 +87,10 @@ class Ledger(Runs):
             self._numbers += 1
             return self._numbers
 
-    def enlist(self, session: int, worker_id: int, board: Board, pid: int) -> None:
+    def enlist(self, session: int, worker_id: int, board: Board, pid: int, guest: bool = False) -> None:
         """The worker is there; from now on its calls are answered."""
         with self._lock:
-            self._sessions[session] = Session(session, worker_id, board, pid)
+            self._sessions[session] = Session(session, worker_id, board, pid, guest=guest)
 
     def started(self, session: int) -> bool:
         """Whether the worker got as far as it must to be of use: it waits, has begun an item, or came back.
@@ -111,7 +117,8 @@ class Ledger(Runs):
             whether an item was to blame, which was logged.
         """
         with self._lock:
-            worker = self._sessions.pop(session)
+            if (worker := self._sessions.pop(session, None)) is None:
+                return False  # of a guest, two may hear
             at = worker.board.at()
             if overdue is not None and at != overdue.at:
                 at = None  # not ended for what it is at: in between it had gone on to something else
@@ -130,12 +137,18 @@ class Ledger(Runs):
             self._work.notify_all()  # its own thread may be among those who wait
             return blamed
 
-    def overdue(self) -> tuple[list[Overdue], float | None]:
-        """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``)."""
+    def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
+        """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
+
+        Args:
+            within: given by one who asks regularly: at the latest after so many seconds, while there are workers. When
+                it comes much later, everything was stopped, and that counts against nobody: see ``Attention``.
+        """
         found: list[Overdue] = []
-        again: float | None = None
+        guests: list[Overdue] = []
         with self._lock:
-            now = monotonic()
+            again = within if self._sessions else None
+            now = self._now()
             self._expire(now)
             for run in self._timed.values():
                 until = math.inf if run.deadline is None else run.deadline - now
@@ -144,9 +157,14 @@ class Ledger(Runs):
                 for lease in worker.leases.values():
                     left, error = time_left(worker, lease, now)
                     if left is not None and left <= 0:
-                        found.append(Overdue(worker.number, worker.board.at(), error))
+                        late = Overdue(worker.number, worker.board.at(), error)
+                        (guests if worker.guest else found).append(late)
                     elif left is not None:
                         again = left if again is None else min(again, left)
+            if within is not None:
+                self._attention.expect(now, process_time(), math.inf if again is None else again)
+        for late in guests:  # not ours to end: what one is at goes on without it, and what it says later is refused
+            self.gone(late.session, FloxideError, "", late)
         return found, again
 
     def cannot_start(self, error: FloxideError, text: str) -> None:
@@ -165,14 +183,14 @@ class Ledger(Runs):
                 for lease in worker.leases.values():
                     worker.board.revoke(lease.id)
             for run in self._active.values():
-                if run.feed is not None:
-                    run.feed.shut()
+                self._cut_off(run)
             self._work.notify_all()
             self._changed.notify_all()
 
     def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
         """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
         with self._lock:
+            self._now()
             return [at(worker) for worker in self._sessions.values()]
 
     def detach(self) -> None:
@@ -180,9 +198,18 @@ class Ledger(Runs):
         with self._lock:
             self.on_deadline = lambda: None
 
-    # -- for users -----------------------------------------------------------------------------------
-
     # -- inside; the lock is held --------------------------------------------------------------------
+
+    def _now(self) -> float:
+        """The monotonic clock, for a decision. Time in which nobody could look is granted to what runs."""
+        now = monotonic()
+        if now > self._attention.until:
+            missed = self._attention.missed(now, process_time())
+            for worker in self._sessions.values():
+                worker.spare(missed, now)
+            for run in self._active.values():
+                run.spare(missed)
+        return now
 
     def _take(self, worker: Session, report: Report) -> Running | None:
         """Results come in: tell the core, item by item. Under a lease that is over: nothing."""
@@ -214,7 +241,7 @@ class Ledger(Runs):
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
         if self._stopping or not want or worker.number not in self._sessions:
             return None
-        run = self._next_run()
+        run = self._next_run(worker.only)
         if run is None:
             return None
         self._active.move_to_end(run.record.run_id)
@@ -230,17 +257,17 @@ class Ledger(Runs):
             self.on_deadline()
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items))
 
-    def _next_run(self) -> Running | None:
+    def _next_run(self, only: str | None) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
         now = monotonic()
         for run in self._active.values():
             run.state.due(now)
-            if run.ready:
+            if run.ready and only in (None, run.record.name):
                 return run
         return None
 
-    def _await_work(self, worker: Session, want: float) -> Lease | None:
-        end = monotonic() + self._patience
+    def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
+        end = monotonic() + patience
         lease = None
         worker.waiting = True
         while lease is None and not self._stopping and worker.number in self._sessions:

@@ -68,9 +68,8 @@ class Running(Known):
     @property
     def ready(self) -> int:
         """How many items could be handed out."""
-        if self.feed is None or self.state.phase is not Phase.RUNNING:
-            return self.state.ready
-        return self.state.ready + len(self.feed)
+        ready = self.state.ready
+        return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
 
     def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord]:
         """Items for some ``want`` seconds, for one of ``workers`` workers."""
@@ -91,7 +90,7 @@ class Running(Known):
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
-        payload = self.feed.pop() if self.feed is not None and self.state.phase is Phase.RUNNING else None
+        payload = self.feed.pop() if self.feed is not None and self.state.takes_input else None
         if payload is None:
             return None
         self.state.feed(payload)
@@ -118,6 +117,13 @@ class Running(Known):
         for node, steps, seconds in spent:
             before, now = self.cost[node], seconds / steps
             self.cost[node] = now if before is None else before + (now - before) * NEWS
+
+    def spare(self, seconds: float) -> None:
+        """The last ``seconds`` count neither against its time-out nor against the grace of what still runs."""
+        if self.deadline is not None:
+            self.deadline += seconds
+        if self.grace_until is not None:
+            self.grace_until += seconds
 
     def name(self, item: ItemRecord) -> str:
         """An item for a person."""

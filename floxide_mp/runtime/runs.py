@@ -10,7 +10,7 @@ import logging
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, TypeVar
 
 from .. import failpoints
@@ -70,7 +70,8 @@ class Runs:
                 state.start(record.input)
             if self._broken is not None:
                 state.abandon(self._broken)
-            run = Running(record, progress_of(state, None), state, self._cost(record, plan), feed)
+            progress = progress_of(state, time() if state.over else None)
+            run = Running(record, progress, state, self._cost(record, plan), feed)
             if failpoints.armed:
                 failpoints.hit("coordinator.create")
             self.store.create(record, state.take_commit(), run.progress)
@@ -78,17 +79,26 @@ class Runs:
                 failpoints.hit("coordinator.created")
             self._runs[record.run_id] = run
             self._activate(run)
+            self._check_feed(run)  # it may have been closed before
+            self._commit(run)
             return True
 
     def resume(
-        self, run_id: str, record: RunRecord | None = None, plan: Plan | None = None, retry: RetryPolicy | None = None
+        self,
+        run_id: str,
+        record: RunRecord | None = None,
+        plan: Plan | None = None,
+        retry: RetryPolicy | None = None,
+        only: Collection[RunStatus] | None = None,
     ) -> None:
         """Take up a run that failed, is paused, or was left by another coordinator; one that is going is left alone.
 
         Args:
-            record: with the workflow to go on with; None: the one that it has.
+            record: with the workflow to go on with, which a paused run of this coordinator does not need; None: the
+                one that it has.
             plan: of that workflow.
             retry: the policy of nodes that have none.
+            only: a run of another status is left alone, too.
 
         Raises:
             NotStartedError: there is no such run.
@@ -98,25 +108,30 @@ class Runs:
         with self._lock:
             run = self._run(run_id)
             self._check_going()
-            if not isinstance(run, Running) or run.progress.phase is Phase.BROKEN:
-                _check_not_over(run)
-                if record is None or plan is None:
-                    how = f"coordinator.resume(workflow, {run_id!r}) takes it up as the store has it"
-                    raise FloxideError(f"run {run_id!r} is not going here; {how}", run_id=run_id)
-                run = self._restore(record, plan, retry)
-            _check_not_over(run)
-            if record is not None and plan is not None and run.state.phase is Phase.FAILED:
-                run.record, run.cost = record, self._cost(record, plan)
-            if run.state.phase in (Phase.FAILED, Phase.PAUSED):
-                run.state.resume(monotonic())
-                run.finished_at = run.grace_until = None
-                self._check_feed(run)
-            elif run_id in self._active:
+            if only is not None and STATUS[run.progress.phase] not in only:
                 return
-            if self._broken is not None:
-                run.state.abandon(self._broken)
-            self._activate(run)
-            self._commit(run)
+            _check_not_over(run)
+            left = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
+            if record is not None and plan is not None:
+                if left or run.progress.phase is Phase.FAILED:
+                    run = self._restore(record, plan, retry)
+            elif left:
+                text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
+                raise FloxideError(text, run_id=run_id)
+            assert isinstance(run, Running)
+            self._go_on(run)
+
+    def _go_on(self, run: Running) -> None:
+        if run.state.phase in (Phase.FAILED, Phase.PAUSED):
+            run.state.resume(monotonic())
+            run.finished_at = run.grace_until = None
+        elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
+            return
+        _check_not_over(run)
+        if self._broken is not None:
+            run.state.abandon(self._broken)
+        self._activate(run)
+        self._commit(run)
 
     def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
         run_id = record.run_id
@@ -129,8 +144,9 @@ class Runs:
         return run
 
     def _activate(self, run: Running) -> None:
-        """It may be worked on."""
+        """It may be worked on, unless it is over."""
         if run.state.over:
+            self._let_go(run)
             return
         self._active[run.record.run_id] = run
         limit = run.record.timeout if run.time_left is None else run.time_left
@@ -155,7 +171,10 @@ class Runs:
             if run.over:
                 status = STATUS[run.progress.phase].value
                 raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
-            if isinstance(run, Running) and run.state.phase is Phase.RUNNING:
+            if not isinstance(run, Running):
+                if run.progress.phase is Phase.RUNNING:
+                    self._note(run, Phase.PAUSED)
+            elif run.state.phase is Phase.RUNNING:
                 run.state.pause()
                 if run.deadline is not None:
                     run.time_left = max(0.0, run.deadline - monotonic())
@@ -167,13 +186,18 @@ class Runs:
         with self._lock:
             run = self._run(run_id)
             if not isinstance(run, Running):
-                if not run.over:  # nobody works on it
-                    run.progress = run.progress._replace(phase=Phase.CANCELLED, finished_at=time())
-                    self.store.commit(run_id, Commit(phase_changed=True), run.progress)
+                if not run.over:
+                    self._note(run, Phase.CANCELLED, time())
             elif not run.state.over:
                 run.state.cancel()
                 self._give_grace(run, grace)
                 self._commit(run)
+
+    def _note(self, run: Known, phase: Phase, finished_at: float | None = None) -> None:
+        """Where a run stands that nobody works on."""
+        progress = run.progress._replace(phase=phase, finished_at=finished_at)
+        self.store.commit(run.record.run_id, Commit(phase_changed=True), progress)
+        run.progress = progress
 
     def _give_grace(self, run: Running, grace: float) -> None:
         until = monotonic() + grace
@@ -254,6 +278,8 @@ class Runs:
         if not commit:
             return
         if commit.phase_changed:
+            if state.phase not in (Phase.RUNNING, Phase.PAUSED):
+                self._cut_off(run)
             if state.over:
                 run.finished_at = time()
             else:
@@ -279,8 +305,14 @@ class Runs:
         """It is over."""
         self._active.pop(run.record.run_id, None)
         self._no_deadline(run)
+        run.time_left = None
+        self._cut_off(run)
+
+    def _cut_off(self, run: Running) -> None:
+        """Nothing is taken from its feed any more, and who waits to send is told."""
         if run.feed is not None:
             run.feed.shut()
+            run.feed = None
 
     def _crash(self, run: Running, error: Exception) -> None:
         """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
@@ -305,7 +337,8 @@ class Runs:
         if idle:
             ready = sum(run.ready for run in self._active.values())
             if ready or any(run.state.next_due is not None for run in self._active.values()):
-                self._work.notify(max(1, min(idle, ready)))
+                choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
+                self._work.notify(idle if choosy else max(1, min(idle, ready)))
 
     def _run(self, run_id: str) -> Known:
         run = self._runs.get(run_id)

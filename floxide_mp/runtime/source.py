@@ -1,5 +1,8 @@
 """``source``: a channel from the user's program into runs, given value by value. What becomes of the values is decided
 where they are taken: by ``Coordinator.start``, for which each is an item, or by ``Source.run``, a run each.
+
+Values are pickled where they are sent: what the sender does to an object afterwards is not seen, and what cannot travel
+is refused in the sender's thread, whether somebody takes the values already or not.
 """
 
 from __future__ import annotations
@@ -11,51 +14,50 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ..context import Context
 from ..errors import FloxideError
+from . import codec
 from .clock import monotonic
 
 T = TypeVar("T")
 
 
 class Channel:
-    """What a sender and its source share: at most ``capacity`` values that nobody has taken yet."""
+    """What a sender and its source share: at most ``capacity`` values, pickled, that nobody has taken yet."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: deque[Any] = deque()
+        self._values: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._closed = False  # nothing more is sent
         self._shut = False  # nothing more is taken
-        self._taken_by: Callable[[bool], bool] | None = None
-        self._prepare: Callable[[Any], Any] = lambda value: value
+        self._tell: Callable[[bool], bool] | None = None
 
-    def open(self, prepare: Callable[[Any], Any], tell: Callable[[bool], bool]) -> None:
+    def open(self, tell: Callable[[bool], bool]) -> None:
         with self._changed:
-            if self._taken_by is not None:
-                raise FloxideError("a source feeds one run; make another one by source(capacity)")
-            self._taken_by, self._prepare = tell, prepare
-            self._values = deque(map(prepare, self._values))
+            if self._tell is not None:
+                raise FloxideError("the values of a source are taken once; make another one by source(capacity)")
+            self._tell = tell
 
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + timeout
-        prepared = self._prepare(value)
-        while not self._put(prepared, end):
+        payload = codec.encode(value, "a value sent")
+        while not self._put(payload, end):
             pass
-        if self._taken_by is not None:
-            self._taken_by(False)
+        if self._tell is not None:
+            self._tell(False)
 
-    def _put(self, value: Any, end: float | None) -> bool:
+    def _put(self, payload: bytes, end: float | None) -> bool:
         """Put it there, if there is room now or after one wait."""
         with self._changed:
             self._check_open()
             if len(self._values) < self._capacity:
-                self._values.append(value)
+                self._values.append(payload)
                 self._changed.notify_all()
                 return True
             if end is not None and monotonic() >= end:
                 raise TimeoutError(f"the source is full: {self._capacity} values wait to be taken")
-        if self._taken_by is None or not self._taken_by(True):
+        if self._tell is None or not self._tell(True):
             with self._changed:
-                if len(self._values) >= self._capacity and not self._shut:
+                if len(self._values) >= self._capacity and not self._closed and not self._shut:
                     self._changed.wait(None if end is None else max(0.0, end - monotonic()))
         return False
 
@@ -69,15 +71,15 @@ class Channel:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._taken_by is not None:
-            self._taken_by(False)
+        if self._tell is not None:
+            self._tell(False)
 
     # for those who take (``running.Feed``)
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def pop(self) -> Any:
+    def pop(self) -> bytes | None:
         with self._changed:
             if not self._values:
                 return None
@@ -86,7 +88,7 @@ class Channel:
 
     @property
     def exhausted(self) -> bool:
-        return (self._closed or self._shut) and not self._values
+        return self._closed and not self._values
 
     def shut(self) -> None:
         with self._changed:
@@ -100,9 +102,9 @@ class Channel:
                 self._changed.wait_for(lambda: self._values or self._closed)
                 if not self._values:
                     return
-                value = self._values.popleft()
+                payload = self._values.popleft()
                 self._changed.notify_all()
-            yield value
+            yield codec.decode(payload)
 
 
 class Sender(Generic[T]):
@@ -148,18 +150,17 @@ class Source(Generic[T]):
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def open(self, prepare: Callable[[Any], Any], tell: Callable[[bool], bool]) -> Channel:
+    def open(self, tell: Callable[[bool], bool]) -> Channel:
         """Take the values from now on.
 
         Args:
-            prepare: what is done to a value in the sender's thread.
             tell: called after a value was sent or the channel closed (False), and while it is full (True);
                 returns whether something was done about that.
 
         Raises:
             FloxideError: somebody takes them already.
         """
-        self._channel.open(prepare, tell)
+        self._channel.open(tell)
         return self._channel
 
     def run(self, workflow: Any, ctx: Context | None = None, workers: int = 0, **options: Any) -> list[Any]:
@@ -177,7 +178,7 @@ class Source(Generic[T]):
         Raises:
             RunFailedError: a run failed; nothing more is taken, and the sender is told.
         """
-        return type(self).__launcher__(self._channel, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
+        return type(self).__launcher__(self, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
 
 
 def source(capacity: int) -> tuple[Sender[Any], Source[Any]]:

@@ -13,7 +13,8 @@
     └───────────────────────────────────────────┘  (a pipe)   │         when this end closes       │
                                                               └────────────────────────────────────┘
 
-Nothing of it is in the file system and nothing listens: connections, pipe and pages are inherited.
+Nothing of it is in the file system and nothing listens: connections, pipe and pages are inherited. (Only processes of
+the user's own have to connect: see ``listener``.)
 """
 
 from __future__ import annotations

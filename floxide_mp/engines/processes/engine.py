@@ -14,18 +14,21 @@ import weakref
 from typing import Final
 
 from ...errors import FloxideError, WorkerDiedError
-from ...facts import LivenessStatus, WorkerHealth, WorkerStatus
+from ...facts import WorkerHealth
 from ...runtime.clock import monotonic
-from ...runtime.leases import Overdue, Session
+from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
+from ..health import health, look
 from .manager import LedgerServer
 from .spawn import WorkerProcess, spawn
 
 log = logging.getLogger("floxide_mp")
 
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
+LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short
 QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+STALL: Final = 10.0  # seconds, see ``ProcessEngine``
 QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
 
 
@@ -35,11 +38,15 @@ class ProcessEngine:
     Args:
         ledger: what the workers work for.
         count: how many.
+        stall: seconds that a worker may be stopped (SIGSTOP); then it is ended and replaced.
     """
 
-    def __init__(self, ledger: Ledger, count: int) -> None:
+    def __init__(self, ledger: Ledger, count: int, stall: float = STALL) -> None:
         self._ledger = ledger
         self._count = count
+        self._stall = stall
+        self._look_every = min(LOOK, stall / 5)
+        self._next_look = 0.0
         self._server = LedgerServer(ledger)
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
@@ -79,8 +86,9 @@ class ProcessEngine:
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         return self._ledger.wait(run_id, seen, timeout)
 
-    def workers(self) -> list[WorkerHealth]:
-        return sorted(self._ledger.look_at_workers(_health), key=lambda health: health.worker_id)
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        found = self._ledger.look_at_workers(lambda worker: health(worker, threshold))
+        return sorted(found, key=lambda worker: worker.worker_id)
 
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
@@ -117,9 +125,10 @@ class ProcessEngine:
                     process.kill()
 
     def _until(self) -> float | None:
-        """End what is overdue; how long to wait for the next such moment."""
-        overdue, again = self._ledger.overdue()
-        for late in overdue:
+        """End what is overdue or stalled; how long to wait for the next such moment."""
+        stalls = self._look()
+        overdue, again = self._ledger.overdue(max(0.0, self._next_look - monotonic()))
+        for late in (*overdue, *stalls):
             if late.session not in self._killed:
                 self._killed[late.session] = late
                 self._processes[late.session].kill()
@@ -127,6 +136,35 @@ class ProcessEngine:
             left = max(0.0, self._end - monotonic()) or 0.05
             again = left if again is None else min(again, left)
         return again if again is None else min(again, LONGEST)
+
+    def _look(self) -> list[Overdue]:
+        """Look at the workers' processes, if it is time to; those of ours that have been stopped for too long."""
+        now = monotonic()
+        if now < self._next_look:
+            return []
+        self._next_look = now + self._look_every
+
+        def at(worker: Session) -> tuple[Session, Overdue | None]:
+            look(worker, now)
+            return worker, stalled(worker, self._stall)
+
+        stalls = []
+        for worker, late in self._ledger.look_at_workers(at):
+            if late is not None and worker.number in self._processes:
+                stalls.append(late)
+            elif late is not None and worker.leases:
+                self._give_up(worker, late)
+        return stalls
+
+    def _give_up(self, worker: Session, late: Overdue) -> None:
+        """A worker that is not ours to end: what it has goes back, and what it says later is refused."""
+        who = f"worker {worker.worker_id} (pid {worker.pid}) {late.why}"
+
+        def describe(what: str) -> FloxideError:
+            return WorkerDiedError(f"{who} while it ran {what}", pid=worker.pid)
+
+        if not self._ledger.gone(worker.number, describe, "", late):
+            log.warning("%s", who)
 
     def _start_worker(self, worker_id: int) -> None:
         process = spawn(worker_id, self._ledger.reserve())
@@ -144,9 +182,9 @@ class ProcessEngine:
         """A worker has ended: give back what it had, and replace it."""
         self._selector.unregister(process.pidfd)
         started = self._ledger.started(process.session)
-        on_purpose = process.session in self._killed or self._end is not None
-        code, words, blamed = self._lay_to_rest(process)
-        why = ended(code)
+        late = self._killed.get(process.session)
+        on_purpose = (late is not None and not late.why) or self._end is not None
+        code, why, words, blamed = self._lay_to_rest(process)
         if not (blamed or on_purpose):
             log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
         if self._end is None:
@@ -158,26 +196,27 @@ class ProcessEngine:
                 self._quick_deaths += 1
             self._replace(process.worker_id, why, words)
 
-    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int, str, bool]:
-        """Of a worker that has ended or been killed: its exit code and last words, and whether an item is to blame."""
+    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int, str, str, bool]:
+        """Of a worker that has ended or been killed: exit code, why, last words, and whether an item is to blame."""
         code = process.reap()
         words = process.last_words()
         del self._processes[process.session]
-        why = ended(code)
+        late = self._killed.pop(process.session, None)
+        why = (late and late.why) or ended(code)
 
         def describe(what: str) -> FloxideError:
             text = f"worker {process.worker_id} (pid {process.pid}) {why} while it ran {what}"
             return WorkerDiedError(text, exit_code=code, pid=process.pid)
 
         try:
-            blamed = self._ledger.gone(process.session, describe, words, self._killed.pop(process.session, None))
+            blamed = self._ledger.gone(process.session, describe, words, late)
         finally:
             thread = self._threads.pop(process.session, None)
             if thread is not None:
                 process.hang_up()
                 thread.join()
             process.close()
-        return code, words, blamed
+        return code, why, words, blamed
 
     def _end_all(self) -> None:
         """End every worker at once, without a supervisor."""
@@ -236,20 +275,3 @@ def ended(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"was ended by {name}"
-
-
-def _health(session: Session) -> WorkerHealth:
-    at = session.board.at()
-    lease = session.leases.get(at.lease) if at else None
-    item = lease.item(at) if lease else None
-    status = WorkerStatus.BUSY if lease else WorkerStatus.IDLE if session.calls else WorkerStatus.STARTING
-    return WorkerHealth(
-        worker_id=session.worker_id,
-        pid=session.pid,
-        status=status,
-        liveness=LivenessStatus.ALIVE,  # a dead one is not in the list: its pidfd has said so
-        last_heartbeat=session.seen,
-        error_count=session.errors,
-        current_work_item=item.id if item else None,
-        current_work_item_run_id=lease.run.record.run_id if lease else None,
-    )

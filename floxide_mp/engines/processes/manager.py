@@ -3,20 +3,20 @@
 The server is the standard library's, but for where its connections come from: a manager usually listens on a socket
 in a temporary directory and accepts whoever knows the key. Ours is handed one end of a socket pair per worker. So
 nobody else can connect, nothing stays behind after ``kill -9``, and running out of descriptors is an error
-where a worker is started, not a hang in ``accept``.
+where a worker is started, not a hang in ``accept``. Those who do have to connect are the affair of ``listener``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.managers import BaseProxy, Server, Token
 from types import SimpleNamespace
 from typing import Any, Final
 
 from ...core.records import EventRecord
-from ...ports import Backend, Description, Reply, Report
+from ...ports import Backend, Description, Desk, Reply, Report
 
 VERBS: Final = ("exchange", "describe", "events")
 _IDENT: Final = "ledger"
@@ -24,40 +24,48 @@ _NOBODY: Final = b"no connection is made, so no key is asked for"
 
 
 class LedgerServer(Server):  # undocumented, but the same since Python 2.6
-    """Serves a ledger's verbs, one thread per connection."""
+    """Serves verbs, a ledger's if not told otherwise, one thread per connection."""
 
-    def __init__(self, ledger: Backend) -> None:
+    def __init__(self, served: Backend | Desk, verbs: Sequence[str] = VERBS) -> None:
         # Not Server.__init__: it would open a listener.
-        self.id_to_obj = {_IDENT: (ledger, set(VERBS), {})}
+        self.id_to_obj = {_IDENT: (served, set(verbs), {})}
         self.stop_event = threading.Event()
 
     def serve(self, connection: Connection, name: str) -> threading.Thread:
         """Answer on this connection, in a thread of its own, until it ends. The caller closes it, after the thread."""
-        thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
+        arguments = (connection.recv, connection.send)
+        thread = threading.Thread(target=self.answer, args=arguments, name=name, daemon=True)
         thread.start()
         return thread
 
-    def _serve(self, connection: Connection) -> None:
-        # Without its ``close``: the number of a descriptor that this thread closed could be another's already when
+    def answer(self, receive: Callable[[], Any], send: Callable[[Any], None]) -> None:
+        """Answer requests, in this thread, until the connection ends."""
+        # Without a ``close``: the number of a descriptor that this thread closed could be another's already when
         # the engine hangs up. What goes wrong with the connection ends the thread; the worker's pidfd tells the rest.
-        line = SimpleNamespace(recv=connection.recv, send=connection.send, close=lambda: None)
+        line = SimpleNamespace(recv=receive, send=send, close=lambda: None)
         try:
             self.serve_client(line)  # type: ignore[arg-type]
         except SystemExit:
             pass  # how it ends; whoever replaced ``threading.excepthook`` (pytest does) need not hear of it
 
 
-class LedgerProxy(BaseProxy):
-    """The verbs, as seen by a worker: each is one request and one reply on the connection it was born with.
+class Line(BaseProxy):
+    """Calls verbs: each is one request and one reply on the connection that it was born with.
 
-    There is no reconnecting: a worker whose connection broke, or was interrupted between request and reply,
-    ends and is replaced.
+    There is no reconnecting: whose connection broke, or was interrupted between request and reply, needs another.
     """
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(Token("Ledger", None, _IDENT), "pickle", authkey=_NOBODY, incref=False)
         # The standard proxy connects once per thread. A worker's two threads take turns on the one connection.
         vars(self)["_tls"] = SimpleNamespace(connection=connection)
+
+    def _call(self, verb: str, *arguments: Any) -> Any:
+        return self._callmethod(verb, arguments)
+
+
+class LedgerProxy(Line):
+    """A ledger's verbs, as seen by a worker, which ends and is replaced when its connection breaks."""
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         return self._call("exchange", session, reports, want)  # type: ignore[no-any-return]
@@ -67,6 +75,3 @@ class LedgerProxy(BaseProxy):
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         return self._call("events", run_id, since)  # type: ignore[no-any-return]
-
-    def _call(self, verb: str, *arguments: Any) -> Any:
-        return self._callmethod(verb, arguments)

@@ -5,36 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, Pipe
 
 from ...runtime.board import SIZE, Board
+from .lines import close, hang_up, no_fork, own
 
 _MODULE = "floxide_mp.engines.processes.child"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TRACE_MOST = 20_000  # bytes of a worker's last words that are kept
-
-# Open write ends of lifelines. A process that the user forks without exec would keep them open and its workers
-# would outlive the coordinator, so they are closed in it. The lock keeps a fork from coming between the making of
-# one and its being noted here.
-_lifelines: set[int] = set()
-_forking = threading.RLock()
-
-
-def _forked() -> None:
-    global _forking
-    _forking = threading.RLock()
-    while _lifelines:
-        os.close(_lifelines.pop())
-
-
-os.register_at_fork(
-    before=lambda: _forking.acquire(), after_in_parent=lambda: _forking.release(), after_in_child=_forked
-)
 
 
 class WorkerProcess:
@@ -82,13 +63,7 @@ class WorkerProcess:
 
     def hang_up(self) -> None:
         """End the connection for whoever serves it, though a process that escaped its group may hold the other end."""
-        line = socket.socket(fileno=self.connection.fileno())
-        try:
-            line.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end is closed already
-        finally:
-            line.detach()
+        hang_up(self.connection)
 
     def close(self) -> None:
         """Close what the coordinator holds of it."""
@@ -111,11 +86,10 @@ def spawn(worker_id: int, session: int) -> WorkerProcess:
         kept.callback(board.close)
         trace = os.memfd_create("floxide-trace")
         kept.callback(os.close, trace)
-        with _forking:
+        with no_fork():  # a process that is forked must not hold the write end: its workers would outlive this one
             lifeline, write_end = os.pipe()
-            _lifelines.add(write_end)
+            kept.callback(close, own(os.fdopen(write_end, "wb", 0)))
         inherited.callback(os.close, lifeline)
-        kept.callback(_close_lifeline, write_end)
         connection, theirs = Pipe()
         kept.callback(connection.close)
         inherited.callback(theirs.close)
@@ -149,12 +123,6 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def _close_lifeline(write_end: int) -> None:
-    with _forking:
-        _lifelines.remove(write_end)
-        os.close(write_end)
 
 
 def _plug(until: ExitStack) -> None:

@@ -1,0 +1,59 @@
+"""How workers are: what the kernel says of their processes, and what users are told. It works for each session that
+has a pid, whoever started the process.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..facts import WorkerHealth, WorkerStatus
+from ..runtime.clock import monotonic, time
+from ..runtime.leases import Session
+from ..runtime.liveness import STOPPED, TRACED, Look, last_sign, liveness
+
+
+def look(worker: Session, now: float) -> Look:
+    """See whether its process can run. Under the ledger's lock, as everything of a session."""
+    found = Look.after(worker.look, now, *_stat(worker.pid))
+    worker.seen = last_sign(worker.seen, worker.look, found)
+    worker.look = found
+    return found
+
+
+def health(worker: Session, threshold: float) -> WorkerHealth:
+    """A worker as of now. Ages are by the monotonic clock, so that setting the clock on the wall ages nobody."""
+    now = monotonic()
+    state = look(worker, now).state
+    age = now - worker.seen
+    at = worker.board.at()
+    lease = worker.leases.get(at.lease) if at else None
+    item = lease.item(at) if lease else None
+    return WorkerHealth(
+        worker_id=worker.worker_id,
+        pid=worker.pid,
+        status=_status(worker, state, lease is not None),
+        liveness=liveness(age, threshold),
+        last_heartbeat=time() - age,
+        error_count=worker.errors,
+        current_work_item=item.id if item else None,
+        current_work_item_run_id=lease.run.record.run_id if lease else None,
+    )
+
+
+def _status(worker: Session, state: str, busy: bool) -> WorkerStatus:
+    if state in (STOPPED, TRACED):
+        return WorkerStatus.STOPPED
+    if busy:
+        return WorkerStatus.BUSY
+    started = worker.calls or worker.pid == os.getpid()  # inline there is nothing to start
+    return WorkerStatus.IDLE if started else WorkerStatus.STARTING
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and CPU time, see ``Look``. A process that is not there, or cannot be read, gives no sign of life."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name before it may have any character in it
+    except OSError:
+        return "X", 0
+    return fields[0].decode(), int(fields[11]) + int(fields[12])

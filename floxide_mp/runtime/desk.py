@@ -1,0 +1,230 @@
+"""``Desks``: the coordinator's side of worker loops that users write. Such a loop is a guest among its workers.
+
+Here is which loop has which session, under which ``worker_id``. What an item's fate is, the ledger decides; how a
+guest in another process is let in and connected is not decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ..core.graph import Graph
+from ..core.plan import Plan
+from ..core.records import EventRecord
+from ..errors import FloxideError, WorkerDiedError
+from ..facts import RunInfo
+from ..ports import CheckpointStore, Description, Desk, Lease, Report, RunRecord
+from ..retry import RetryPolicy
+from .board import SIZE, Board
+from .guest import Guest
+from .leases import Ask, Overdue
+from .ledger import Ledger
+from .run import info_of
+from .running import Known, Running
+from .worker import ONE_BY_ONE
+
+LONGEST: Final = 5.0  # seconds that a guest waits in one call: its process may have died meanwhile
+
+
+class Desks:
+    """The guests of one coordinator.
+
+    Args:
+        ledger: what they work for.
+        retry: the coordinator's policy for nodes that have none.
+    """
+
+    def __init__(self, ledger: Ledger, retry: RetryPolicy | None) -> None:
+        self.ledger = ledger
+        self.retry = retry
+        self._pid = os.getpid()
+        self._closed = False
+        self._seated: dict[int, LedgerDesk] = {}  # the latest of each worker_id
+        self._busy: set[LedgerDesk] = set()  # those with an item
+        self._settled = threading.Condition()  # guards all this; one of the busy has come back
+
+    def guest(self, worker_id: int) -> Guest:
+        """A guest in this process."""
+        self.check_open()
+        board = Board(memoryview(bytearray(SIZE)))
+        desk = LedgerDesk(self, board, self._pid)
+        desk.join(worker_id)
+        return Guest(desk, board, self.retry)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is the coordinator's process, and not one that was forked from it."""
+        return os.getpid() == self._pid
+
+    def check_open(self) -> None:
+        if not self.ours:
+            raise FloxideError("this process was forked from the coordinator's: it needs coordinator.proxy() instead")
+        if self._closed:
+            raise _closed()
+
+    def has(self, desk: LedgerDesk) -> bool:
+        """Whether the desk's guest is there, and nobody in its place."""
+        with self._settled:
+            return self._seated.get(desk.worker_id) is desk
+
+    def seat(self, desk: LedgerDesk) -> None:
+        """The desk's guest begins, in the place of whoever had its ``worker_id``."""
+        with self._settled:
+            self.check_open()
+            before = self._seated.get(desk.worker_id)
+            self._seated[desk.worker_id] = desk
+            desk.enlist()
+        if before is not None:
+            before.leave()
+
+    def seat_again(self, desk: LedgerDesk) -> None:
+        """The desk's guest took too long, so its session is over; it gets another if nobody is in its place."""
+        with self._settled:
+            self.check_open()
+            if self._seated.get(desk.worker_id) is not desk:
+                raise _displaced(desk)
+            desk.enlist()
+
+    def why(self, desk: LedgerDesk) -> FloxideError:
+        """Why the desk's guest is told to stop."""
+        return _closed() if self.has(desk) else _displaced(desk)
+
+    def took(self, desk: LedgerDesk) -> None:
+        with self._settled:
+            self._busy.add(desk)
+
+    def settled(self, desk: LedgerDesk, over: bool = False) -> None:
+        """The desk's guest has no item any more, and with ``over`` no place."""
+        with self._settled:
+            self._busy.discard(desk)
+            self._settled.notify_all()
+            if over and self._seated.get(desk.worker_id) is desk:
+                del self._seated[desk.worker_id]
+
+    def close(self, grace: float) -> None:
+        """The ledger is stopped. What guests are at has ``grace`` seconds to be committed; then nothing counts."""
+        with self._settled:
+            self._settled.wait_for(lambda: not self._busy, max(0.0, grace))
+            self._closed = True
+            seated = list(self._seated.values())
+        for desk in seated:
+            desk.leave()
+
+
+class LedgerDesk(Desk):
+    """One guest's: see ``ports.Desk``.
+
+    Args:
+        desks: all of them.
+        board: what the guest and its coordinator tell each other without asking.
+        pid: the guest's process.
+    """
+
+    def __init__(self, desks: Desks, board: Board, pid: int) -> None:
+        self.worker_id = -1
+        self._desks = desks
+        self._ledger = desks.ledger
+        self._board = board
+        self._pid = pid
+        self._session = 0
+
+    def join(self, worker_id: int) -> None:
+        self.worker_id = worker_id
+        self._desks.seat(self)
+
+    def enlist(self) -> None:
+        self._release()
+        self._session = self._ledger.reserve()
+        self._ledger.enlist(self._session, self.worker_id, self._board, self._pid, guest=True)
+
+    def take(self, workflow: str, wait: float) -> Lease | None:
+        self._desks.check_open()
+        _, again = self._ledger.overdue()  # for want of an engine that asks: others may be at what this one waits for
+        wait = min(wait, LONGEST, wait if again is None else again)
+        reply = self._ledger.exchange(self._session, (), ONE_BY_ONE, Ask(workflow, wait))
+        if not reply.leases:
+            if reply.stop:
+                raise self._desks.why(self)
+            return None
+        self._desks.took(self)
+        return reply.leases[0]
+
+    def commit(self, report: Report) -> bool:
+        reply = self._ledger.exchange(self._session, (report,), 0.0)
+        self._desks.settled(self)
+        if reply.refused and reply.stop:
+            self._desks.seat_again(self)
+        return not reply.refused
+
+    def shape(self, run_id: str) -> dict[str, str]:
+        def look(run: Known, store: CheckpointStore) -> dict[str, str]:
+            assert isinstance(run, Running)  # or nothing of it would have been taken
+            return run.state.plan.graph.shape()
+
+        return self._ledger.look(run_id, look)
+
+    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+        return self._ledger.describe(run_id, known)
+
+    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+        return self._ledger.events(run_id, since)
+
+    def leave(self) -> None:
+        self._release()
+        self._desks.settled(self, over=True)
+
+    def died(self, how: Callable[[], tuple[str, int | None]]) -> None:
+        """The guest's process has ended, or broken its connection: what it was at, if anything, is to blame.
+
+        Args:
+            how: gives that in words, and the exit code if there is one that is known.
+        """
+        if self._board.at() is not None and self._desks.has(self):
+            words, code = how()
+
+            def describe(what: str) -> FloxideError:
+                text = f"worker {self.worker_id} (pid {self._pid}) {words} while it ran {what}"
+                return WorkerDiedError(text, exit_code=code, pid=self._pid)
+
+            self._ledger.gone(self._session, describe, "")
+        self.leave()
+
+    # -- for its process, which may ask without having joined ------------------------------------------
+
+    def info(self, run_id: str) -> RunInfo:
+        """How a run stands."""
+        self._desks.check_open()
+        return self._ledger.look(run_id, info_of)
+
+    def create(self, record: RunRecord, graph: Graph) -> tuple[RunRecord, RunInfo] | None:
+        """Start a run; or, where there is one of that id, what it began with and how it stands."""
+        self._desks.check_open()
+        if self._ledger.create(record, Plan(graph), self._desks.retry):
+            return None
+        return self._ledger.look(record.run_id, _there)
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        """The session is over, and what it has goes back as it was: nothing that it is at is to blame."""
+        self._ledger.gone(self._session, FloxideError, "", Overdue(self._session, None, None))
+
+
+def _there(run: Known, store: CheckpointStore) -> tuple[RunRecord, RunInfo]:
+    if not isinstance(run, Running) and not run.over:
+        run_id = run.record.run_id
+        how = f"where the coordinator is, coordinator.resume(workflow, {run_id!r}) goes on with it"
+        raise FloxideError(f"run {run_id!r} was left by another coordinator; {how}", run_id=run_id)
+    return run.record, info_of(run, store)
+
+
+def _closed() -> FloxideError:
+    return FloxideError("the coordinator is closed")
+
+
+def _displaced(desk: LedgerDesk) -> FloxideError:
+    text = f"another loop works as worker {desk.worker_id} now; what this one was at went back, and does not count"
+    return FloxideError(text)

@@ -1,0 +1,63 @@
+"""The words of people who write a worker loop of their own around ``Workflow.step_distributed``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from .context import Context
+from .facts import RunInfo, WorkItem
+
+
+@dataclass(frozen=True, slots=True)
+class ItemProcessedOutcome:
+    """What came of one attempt at one item.
+
+    ``terminal`` says that something left the graph, which is ``output``: a step's value, or the list of them where the
+    step was a ``NextAll``. ``error`` is what a failed attempt failed with; whether there is another is not known here.
+    With neither, the step was one on the way: its values went to successors, or it was a ``Hold``.
+    """
+
+    terminal: bool = False
+    output: Any = None
+    error: BaseException | None = None
+
+
+class StepCallbacks:
+    """What a worker loop wants to be told. Derive and override; called in the loop's own thread.
+
+    What a callback raises is logged as a warning, once for each loop, and harms neither the item nor the loop.
+    """
+
+    def on_started(self, run_id: str, item: WorkItem) -> bool | None:
+        """An item was taken and is about to run. Returning False, or raising, is a veto: it goes back as it was.
+
+        The attempt does not count, and whoever asks next gets the item. So that this is somebody else, a loop that
+        vetoed pauses for some 20 ms.
+        """
+
+    def on_item_processed(self, run_id: str, item: WorkItem, outcome: ItemProcessedOutcome) -> None:
+        """The item has run, and what came of it is committed; ``item`` is as it was when it was taken."""
+
+
+@runtime_checkable
+class StepBackend(Protocol):
+    """What such loops work for: a ``Coordinator``, or in another process what ``coordinator.proxy()`` gave."""
+
+    def info(self, run_id: str) -> RunInfo:
+        """How a run stands.
+
+        Raises:
+            NotStartedError: there is none of that id.
+            FloxideError: the coordinator is closed, or gone.
+        """
+
+    def __start_distributed__(
+        self, workflow: Any, input: Any, ctx: Context | None, run_id: str | None, **options: Any
+    ) -> str:
+        """See ``Workflow.start_distributed``."""
+
+    def __step_distributed__(
+        self, workflow: Any, worker_id: int, callbacks: StepCallbacks, wait: float
+    ) -> tuple[str, Any] | None:
+        """See ``Workflow.step_distributed``."""
