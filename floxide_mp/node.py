@@ -209,12 +209,12 @@ def takes_context(handler: Callable[..., Any]) -> bool:
 
 def annotations_of(handler: Callable[..., Any]) -> dict[str, Any]:
     """Resolved annotations, or none at all where they cannot be resolved here."""
-    called = inspect.unwrap(handler)
-    if isinstance(called, type):  # what its attributes are annotated with is another thing
-        called = called.__init__  # type: ignore[misc]
-    elif not inspect.isroutine(called):
-        called = type(called).__call__
     try:
+        called = inspect.unwrap(handler)
+        if isinstance(called, type):  # what its attributes are annotated with is another thing
+            called = called.__init__  # type: ignore[misc]
+        elif not inspect.isroutine(called):
+            called = type(called).__call__
         hints = typing.get_type_hints(called)
     except Exception:  # a name known only to a type checker, say; unannotated is allowed, so nothing is lost
         return {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from .declaration import Declaration
@@ -97,9 +97,10 @@ class _Types:
             return elements(self._arrives(name))
         if isinstance(made, SplitNode):
             return elements(_returned(made.function))
-        if isinstance(made, Join):
-            listed = made.function in (None, list)
-            return (list_of(self._arrives(name)),) if listed else _passed_on(_returned(made.function))
+        if isinstance(made, Join) and made.function in (None, list):
+            return (list_of(self._arrives(name)),)
+        if isinstance(made, Join) and made.function is not None:
+            return _passed_on(_returned(made.function))
         return _passed_on(_returned(made.handler()))
 
     def _failed(self, name: str) -> Cases:
@@ -148,6 +149,8 @@ def _passed_on(returned: Cases) -> Cases:
 def _carried(case: Any) -> Cases:
     if (kind := class_of(case)) in (Hold, Abort):
         return ()
+    if kind in (Coroutine, Awaitable):
+        return None  # it is awaited
     if kind in (Next, NextAll):
         return cases((*opened(case)[1], Any)[0])
     return (case,)
@@ -167,7 +170,7 @@ def _routed(given: Cases, key: Any) -> Cases:
         return cases(Literal[asked])
     if given is None:
         return (asked,)
-    near = [case for case in given if may_be((case,), (asked,)) or may_be((asked,), (case,))]
+    near = [case for case in given if may_be((case,), (asked,))]
     return tuple(case if issubclass(class_of(case), asked) or opened(case)[1] else asked for case in near)
 
 

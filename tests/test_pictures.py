@@ -55,9 +55,10 @@ class Large(Workflow):
 class Loop(Workflow):
     """A composite that leads to itself, and has two ways out."""
 
-    routed = CompositeNode(flows.Routed)
+    routed, ask = CompositeNode(flows.Routed), ask
     start = routed
     edges = {routed: {int: [routed], object: []}}
+    on_failure = {routed: [ask]}
 
 
 DRAWN = [Small, Large, Loop, flows.Sums, flows.Scoped, flows.Caught]
@@ -120,11 +121,13 @@ def test_a_composite_that_leads_to_itself_does_so_from_each_of_its_ends() -> Non
     assert len(re.findall(r'-->\|"int"\|', Loop.to_mermaid())) == 2
 
 
-def test_red_edges_are_counted_through_all_frames() -> None:
-    lines = [line for line in Large.to_mermaid().splitlines() if " --> " in line or "-.->" in line or "-->|" in line]
-    red = [number for number, line in enumerate(lines) if "-.->" in line]
-    assert len(red) == 2
-    assert Large.to_mermaid().splitlines()[-1] == f"    linkStyle {red[0]},{red[1]} stroke:red"
+@pytest.mark.parametrize(("workflow", "count"), [(Large, 2), (Loop, 1), (flows.Caught, 1)])
+def test_red_edges_are_counted_through_all_frames(workflow: type[Workflow], count: int) -> None:
+    lines = workflow.to_mermaid().splitlines()
+    arrows = [line for line in lines if " --> " in line or "-.->" in line or "-->|" in line]
+    red = [str(number) for number, line in enumerate(arrows) if "-.->" in line]
+    assert len(red) == count
+    assert lines[-1] == f"    linkStyle {','.join(red)} stroke:red"
 
 
 def test_an_instance_shows_the_nodes_that_it_has() -> None:

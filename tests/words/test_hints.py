@@ -183,6 +183,7 @@ NEAR = [
     (dict[str, int], Iterable[str]),
     (collections.Counter[str], dict[str, int]),
     (Generator[int, str, None], Iterator[int]),
+    (Generator[int, str, None], Generator[int, int, None]),  # one that does not mind what it is sent
     (Callable[[int], str], Callable[[str], str]),  # lambda x: "a"
     (Callable[..., int], Callable[..., str]),
     (type, type[int]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
@@ -118,6 +118,7 @@ def test_an_edge_that_nothing_can_go_along(gives: Any, takes: Any, said: str) ->
         (Shape, dict[str, int]),
         (list["NoSuchName"], list[int]),  # type: ignore[name-defined]  # noqa: F821
         (Callable[[int], str], Callable[[str], int]),
+        (Coroutine[Any, Any, int], int),
     ],
 )
 def test_an_edge_that_something_may_go_along(gives: Any, takes: Any) -> None:
@@ -248,7 +249,10 @@ def test_a_join_passes_on_a_list_of_what_arrives() -> None:
 
     assert taken(int) == ["join is list[int | str], but c takes int"]
     assert taken(list[bytes]) == ["join is list[int | str], but c takes list[bytes]"]
-    assert taken(list[str]) == taken(list) == taken(Arrivals) == taken(Iterable[object]) == []
+    assert taken(Arrivals) == []
+    nodes["join"] = Join(list)
+    assert taken(list[bytes]) == ["join is list[int | str], but c takes list[bytes]"]
+    assert taken(list[str]) == taken(list) == taken(Iterable[object]) == []
 
 
 def test_a_function_of_a_join_takes_that_list_and_is_believed_what_it_returns() -> None:
@@ -321,6 +325,11 @@ def test_a_composite_is_looked_into() -> None:
         "the input of inner/first is int, but b takes bytes"
     ]
     assert outer(inner(int, bytes), ["b"]) == []
+
+
+def test_what_a_run_is_started_with_is_not_known() -> None:
+    inner = Workflow.build("Inner", {"x": step(str, int), "j": Join(of(list[int], int))}, "x", {"x": ["j"]})
+    assert problems({"inner": CompositeNode(inner)}, {"inner": {when(int, bool): ["inner"], object: []}}) == []
 
 
 def test_what_goes_round_in_a_circle_is_not_known() -> None:
