@@ -216,7 +216,11 @@ class CheckpointStore(Protocol):
 
 
 class Engine(Protocol):
-    """Runs workers against a coordinator's ledger until stopped."""
+    """Runs workers against a coordinator's ledger until stopped.
+
+    Some can end a step that runs, others give it up: what it brings after that is refused. ``floxide_mp.testing``
+    holds every engine to what is said here.
+    """
 
     def start(self) -> None:
         """Make workers available. Returns at once; trouble with starting shows on the runs."""

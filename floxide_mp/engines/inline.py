@@ -24,11 +24,12 @@ class InlineEngine:
         self._ledger = ledger
         self._turn = threading.RLock()  # two threads may wait; one of them works
         self._board = Board(memoryview(bytearray(SIZE)))
+        self._session: int | None = None
 
     def start(self) -> None:
-        self._session = self._ledger.reserve()
-        self._ledger.enlist(self._session, 0, self._board, os.getpid())
-        self._worker = Worker(self._session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
+        self._session = session = self._ledger.reserve()
+        self._ledger.enlist(session, 0, self._board, os.getpid())
+        self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = math.inf if timeout is None else monotonic() + timeout
@@ -48,21 +49,32 @@ class InlineEngine:
             while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
                 if not self._worker.turn().leases:
                     self._ledger.overdue()  # loops of the user's own may be at what everybody waits for
+                if seen is not None:
+                    self._worker.hand_in()  # who streams has each output before the next step is begun
             self._worker.hand_in()  # or what is done would not count when this was the last wait
         except Exception:
             raise
         except BaseException:
             # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
             self._board.end()
-            self._ledger.gone(self._session, _nobody, "", None)
+            self._give_up()
             self.start()
             raise
+
+    def _give_up(self) -> None:
+        """The step that runs, if one does, has not happened: what it still brings is refused."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._ledger.gone(session, _nobody, "", None)
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
         return self._ledger.look_at_workers(lambda worker: health(worker, threshold))
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()
+        if self._turn.acquire(timeout=grace):  # another thread's step is over, and handed in
+            self._turn.release()
+        self._give_up()
 
 
 def _nobody(what: str) -> FloxideError:

@@ -70,6 +70,7 @@ class Coordinator:
         self._grace = checked_seconds("grace", grace)
         self._store: CheckpointStore = MemoryStore() if store is None else store
         self._inline = count == 0 and engine is None
+        self._here = count == 0 or engine is not None  # steps may run in this very process
         self._ledger = Ledger(self._store, PATIENCE if count else INLINE_PATIENCE)
         self._closed = False
         self._closing = threading.Lock()
@@ -292,7 +293,7 @@ class Coordinator:
         names = tuple(spec.name for spec in compiled.graph.nodes)
         bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
         made = codec.encode_bundle(bundle, *first, main=main)
-        if self._inline:
+        if self._here:
             self._ledger.bundles[made.key] = bundle
         return made
 

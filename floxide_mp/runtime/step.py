@@ -101,7 +101,7 @@ class Steps:
         if limit is None or nanoseconds <= limit * 1e9:
             return result
         name = self._bundle.names[grant[1]]
-        failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s, and could not be ended there")
+        failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
         return self._failed(grant[1], failure, retry=True)
 
     def _told(self, node: int, name: str, result: Any) -> StepResult:

@@ -1,0 +1,217 @@
+"""The executor engine: each step is submitted to a ``concurrent.futures.Executor`` of the user's, whatever is behind
+it: threads, processes, other machines.
+
+    with ThreadPoolExecutor(8) as pool, Coordinator(8, engine=partial(ExecutorEngine, pool)) as coordinator:
+
+A thread for each worker takes an item, submits it, waits and reports. When an executor begins a step is its secret,
+and nobody can end one: a node's time-out is told when its step is over; what is not over within a grace is given up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any, Final, NamedTuple
+
+from ..core.records import EventRecord
+from ..errors import WorkerDiedError
+from ..facts import WorkerHealth
+from ..ports import Description, Grant, Lease, Report, StepResult
+from ..runtime import codec
+from ..runtime.board import SIZE, Board
+from ..runtime.clock import monotonic, monotonic_ns
+from ..runtime.leases import Overdue
+from ..runtime.ledger import Ledger
+from ..runtime.step import Calls, Steps, calls_of, refuse
+from ..runtime.worker import KEEP, ONE_BY_ONE
+from .health import health
+
+NEVER: Final = 10**18  # nanoseconds from now: when steps begin, as far as the coordinator is told
+QUEUED: Final = 0.02  # seconds between looks whether a step that the executor has not begun is still wanted
+
+
+class _Post(NamedTuple):
+    """One life of a worker. ``over``: what it waits for is not waited for any more."""
+
+    session: int
+    worker_id: int
+    board: Board
+    over: futures.Future[Any]
+
+
+class ExecutorEngine:
+    """See ``ports.Engine``.
+
+    Args:
+        executor: runs the steps. It stays the user's, and must be open until the coordinator is closed.
+        ledger: what they are run for.
+        count: how many are submitted at a time; at least one is.
+    """
+
+    def __init__(self, executor: futures.Executor, ledger: Ledger, count: int) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._count = max(1, count)
+        self._lock = threading.Lock()  # around what follows
+        self._posts: dict[int, _Post] = {}  # by session
+        self._threads: list[threading.Thread] = []
+        self._stopping = False
+        self._word = threading.Event()  # for the thread that watches
+
+    def start(self) -> None:
+        self._ledger.on_deadline = self._word.set
+        self._start_thread(self._watch)
+        for worker_id in range(self._count):
+            self._hire(worker_id)
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        return self._ledger.wait(run_id, seen, timeout)
+
+    def workers(self, threshold: float) -> list[WorkerHealth]:
+        found = self._ledger.look_at_workers(lambda worker: health(worker, threshold))
+        return sorted(found, key=lambda worker: worker.worker_id)
+
+    def stop(self, grace: float) -> None:
+        end = monotonic() + grace
+        with self._lock:
+            self._stopping = True
+        self._ledger.stop()
+        self._word.set()
+        for thread in self._threads:
+            thread.join(max(0.0, end - monotonic()))
+        for session in list(self._posts):
+            self._give_up(session)
+        for thread in self._threads:
+            thread.join()
+        self._ledger.detach()
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _start_thread(self, target: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, name="floxide-executor", daemon=True)
+        self._threads = [*(thread for thread in self._threads if thread.is_alive()), thread]
+        thread.start()
+
+    def _hire(self, worker_id: int) -> None:
+        with self._lock:
+            if not self._stopping:
+                board = Board(memoryview(bytearray(SIZE)))
+                post = _Post(self._ledger.reserve(), worker_id, board, futures.Future())
+                self._posts[post.session] = post
+                self._ledger.enlist(post.session, worker_id, board, os.getpid())
+                self._start_thread(self._work, post)
+
+    def _give_up(self, session: int, late: Overdue | None = None, error: BaseException | None = None) -> None:
+        """What the worker brings from now on is refused; there is another one in its place."""
+        with self._lock:
+            post = self._posts.pop(session, None)
+        if post is not None:
+            post.over.set_result(None)
+            about = f"{type(self._executor).__name__} raised {error!r}"
+            self._ledger.gone(session, lambda what: WorkerDiedError(f"{about} when it was to run {what}"), "", late)
+            self._hire(post.worker_id)
+
+    def _watch(self) -> None:
+        """Time-outs of runs, and the grace of what is cancelled."""
+        again: float | None = 0.0
+        while True:
+            self._word.wait(again)
+            self._word.clear()  # what is said from here on is heard by the next wait
+            if self._stopping:
+                return
+            overdue, again = self._ledger.overdue()
+            for late in overdue:
+                self._give_up(late.session, late)
+
+    def _work(self, post: _Post) -> None:
+        reports: list[Report] = []
+        while not (reply := self._ledger.exchange(post.session, reports, ONE_BY_ONE)).stop:
+            try:
+                reports = [Report(lease.id, self._run(post, lease), ()) for lease in reply.leases]
+            except BaseException as error:  # the executor's: it is broken, shut down, or lost a process
+                self._give_up(post.session, error=error)
+                return
+
+    def _run(self, post: _Post, lease: Lease) -> tuple[StepResult, ...]:
+        """The result of the lease's one item, or none if it was not begun."""
+        post.board.begin(lease.id)
+        post.board.enter(0, monotonic_ns() + NEVER)
+        facts = self._ledger.describe(lease.run_id, ())
+        desk = Desk(self._ledger, lease, post.board)
+        if facts.key in self._ledger.bundles:
+            _keep(facts.key, self._ledger.bundles[facts.key])
+        for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
+            sent = facts._replace(workflow=workflow)
+            future = self._executor.submit(run_step, lease.run_id, lease.items[0], sent, desk)
+            if not _done(future, post, lease):
+                break
+            if (result := future.result()) is not None:
+                return (result,)
+        return ()
+
+
+def _done(future: futures.Future[Any], post: _Post, lease: Lease) -> bool:
+    """Wait until it is done; False if it is not to be begun any more, or nobody waits for it."""
+    while True:
+        limit = None if future.running() else QUEUED
+        futures.wait((future, post.over), limit, futures.FIRST_COMPLETED)
+        if future.done():
+            return True
+        if (post.over.done() or post.board.revoked(lease.id)) and (future.cancel() or post.over.done()):
+            return False
+
+
+# -- in the executor ----------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """What a step may ask while it runs. Where it has to travel, a copy goes: the log as of then."""
+
+    def __init__(self, ledger: Ledger, lease: Lease, board: Board) -> None:
+        self._ledger, self._lease, self._board = ledger, lease, board
+
+    def events(self, since: int) -> Sequence[EventRecord]:
+        return self._ledger.events(self._lease.run_id, since)
+
+    def cancelled(self) -> bool:
+        return self._board.cancelled(self._lease.id)
+
+    def __reduce__(self) -> Any:
+        return DeskCopy, (tuple(self.events(0)),)
+
+
+class DeskCopy(NamedTuple):
+    log: tuple[EventRecord, ...]
+
+    def events(self, since: int) -> Sequence[EventRecord]:
+        return self.log[since:]
+
+    def cancelled(self) -> bool:
+        return False
+
+
+_known: dict[bytes, tuple[codec.Bundle, Calls]] = {}  # workflows that this process has
+
+
+def _keep(key: bytes, bundle: codec.Bundle) -> None:
+    if key not in _known:
+        _known[key] = bundle, calls_of(bundle)
+        if len(_known) > KEEP:
+            _known.pop(next(iter(_known)), None)
+
+
+def run_step(run_id: str, grant: Grant, facts: Description, desk: Desk | DeskCopy) -> StepResult | None:
+    """Run one item; None if the workflow is needed for it."""
+    if facts.workflow is not None:
+        try:
+            _keep(facts.key, codec.decode_bundle(facts.workflow))
+        except Exception as failure:
+            return refuse((grant,), failure)[0]
+    known = _known.get(facts.key)
+    if known is None:
+        return None
+    steps = Steps(run_id, *known, facts, desk.events)
+    before = monotonic_ns()
+    return steps.in_time(grant, steps.run(grant, desk.cancelled), monotonic_ns() - before)
