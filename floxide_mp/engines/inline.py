@@ -22,7 +22,7 @@ class InlineEngine:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._turn = threading.RLock()  # two threads may wait; one of them works
-        self._board = Board(memoryview(bytearray(SIZE)))
+        self._board = _Board(ledger)
 
     def start(self) -> None:
         self._session = self._ledger.reserve()
@@ -65,6 +65,18 @@ class InlineEngine:
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()
+
+
+class _Board(Board):
+    """Of a worker that no supervisor looks after: asked whether to stop, it looks whether its run is too long."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(memoryview(bytearray(SIZE)))
+        self._ledger = ledger
+
+    def cancelled(self, lease: int) -> bool:
+        self._ledger.overdue()
+        return super().cancelled(lease)
 
 
 def _nobody(what: str) -> FloxideError:
