@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from floxide_mp import Context, EventLog, Join, NextAll, Node, RetryError, RetryPolicy, Workflow, node
+from floxide_mp import Context, EventLog, Join, NextAll, Node, RetryError, RetryPolicy, Workflow, node, with_retry
 from tests.flows_faults import note
 from tests.flows_run import echo, enter, split, until, wait_at
 
@@ -269,3 +269,72 @@ class FailingAndDeaf(Workflow):
     both, deaf, bad = echo, Stoppable(), no_luck
     start = both
     edges = {both: [deaf, bad]}
+
+
+# -- retries ----------------------------------------------------------------------------------------------------------
+
+
+@node(timeout=30.0)
+def fails_twice(ctx: Context, value: Any) -> Any:
+    """Of a module: it travels by its name, and with other options by the name of the node it came from."""
+    if ctx.item.attempt < 3:
+        raise ConnectionError(f"attempt {ctx.item.attempt}")
+    return value, ctx.item.attempt
+
+
+class FailsTwice(Node):
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def process(self, ctx: Context, value: Any) -> Any:
+        if ctx.item.attempt < 3:
+            raise ConnectionError(f"attempt {ctx.item.attempt}")
+        return self.word, value, ctx.item.attempt
+
+
+@dataclass(frozen=True)
+class Frozen(Node):
+    word: str
+
+    def process(self, ctx: Context, value: Any) -> Any:
+        return FailsTwice(self.word).process(ctx, value)
+
+
+class Slotted(Node):
+    __slots__ = ("word",)
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def process(self, ctx: Context, value: Any) -> Any:
+        return FailsTwice(self.word).process(ctx, value)
+
+
+class Forgetful(FailsTwice):
+    """Does not take everything along to the workers, its options neither."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.here = "only"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"word": self.word}
+
+
+def at_third(ctx: Context, values: Any) -> list[Any]:
+    if ctx.item.attempt < 3:
+        raise ConnectionError(f"attempt {ctx.item.attempt}")
+    return list(values)
+
+
+@node
+def fails_if_bad(ctx: Context, value: int) -> Any:
+    if value < 0 and ctx.item.attempt == 1:
+        raise ConnectionError("try me again")
+    return value, ctx.item.attempt
+
+
+def one_waits(seconds: float) -> type[Workflow]:
+    """A negative number waits for its retry so long, the others are done at once."""
+    work = with_retry(fails_if_bad, RetryPolicy(max_attempts=2, initial_backoff=seconds, max_backoff=seconds))
+    return Workflow.build("OneWaits", {"split": split, "work": work}, "split", {"split": "work"})

@@ -37,12 +37,12 @@ _EMPTY: Final = types.CellType()  # of a variable that has no value yet
 
 
 class Bundle(NamedTuple):
-    """What a worker needs of a workflow."""
+    """What a worker needs of a workflow, by number of node."""
 
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     keys: tuple[tuple[Any, ...] | None, ...]
-    retry: RetryPolicy | None
+    policies: tuple[RetryPolicy | None, ...]
 
 
 def encode(value: Any, what: str = "value") -> bytes:

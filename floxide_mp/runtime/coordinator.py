@@ -225,7 +225,8 @@ class Coordinator:
 
     def _pickled(self, compiled: Compiled, *first: Any) -> tuple[bytes, bytes]:
         names = tuple(spec.name for spec in compiled.graph.nodes)
-        bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
+        policies = tuple(spec.retry or self._retry for spec in compiled.graph.nodes)
+        bundle = codec.Bundle(compiled.nodes, names, compiled.keys, policies)
         payload, key = codec.encode_bundle(bundle, *first)
         if self._inline:
             self._ledger.bundles[key] = bundle
