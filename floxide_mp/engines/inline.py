@@ -23,7 +23,7 @@ class InlineEngine:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._turn = threading.RLock()  # two threads may wait; one of them works
-        self._board = Board(memoryview(bytearray(SIZE)))
+        self._board = _Board(ledger)
         self._session: int | None = None
 
     def start(self) -> None:
@@ -75,6 +75,18 @@ class InlineEngine:
         if self._turn.acquire(timeout=grace):  # another thread's step is over, and handed in
             self._turn.release()
         self._give_up()
+
+
+class _Board(Board):
+    """Of a worker that no supervisor looks after: asked whether to stop, it looks whether its run is too long."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(memoryview(bytearray(SIZE)))
+        self._ledger = ledger
+
+    def cancelled(self, lease: int) -> bool:
+        self._ledger.overdue()
+        return super().cancelled(lease)
 
 
 def _nobody(what: str) -> FloxideError:

@@ -26,6 +26,7 @@ from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..route import shown
+from ..workflow import Compiled
 
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -37,12 +38,19 @@ _EMPTY: Final = types.CellType()  # of a variable that has no value yet
 
 
 class Bundle(NamedTuple):
-    """What a worker needs of a workflow."""
+    """What a worker needs of a workflow, by number of node."""
 
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     keys: tuple[tuple[Any, ...] | None, ...]
-    retry: RetryPolicy | None
+    policies: tuple[RetryPolicy | None, ...]
+
+    @classmethod
+    def of(cls, compiled: Compiled, retry: RetryPolicy | None) -> Bundle:
+        """That of a workflow; ``retry`` is the policy of nodes that have none."""
+        specs = compiled.graph.nodes
+        policies = tuple(spec.retry or retry for spec in specs)
+        return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
 def encode(value: Any, what: str = "value") -> bytes:

@@ -290,8 +290,7 @@ class Coordinator:
         return old._replace(key=workflow.key, workflow=workflow.payload, main=workflow.main)
 
     def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
-        names = tuple(spec.name for spec in compiled.graph.nodes)
-        bundle = codec.Bundle(compiled.nodes, names, compiled.keys, self._retry)
+        bundle = codec.Bundle.of(compiled, self._retry)
         made = codec.encode_bundle(bundle, *first, main=main)
         if self._here:
             self._ledger.bundles[made.key] = bundle

@@ -117,7 +117,7 @@ class Guest(Backend):
     def _take_up(self, workflow: Compiled) -> None:
         self._workflow = workflow
         nodes = workflow.graph.nodes
-        self._bundle = codec.Bundle(workflow.nodes, tuple(n.name for n in nodes), workflow.keys, self._retry)
+        self._bundle = codec.Bundle.of(workflow, self._retry)
         self._ends = tuple(tuple(not arm for arm in n.arms) for n in nodes)
         self._bundles = {}
         self._worker = Worker(0, self, self._board, self._bundles, ONE_BY_ONE)

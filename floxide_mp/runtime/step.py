@@ -66,7 +66,6 @@ class Steps:
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
         self._pid = getpid()
-        self._policies = [node.retry or bundle.retry for node in bundle.nodes]
 
     def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult:
         """Run one item."""
@@ -135,7 +134,7 @@ class Steps:
         return arm, codec.encode(value, f"the result of {name}")
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
-        policy = self._policies[node]
+        policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
 
