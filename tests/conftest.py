@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,40 +15,14 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, RunFailedError, Workflow
+from floxide_mp.testing.leftovers import children, leftovers
 
 LIMIT = 50.0
 
 
-def children() -> set[int]:
-    """Direct children of this process, and processes whose group one of them leads, zombies included."""
-    me = os.getpid()
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # ended while we looked
-            if int(fields[1]) == me:
-                found.add(int(entry.name))
-    return found
-
-
-def descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue  # the descriptor of the listing itself
-    return found
-
-
-def leftovers() -> dict[str, set[object]]:
+def everything() -> dict[str, set[object]]:
     return {
-        "processes": set(children()),
-        "threads": set(threading.enumerate()),
-        "descriptors": set(descriptors().items()),
+        **leftovers(),
         "shared memory": set(os.listdir("/dev/shm")),
         "temporary files": {
             n for n in os.listdir(tempfile.gettempdir()) if not n.startswith(("pytest-", "hypothesis"))
@@ -58,7 +31,7 @@ def leftovers() -> dict[str, set[object]]:
 
 
 def new_since(before: dict[str, set[object]]) -> dict[str, set[object]]:
-    after = leftovers()
+    after = everything()
     return {kind: after[kind] - before[kind] for kind in after if after[kind] - before[kind]}
 
 
@@ -89,7 +62,7 @@ def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor, socket, shared-memory segment or temporary file."""
-    before = leftovers()
+    before = everything()
     yield
     gc.collect()
     end = time.monotonic() + 10
