@@ -1,4 +1,4 @@
-"""Many runs, many items, many workers: counts are exact, turns are fair, and nothing depends on what has been before."""
+"""Many runs, many items, many workers: counts are exact, turns are fair, and nothing hangs on what was before."""
 
 from __future__ import annotations
 
