@@ -28,7 +28,7 @@ from floxide_mp import (
     with_retry,
 )
 from tests.flows_faults import note
-from tests.flows_run import until
+from tests.flows_run import until, wait_at
 
 QUICK = RetryPolicy(max_attempts=3, initial_backoff=0.001)
 
@@ -226,3 +226,41 @@ class Serially(Workflow):
     context = Log
     batch = BatchNode(Serial(), 4)
     start = batch
+
+
+# -- to be gone on with -----------------------------------------------------------------------------------------------
+
+
+@node
+def double(value: int) -> int:
+    if isinstance(value, str):
+        raise ValueError(value)
+    return value * 2
+
+
+@node
+def length(value: Any) -> int:
+    return len(str(value))
+
+
+class OneBatch(Workflow):
+    batch = BatchNode(double, 2)
+    start = batch
+
+
+class Nested(Workflow):
+    inner = CompositeNode(OneBatch)
+    start = inner
+
+
+@node
+def gate_or_fail(what: str) -> Any:
+    if what == "fails":
+        raise ValueError(what)
+    return wait_at(what)
+
+
+class Spoilt(Workflow):
+    batch, caught = BatchNode(gate_or_fail, 2), caught
+    start = batch
+    on_failure = {batch: [caught]}

@@ -338,3 +338,8 @@ def one_waits(seconds: float) -> type[Workflow]:
     """A negative number waits for its retry so long, the others are done at once."""
     work = with_retry(fails_if_bad, RetryPolicy(max_attempts=2, initial_backoff=seconds, max_backoff=seconds))
     return Workflow.build("OneWaits", {"split": split, "work": work}, "split", {"split": "work"})
+
+
+class Anything(Node):
+    def process(self, value: Any) -> Any:
+        return value

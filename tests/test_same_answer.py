@@ -29,7 +29,7 @@ from floxide_mp import (
 )
 from floxide_mp.core.graph import RUN_SCOPE, Graph
 from tests.core.graphs import graphs
-from tests.flows_random import Arm, Ctx, Hash, Hashed, Reduce, Trouble
+from tests.flows_random import Arm, Ctx, Hash, Hashed, Reduce, Trouble, composite
 
 EXAMPLES = int(os.environ.get("FLOXIDE_EXAMPLES_REAL", "30"))
 MOST = 300  # items
@@ -37,13 +37,15 @@ PATIENCE = 60.0  # seconds until a test that waits for a worker is given up
 FLAKY = RetryPolicy(max_attempts=5, initial_backoff=0.001)
 
 
-def workflow(graph: Graph, seed: int) -> type[Workflow]:
-    """The core's graph as a user would write it."""
+def workflow(graph: Graph, seed: int, composites: bool = False) -> type[Workflow]:
+    """The core's graph as a user would write it; some of its nodes may be composites with a batch inside."""
     nodes: dict[str, Node] = {}
-    for spec in graph.nodes:
-        hash = Hash(seed, len(spec.arms), spec.on_failure is not None, spec.retry is not None)
+    for number, spec in enumerate(graph.nodes):
+        hash = Hash(seed, len(spec.arms), spec.on_failure is not None, spec.retry is not None, 3 if composites else 1)
         options = {"serial": spec.serial, "retry": FLAKY if spec.retry else None}
-        if spec.join_of is None:
+        if composites and spec.join_of is None and (number + seed) % 3 == 0:
+            nodes[spec.name] = composite(hash, 1 + seed % 4, **options)
+        elif spec.join_of is None:
             nodes[spec.name] = Hashed(hash, **options)
         else:
             of = None if spec.join_of == RUN_SCOPE else graph.nodes[spec.join_of].name
@@ -57,8 +59,11 @@ def workflow(graph: Graph, seed: int) -> type[Workflow]:
     try:
         return Workflow.build("Random", nodes, names[graph.start], edges, failures, Ctx)
     except WorkflowDefinitionError as error:
-        if all("a cycle with no way out" in problem for problem in error.problems):
-            reject()  # the one thing that the core does not mind
+        # The first is the one thing that the core does not mind. A composite that is a join's ``of`` fails inside of
+        # its own scope, from where the graph's edges may not lead where they lead from a node.
+        known = ["a cycle with no way out", "from inside its own scope", "waits for itself", "without passing"]
+        if all(any(what in problem for what in known[: 4 if composites else 1]) for problem in error.problems):
+            reject()
         raise
 
 
