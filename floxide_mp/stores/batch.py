@@ -30,6 +30,11 @@ _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".forma
 )
 
 
+def run_name(run_id: str) -> bytes:
+    """What binds a run's progress to its name."""
+    return run_id.encode("utf-8", "surrogatepass")
+
+
 class Batch:
     """See the module.
 
@@ -247,7 +252,7 @@ class Batch:
 
     def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:
         head = (self.run, *rows.progress_columns(self.progress), now, epoch, *self.tally.columns())
-        return (*head, seals.of("progress", head))
+        return (*head, seals.of("progress", head, before=run_name(self.run_id)))
 
     def _expect(self, seals: Seals, expected: int, found: int, table: str) -> None:
         if found != expected:

@@ -1,6 +1,6 @@
 """When something is due, on a clock that outlives this boot.
 
-The core counts on the monotonic clock, whose zero is the boot of the machine; what is stored is seconds since the epoch.
+The core counts on the monotonic clock, whose zero is the boot of the machine; stored are seconds since the epoch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One owner for each store: a lock that the kernel drops when its process ends, however it ends.
 
-It is a record lock (``lockf``), which processes that the owner forks do not inherit: one of them that outlives it does not
-keep the store. Within one process record locks do not exclude each other, so a list of the held ones does. The lock's
-file stays when the store is closed: deleting it could split the ownership.
+It is a record lock (``lockf``), which processes that the owner forks do not inherit: one of them that outlives it does
+not keep the store. Within one process record locks do not exclude each other, so a list of the held ones does.
+The lock's file stays when the store is closed: deleting it could split the ownership.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
 from . import rows, schema
+from .batch import run_name
 from .due import Clocks
 from .integrity import Seals, corrupt, key_path, read_key
 from .medium import trouble
@@ -264,6 +265,6 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
         raise NotStartedError(f"no run {run_id!r} in this store", run_id=run_id)
     if row[0] is None:
         raise corrupt(seals.path, "it is missing", run_id, "progress")
-    seals.check("progress", row, 1, run_id=run_id, body=False)
+    seals.check("progress", row, 1, run_name(run_id), run_id, body=False)
     told = row[1 : 1 + _PROGRESS_COLUMNS]
     return _Stand(row[0], rows.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))

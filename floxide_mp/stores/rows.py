@@ -76,7 +76,8 @@ def _pack_number(number: int) -> bytes:
 
 
 def unpack_order(packed: bytes) -> Order:
-    numbers, at = [], 0
+    numbers: list[int] = []
+    at = 0
     while at < len(packed):
         first, at = packed[at], at + 1
         if first >= _ONE:
@@ -117,6 +118,11 @@ def unpack(packed: bytes) -> Payload:
     return tuple(parts)
 
 
+def _parts(payload: Payload) -> tuple[tuple[str, Payload], ...]:
+    assert isinstance(payload, tuple)
+    return payload
+
+
 def pack_error(error: ErrorRecord | None) -> bytes | None:
     """The plain columns as JSON, and the exception's pickle behind them."""
     if error is None:
@@ -128,7 +134,7 @@ def pack_error(error: ErrorRecord | None) -> bytes | None:
 def unpack_error(packed: bytes | None) -> ErrorRecord | None:
     if packed is None:
         return None
-    ((facts, payload),) = unpack(packed)
+    ((facts, payload),) = _parts(unpack(packed))
     type_name, message, traceback, *rest = json.loads(facts)
     return ErrorRecord(type_name, message, traceback, payload if isinstance(payload, bytes) else None, *rest)
 
@@ -166,7 +172,7 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
 
 def run_record(row: Row) -> RunRecord:
     _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, packed = row
-    values: dict[str, Any] = dict(unpack(packed))  # type: ignore[arg-type]  # bytes, as packed above
+    values: dict[str, Any] = dict(_parts(unpack(packed)))
     return RunRecord(
         untext(run_id),
         untext(name),
@@ -249,8 +255,9 @@ def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | N
 
 
 def error(row: Row) -> ErrorRecord:
-    _, _, number, node, item_id, attempt, worker, at, *texts, payload = row
-    return ErrorRecord(*map(untext, texts), payload, number, untext(node), item_id, attempt, worker, at)
+    _, _, number, node, item_id, attempt, worker, at, type_name, message, traceback, payload = row
+    told = untext(type_name), untext(message), untext(traceback)
+    return ErrorRecord(*told, payload, number, untext(node), item_id, attempt, worker, at)
 
 
 def progress_columns(progress: Progress) -> Row:

@@ -1,8 +1,8 @@
 """The schema, and how an older one becomes it.
 
-A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``). ``ord`` is an
-order key, as bytes that sort like it. Times are seconds since the epoch. Payloads are not for reading: they
-are pickles, in a frame (``rows.pack``), that only workers open.
+A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``).
+``ord`` is an order key, as bytes that sort like it. Times are seconds since the epoch. Payloads are not for
+reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
     store      one row: who owns the store, in which epoch, and how many runs there are
     runs       what each run began with; ``shape``, ``places`` and ``main`` are JSON

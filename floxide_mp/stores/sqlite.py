@@ -1,7 +1,7 @@
 """``SQLiteStore``: runs in a file, which survive the death of processes, or of the machine.
 
-Here is who may write, and when: ownership, transactions, and what has gone wrong. What is written is in ``batch``, what is
-read in ``reader``, the tables in ``schema``.
+Here is who may write, and when: ownership, transactions, and what has gone wrong. What is written is in ``batch``, what
+is read in ``reader``, the tables in ``schema``.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class SQLiteStore(Reader):
         self.write([self.prepare(run_id, commit, progress)])
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
-        """A commit that can be written later, by another thread, while the core goes on: nothing of it changes any more.
+        """A commit that can be written later, by another thread, while the core goes on: it does not change any more.
 
         What is prepared is to be written in the order in which it was.
         """
@@ -137,6 +137,8 @@ class SQLiteStore(Reader):
                     batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
                 if not one.turn:
                     one.turn.append(batch.tally.revision + 1)
+                if one.turn[0] > batch.tally.revision + 1:
+                    raise StoreError(f"{self.path}: a commit before this one was not written", run_id=one.run_id)
                 if one.turn[0] > batch.tally.revision:
                     batch.add(one)
             now = self._clocks.wall()
@@ -186,10 +188,11 @@ class SQLiteStore(Reader):
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
     def _tally(self, run_id: str) -> tuple[int, Tally]:
-        known = self._tallies.get(run_id)
+        # Taken out, and put back when it is known to be written: an interrupt may come in between.
+        known = self._tallies.pop(run_id, None)
         if known is None:
             run, _, tally = read_stand(self._writer, self._seals, run_id)
-            known = self._tallies[run_id] = run, tally
+            known = run, tally
         return known
 
     def _take_over(self) -> int:
@@ -227,12 +230,21 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
         version = schema.version_of(connection, path)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
+        _check_whole(connection, path)
         if version < schema.VERSION:
             schema.upgrade(connection, Seals(path, key_of(path)), path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check_whole(connection: sqlite3.Connection, path: str) -> None:
+    """What a crash left in the log is moved to the file, which then has all of its pages."""
+    _, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    (pages,), (size,) = (connection.execute(f"PRAGMA page_{what}").fetchone() for what in ("count", "size"))
+    if logged == moved and os.path.getsize(path) < pages * size:
+        raise corrupt(path, f"{pages * size} bytes were written, {os.path.getsize(path)} are there")
 
 
 def _create(path: str, key: bytes, patience: float) -> None:
