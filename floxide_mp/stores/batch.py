@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
 from typing import Any, Final, TypeVar
 
 from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord
@@ -44,7 +43,7 @@ class Batch:
     """
 
     def __init__(self, run_id: str, run: int, tally: Tally) -> None:
-        self.run_id, self.run, self.before, self.tally = run_id, run, tally, copy(tally)
+        self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
         self.progress: Progress
         self.size = 0  # bytes of payload, about
         self._created: dict[int, Fixed] = {}

@@ -1,7 +1,7 @@
 """Seals: what makes a flipped byte, a swapped payload or a row that is missing show, before its contents are used.
 
 Each row carries a keyed hash of all its columns. Where rows are only ever added, the hash covers that of the row
-before, too. The key is in a file of its own: whoever can write to the database alone cannot make a row that is believed.
+before, too. The key is in a file of its own: who can write to the database alone cannot make a row that is believed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,11 @@ from ..errors import StoreCorruptError, StoreError
 PRIVATE: Final = 0o600
 _READ_ONLY: Final = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# ``SQLITE_ERROR``: our statements do not fit the schema. ``SQLITE_CONSTRAINT``: a row is there that was never written.
+_CORRUPT: Final = {
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT),
+    *(sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT),
+}
 _MOVED: Final = sqlite3.SQLITE_READONLY_DBMOVED
 
 
@@ -92,7 +96,8 @@ def translated(path: str, error: sqlite3.Error, run_id: str | None = None, need:
     code = extended & 0xFF
     if extended == _MOVED:
         return StoreCorruptError(f"{path} was deleted or replaced while it was in use", path=path, run_id=run_id)
-    if code in _CORRUPT:
+    undecodable = not code and isinstance(error, sqlite3.OperationalError)  # text that is none, seen by Python
+    if code in _CORRUPT or undecodable:
         whose = f": run {run_id!r}" if run_id is not None else ""
         return StoreCorruptError(f"{path}{whose}: {error}", path=path, run_id=run_id)
     if code in _BUSY:

@@ -259,9 +259,9 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
     sql = "SELECT progress.* FROM runs LEFT JOIN progress USING (run) WHERE run_id = ?"
     row = connection.execute(sql, (rows.text(run_id),)).fetchone()
     if row is None:
-        (there,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-        if there != read_owner(connection, seals).runs:
-            raise corrupt(seals.path, "runs are missing", run_id)
+        there = [name for (name,) in connection.execute("SELECT run_id FROM runs NOT INDEXED ORDER BY run")]
+        if rows.text(run_id) in there or len(there) != read_owner(connection, seals).runs:
+            raise corrupt(seals.path, "runs are missing, or cannot be found", run_id)
         raise NotStartedError(f"no run {run_id!r} in this store", run_id=run_id)
     if row[0] is None:
         raise corrupt(seals.path, "it is missing", run_id, "progress")

@@ -27,6 +27,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from ..errors import StoreError, StoreVersionError
@@ -66,11 +67,16 @@ class Table(NamedTuple):
         count = at = 0
         for size in _SIZES:
             while len(rows) - at >= size:
-                one = "(" + ", ".join("?" * len(rows[at])) + ")"
-                sql = f"{verb} INTO {self.name} VALUES {', '.join([one] * size)}"
+                sql = _statement(verb, self.name, len(rows[at]), size)
                 count += connection.execute(sql, list(itertools.chain(*rows[at : at + size]))).rowcount
                 at += size
         return count
+
+
+@cache
+def _statement(verb: str, table: str, width: int, size: int) -> str:
+    one = "(" + ", ".join("?" * width) + ")"
+    return f"{verb} INTO {table} VALUES {', '.join([one] * size)}"
 
 
 _SIZES: Final = (256, 16, 1)  # few statements, which SQLite has ready; at 12 columns far below its 32,766 values

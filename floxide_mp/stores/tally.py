@@ -5,6 +5,7 @@ missing, or is back, shows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Tally:
     output_seal: bytes = b""
     error_seal: bytes = b""
 
-    def columns(self) -> tuple[int | bytes, ...]:
+    def columns(self) -> tuple[Any, ...]:
+        """Its values, in order."""
         return (
             *(self.revision, self.items, self.item_sum, self.arrivals, self.arrived, self.scopes, self.spoilt),
             *(self.marks, self.held, self.events, self.outputs, self.errors),
