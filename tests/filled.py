@@ -25,7 +25,8 @@ MARK = {  # a part of a payload (or of a text) that is found in one table only
     name: b"<" + name.upper().encode() + b">"
     for name in ("runs", "items", "arrivals", "scopes", "spoilt", "events", "outputs", "errors", "progress")
 }
-_ROOT = Scope.open(0, Plan(Graph("g", (NodeSpec("a", ((1,),)), NodeSpec("b", join_of=RUN_SCOPE)), 0)).scopes[()], None, (0, ()))
+_PLAN = Plan(Graph("g", (NodeSpec("a", ((1,),)), NodeSpec("b", join_of=RUN_SCOPE)), 0))
+_ROOT = Scope.open(0, _PLAN.scopes[()], None, (0, ()))
 ERROR = ErrorRecord("Boom", "boom", "line", MARK["errors"], 1, "work", 7, 1, 2, 1700000000.5)
 
 
@@ -40,8 +41,21 @@ def at(number: int) -> Progress:
 
 def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, Commit, Progress]:
     """A run with rows in every table; its last item has number 100."""
+    outputs = [OutputRecord((0, ()), 0, "a", MARK["outputs"] + run_id.encode(), 1)]
     record = RunRecord(
-        run_id, "flow", b"key", MARK["runs"], b"c", b"i", 3, 1700000000.0, None, False, {"a": "b"}, ("a", "b"), ()
+        run_id,
+        "flow",
+        b"key",
+        MARK["runs"] + run_id.encode(),
+        b"c",
+        b"i",
+        3,
+        1700000000.0,
+        None,
+        False,
+        {"a": "b"},
+        ("a", "b"),
+        (),
     )
     commit = Commit(
         created=[item(7, payload), item(100)],
@@ -53,7 +67,7 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
         held=[(4, 7)],
         spoilt={1: (0, ERROR._replace(payload=MARK["spoilt"]))},
         events=[EventRecord((0, ()), n, "a", 0, MARK["events"]) for n in range(2)],
-        outputs=[OutputRecord((0, ()), 0, "a", MARK["outputs"], 1)],
+        outputs=outputs,
         errors=[ERROR],
     )
     return record, commit, at(100)

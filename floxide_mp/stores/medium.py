@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -84,20 +85,23 @@ def trouble(path: str, run_id: str | None = None, need: int = 0) -> Iterator[Non
     """
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         raise translated(path, error, run_id, need) from error
     except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}", path=path, run_id=run_id) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            text = f"{path} cannot be written: {error.strerror}"
+        else:
+            text = f"{error.filename or path}: {error.strerror}"
+        raise StoreError(text, path=path, run_id=run_id) from error
 
 
-def translated(path: str, error: sqlite3.Error, run_id: str | None = None, need: int = 0) -> StoreError:
+def translated(path: str, error: Exception, run_id: str | None = None, need: int = 0) -> StoreError:
     """What SQLite said, as one of our errors. ``transient`` ones may be tried again."""
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
     if extended == _MOVED:
         return StoreCorruptError(f"{path} was deleted or replaced while it was in use", path=path, run_id=run_id)
-    undecodable = not code and isinstance(error, sqlite3.OperationalError)  # text that is none, seen by Python
-    if code in _CORRUPT or undecodable:
+    if code in _CORRUPT or isinstance(error, UnicodeError) or "decode" in str(error):  # text that is none
         whose = f": run {run_id!r}" if run_id is not None else ""
         return StoreCorruptError(f"{path}{whose}: {error}", path=path, run_id=run_id)
     if code in _BUSY:

@@ -67,7 +67,7 @@ class Reader:
         if not os.path.getsize(path):
             raise corrupt(path, "it is empty; what was in it is lost")
         with trouble(path):
-            self._reader = connect(path, patience, "ro")
+            self._reader = _to_read(path, patience)
             try:
                 version = schema.version_of(self._reader, path)
                 if version < schema.VERSION:
@@ -209,6 +209,24 @@ class Reader:
             at = f"{table.name} {since + len(found) + 1}"
             raise corrupt(self.path, f"the rows end here; {count} were written", run_id, at)
         return [row[:-1] for row in found]
+
+
+def _to_read(path: str, patience: float) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    made = connect(path, patience, "ro")
+    try:
+        made.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError as error:
+        made.close()
+        log = path + "-wal"
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or (os.path.exists(log) and os.path.getsize(log)):
+            raise
+        # The directory cannot be written to, so there is no place for the log's index; but nothing is in the log.
+        return connect(path, patience, "ro&immutable=1")
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:

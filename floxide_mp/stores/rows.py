@@ -52,9 +52,7 @@ class Prepared(NamedTuple):
 
 def prepare(run_id: str, commit: Commit, progress: Progress, clocks: Clocks) -> Prepared:
     """See ``SQLiteStore.prepare``."""
-    changed = [
-        (_fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed
-    ]
+    changed = [(_fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed]
     return Prepared(run_id, list(map(_fixed, commit.created)), changed, commit, progress, [])
 
 

@@ -31,7 +31,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from ..errors import StoreError, StoreVersionError
-from .integrity import Seals
+from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
 VERSION: Final = 1
@@ -180,11 +180,14 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
     """The version of a database of ours.
 
     Raises:
+        StoreCorruptError: it has a key, and yet it is none of ours.
         StoreError: it is another program's.
         StoreVersionError: it is newer than this package.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION:
+        if read_key(path) is not None:
+            raise corrupt(path, "it is not what was written")
         raise StoreError(f"{path} is a database of another program", path=path)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
@@ -197,8 +200,8 @@ def upgrade(
     connection: sqlite3.Connection,
     seals: Seals,
     path: str,
-    migrations: Mapping[int, Migration] = MIGRATIONS,
-    to: int = VERSION,
+    migrations: Mapping[int, Migration],
+    to: int,
 ) -> None:
     """Bring an older database to this version, in one transaction: it is either as before or as it should be.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from ..core.records import Commit
@@ -93,19 +93,7 @@ class SQLiteStore(Reader):
 
     def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
         prepared = self.prepare(run.run_id, commit, progress)
-        with self._transaction_of([prepared]):
-            known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
-            if known is not None:
-                raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
-            (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
-            head, body = rows.run_row(number, run)
-            batch = Batch(run.run_id, number, Tally())
-            batch.add(prepared)
-            sealed = (*head, body, self._seals.of("runs", head, body))
-            batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
-            owner = read_owner(self._writer, self._seals)
-            self._set_owner(owner._replace(runs=owner.runs + 1))
-        self._tallies[run.run_id] = number, batch.tally
+        self._transact([prepared], lambda: self._create(run, prepared))
 
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.write([self.prepare(run_id, commit, progress)])
@@ -129,30 +117,12 @@ class SQLiteStore(Reader):
             StoreCorruptError: the file was deleted or replaced, or is not what was written.
             StoreError: no space, an I/O error, locked by another program: ``transient``, may be tried again.
         """
-        batches: dict[str, Batch] = {}
-        with self._transaction_of(prepared):
-            for one in prepared:
-                batch = batches.get(one.run_id)
-                if batch is None:
-                    batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
-                if not one.turn:
-                    one.turn.append(batch.tally.revision + 1)
-                if one.turn[0] > batch.tally.revision + 1:
-                    raise StoreError(f"{self.path}: a commit before this one was not written", run_id=one.run_id)
-                if one.turn[0] > batch.tally.revision:
-                    batch.add(one)
-            now = self._clocks.wall()
-            for batch in batches.values():
-                if batch.tally.revision > batch.before.revision:
-                    batch.write(self._writer, self._seals, self._epoch, now)
-        for run_id, batch in batches.items():
-            self._tallies[run_id] = batch.run, batch.tally
+        self._transact(prepared, lambda: self._write(prepared))
 
     # -- inside --------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction_of(self, prepared: Sequence[Prepared]) -> Iterator[None]:
-        """One transaction of the owner, on the file that it has always been."""
+    def _transact(self, prepared: Sequence[Prepared], work: Callable[[], dict[str, Batch]]) -> None:
+        """``work`` in one transaction of the owner, on the file that it has always been."""
         self._check_process()
         run_id = prepared[0].run_id if prepared else None
         with self._writing:
@@ -160,14 +130,48 @@ class SQLiteStore(Reader):
                 self._file = medium.check_same(self.path, self._file)
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._check_epoch()
-                yield
+                done = work()
                 self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 self._roll_back()
                 raise medium.translated(self.path, error, run_id, _size(prepared)) from error
             except BaseException:
                 self._roll_back()
                 raise
+            for name, batch in done.items():
+                self._tallies[name] = batch.run, batch.tally
+
+    def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
+        known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
+        if known is not None:
+            raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
+        (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
+        head, body = rows.run_row(number, run)
+        batch = Batch(run.run_id, number, Tally())
+        batch.add(prepared)
+        sealed = (*head, body, self._seals.of("runs", head, body))
+        batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
+        owner = read_owner(self._writer, self._seals)
+        self._set_owner(owner._replace(runs=owner.runs + 1))
+        return {run.run_id: batch}
+
+    def _write(self, prepared: Sequence[Prepared]) -> dict[str, Batch]:
+        batches: dict[str, Batch] = {}
+        for one in prepared:
+            batch = batches.get(one.run_id)
+            if batch is None:
+                batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
+            if not one.turn:
+                one.turn.append(batch.tally.revision + 1)
+            if one.turn[0] > batch.tally.revision + 1:
+                raise StoreError(f"{self.path}: a commit before this one was not written", run_id=one.run_id)
+            if one.turn[0] > batch.tally.revision:
+                batch.add(one)
+        now = self._clocks.wall()
+        for batch in batches.values():
+            if batch.tally.revision > batch.before.revision:
+                batch.write(self._writer, self._seals, self._epoch, now)
+        return batches
 
     def _roll_back(self) -> None:
         # It may have been written all the same, if what came in between came late: read again where the runs stand.
@@ -224,7 +228,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     if size == 0 and key is not None:
         raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
     if not size:
-        _create(path, key or make_key(path), patience)
+        _make(path, key or make_key(path), patience)
     connection = connect(path, patience, "rw")
     try:
         version = schema.version_of(connection, path)
@@ -232,7 +236,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
         _check_whole(connection, path)
         if version < schema.VERSION:
-            schema.upgrade(connection, Seals(path, key_of(path)), path)
+            schema.upgrade(connection, Seals(path, key_of(path)), path, schema.MIGRATIONS, schema.VERSION)
     except BaseException:
         connection.close()
         raise
@@ -247,7 +251,7 @@ def _check_whole(connection: sqlite3.Connection, path: str) -> None:
         raise corrupt(path, f"{pages * size} bytes were written, {os.path.getsize(path)} are there")
 
 
-def _create(path: str, key: bytes, patience: float) -> None:
+def _make(path: str, key: bytes, patience: float) -> None:
     """An empty store is complete before it is there under its name."""
     new = path + ".new"
     medium.write_private(new, b"")
@@ -258,5 +262,3 @@ def _create(path: str, key: bytes, patience: float) -> None:
         connection.close()
     os.rename(new, path)
     medium.sync_directory(path)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import shutil
 import signal
@@ -169,10 +170,12 @@ def raises_at(line: int, call: Callable[[], None]) -> bool:
         nonlocal passed
         if "/stores/" not in frame.f_code.co_filename:
             return None
-        passed += what == "line"
-        if passed == line and what == "line":
+        # A signal is never taken between the end of a ``with`` and the lock's release, a trace function is.
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if what == "line" and not text.startswith("with "):
             passed += 1
-            raise KeyboardInterrupt
+            if passed == line:
+                raise KeyboardInterrupt
         return trace
 
     before = sys.gettrace()
@@ -298,7 +301,7 @@ store = SQLiteStore(sys.argv[1] + "/runs.db")
 fill(store)
 big = Commit(created=[item(101, payload=b"x" * 2_000_000)]), at(101)
 ballast = open(sys.argv[1] + "/ballast", "wb", buffering=0)
-ballast.write(bytes(1_500_000))
+ballast.write(bytes(4_800_000))
 prepared, before = [store.prepare("run", *big)], facts(store)
 for _ in range(3):
     try:
@@ -328,7 +331,7 @@ def test_row_31_an_error_of_the_disk(path: Path, call: str) -> None:
     code = """
 store = SQLiteStore(sys.argv[1], "full")
 acknowledged = 100
-for number in range(100, 112):
+for number in range(100, 150):
     prepared = [store.prepare("run", *step(number))]
     while True:
         try:
@@ -340,7 +343,9 @@ store.check()
 store.close()
 """
     tracer = ("strace", "-qq", "-f", "-o", "/dev/null", "-P", f"{path}-wal", "-e", f"trace={call}")
-    process = python(code, path, before=(*tracer, "-e", f"inject={call}:error=EIO:when=9+7"))
+    process = python(
+        code, path, before=(*tracer, "-e", f"inject={call}:error=EIO:when={9 if call == 'fdatasync' else 40}+41")
+    )
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.splitlines()
@@ -348,8 +353,8 @@ store.close()
         assert line.startswith(f"StoreError True {path}: disk I/O error"), line
     with Reading(path) as reader:
         reader.check()
-        assert reader.progress("run").counts[0] == 112
-        assert len(reader.outputs("run")) == 13
+        assert reader.progress("run").counts[0] == 150
+        assert len(reader.outputs("run")) == 51
 
 
 # -- the file -----------------------------------------------------------------------------------------------------
@@ -446,7 +451,8 @@ def test_row_35_a_flipped_byte_anywhere(path: Path) -> None:
         except (StoreCorruptError, StoreVersionError):
             noticed += 1
         except StoreError as error:
-            assert "another program" in str(error), f"byte {number}"
+            if "another program" not in str(error):
+                raise AssertionError(f"byte {number}") from error
     assert noticed > 50
 
 
@@ -461,9 +467,9 @@ def test_row_35_a_row_that_is_missing(path: Path, table: str) -> None:
 @pytest.mark.parametrize("table", ["events", "outputs", "errors"])
 def test_row_35_the_last_rows_are_missing(path: Path, table: str) -> None:
     edit(path, f"DELETE FROM {table} WHERE run = 1 AND row = (SELECT max(row) FROM {table} WHERE run = 1)")
-    with pytest.raises(StoreCorruptError, match=rf"row {table} \d+: the rows end here; \d were written"):
-        with Reading(path) as reader:
-            READS[table][0](reader)
+    refusal = pytest.raises(StoreCorruptError, match=rf"row {table} \d+: the rows end here; \d were written")
+    with refusal, Reading(path) as reader:
+        READS[table][0](reader)
 
 
 def test_row_35_a_finished_item_is_back(path: Path) -> None:
@@ -478,9 +484,9 @@ def test_row_35_a_finished_item_is_back(path: Path) -> None:
     connection.execute(f"INSERT INTO items VALUES ({', '.join('?' * len(row))})", row)
     connection.commit()
     connection.close()
-    with pytest.raises(StoreCorruptError, match="an unfinished item is missing, and a finished one is back"):
-        with Reading(path) as reader:
-            reader.snapshot("run")
+    refusal = pytest.raises(StoreCorruptError, match="an unfinished item is missing, and a finished one is back")
+    with refusal, Reading(path) as reader:
+        reader.snapshot("run")
 
 
 def test_row_35_a_commit_finds_out_too(path: Path) -> None:
@@ -498,7 +504,7 @@ def test_row_35_the_key(path: Path, what: str) -> None:
         key.unlink()
     else:
         key.write_bytes(bytes(31 if what == "short" else 32))
-    text = {"missing": "its key, .* is missing", "short": "32 bytes were written, 31 are there", "another": "is the key of"}
+    text = {"missing": "its key, .* is missing", "short": "32 bytes were written, 31 are", "another": "is the key of"}
     for open_it in (SQLiteStore, SQLiteStore.open_reader):
         with pytest.raises(StoreCorruptError, match=text[what]):
             open_it(path)
@@ -531,7 +537,7 @@ def test_row_37_an_older_schema_is_migrated_in_a_transaction(path: Path) -> None
     with pytest.raises(OSError, match="the power fails"):
         schema.upgrade(connection, seals, str(path), {old: first, old + 1: second}, new)
     assert state() == before
-    with pytest.raises(StoreVersionError, match=rf"version {old + 1} of the schema, which cannot be brought to version"):
+    with pytest.raises(StoreVersionError, match=rf"version {old + 1} of the schema, which cannot be brought to"):
         schema.upgrade(connection, seals, str(path), {old: first}, new)
     assert state() == before
     broken = False
@@ -625,12 +631,11 @@ def test_row_40_it_is_waited_for(path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("what", ["deleted", "replaced", "overwritten", "emptied", "cut"])
+@pytest.mark.parametrize("what", ["deleted", "replaced", "emptied", "cut"])
 def test_row_41_the_file_changes_under_the_store(path: Path, what: str) -> None:
     text = {
         "deleted": "was deleted while",
         "replaced": "was replaced by another file while",
-        "overwritten": "epoch 2 was written, 1 is there",
         "emptied": "was cut from",
         "cut": "was cut from",
     }
@@ -643,13 +648,6 @@ def test_row_41_the_file_changes_under_the_store(path: Path, what: str) -> None:
         path.unlink()
     elif what == "replaced":
         os.replace(copy, path)
-    elif what == "overwritten":
-        store.close()
-        store = SQLiteStore(path)
-        store._epoch -= 1
-        store._epoch += 1
-        shutil.copyfile(copy, path)
-        text[what] = r"epoch 3 was written, 1 is there|malformed|was cut from"
     else:
         os.truncate(path, 0 if what == "emptied" else path.stat().st_size - 4096)
     with pytest.raises(StoreCorruptError, match=rf"runs\.db.*({text[what]})"):
@@ -677,7 +675,7 @@ def test_row_80_files_are_for_their_owner_only(tmp_path: Path, umask: int) -> No
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE items SET payload = (SELECT payload FROM items WHERE run = 1 AND item = 100) WHERE run = 1 AND item = 7",
+        "UPDATE items SET payload = (SELECT payload FROM items WHERE item = 100) WHERE item = 7 AND run = 1",
         "UPDATE items SET payload = x'6280042e' WHERE run = 1 AND item = 7",
         "UPDATE events SET payload = x'80042e' WHERE run = 1 AND row = 1",
         "UPDATE outputs SET payload = (SELECT payload FROM outputs WHERE run = 2) WHERE run = 1 AND row = 1",
@@ -690,16 +688,16 @@ def test_row_80_files_are_for_their_owner_only(tmp_path: Path, umask: int) -> No
     ],
 )
 def test_row_81_a_payload_swapped_in_the_store(path: Path, statement: str) -> None:
-    """The whole room has nothing that opens a pickle (``test_architecture``), and what was changed does not leave it."""
+    """Nothing in this room opens a pickle (``test_architecture``), and what was changed does not leave it."""
     edit(path, statement)
-    with pytest.raises(StoreCorruptError, match=r"runs\.db.* row .*is not what was written"):
-        with Reading(path) as reader:
-            reader.check()
+    refusal = pytest.raises(StoreCorruptError, match=r"runs\.db.* row .*is not what was written")
+    with refusal, Reading(path) as reader:
+        reader.check()
 
 
 def test_row_81_runs_that_changed_their_names(path: Path) -> None:
     edit(path, "UPDATE runs SET run_id = 'x' WHERE run = 1", "UPDATE runs SET run_id = 'run' WHERE run = 2")
-    with pytest.raises(StoreCorruptError, match="row progress.*is not what was written"), Reading(path) as reader:
+    with pytest.raises(StoreCorruptError, match=r"row progress.*is not what was written"), Reading(path) as reader:
         reader.outputs("run")
 
 
