@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
@@ -20,6 +21,8 @@ from floxide_mp.core.records import (
 from floxide_mp.core.table import Phase
 from floxide_mp.facts import RunMetrics
 from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.stores.reader import Reader
+from floxide_mp.stores.sqlite import SQLiteStore
 
 MARK = {  # a part of a payload (or of a text) that is found in one table only
     name: b"<" + name.upper().encode() + b">"
@@ -102,3 +105,16 @@ def facts(store: Any, run_id: str = "run") -> dict[str, Any]:
         "progress": store.progress(run_id),
         **{name: list(getattr(store, name)(run_id)) for name in ("events", "outputs", "errors")},
     }
+
+
+class Reading:
+    """``with`` for a reader."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.reader = SQLiteStore.open_reader(path)
+
+    def __enter__(self) -> Reader:
+        return self.reader
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.close()
