@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from functools import partial
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, Final
@@ -67,7 +66,7 @@ class Seals:
 
     def __init__(self, path: str, key: bytes) -> None:
         self.path = path
-        self._mac = partial(blake2b, digest_size=SEAL_BYTES, key=key)
+        self._keyed = blake2b(digest_size=SEAL_BYTES, key=key)  # which nobody can read the key from
 
     def of(self, table: str, head: tuple[Any, ...], body: bytes | None = None, before: bytes = b"") -> bytes:
         """The seal of a row.
@@ -78,7 +77,9 @@ class Seals:
             body: that one: the payload, which may be large.
             before: the seal of the row before, in tables that are only added to.
         """
-        return self._mac(f"{table}{head!a}{body is None}".encode() + before + (body or b"")).digest()
+        mac = self._keyed.copy()
+        mac.update(f"{table}{head!a}{body is None}".encode() + before + (body or b""))
+        return mac.digest()
 
     def check(
         self,

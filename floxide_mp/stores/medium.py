@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from ..errors import StoreCorruptError, StoreError
 
 PRIVATE: Final = 0o600
+TROUBLE: Final = sqlite3.Error, UnicodeError, OSError  # what a medium, or text in it that is none, can raise
 _READ_ONLY: Final = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # ``SQLITE_ERROR``: our statements do not fit the schema. ``SQLITE_CONSTRAINT``: a row is there that was never written.
@@ -85,18 +86,16 @@ def trouble(path: str, run_id: str | None = None, need: int = 0) -> Iterator[Non
     """
     try:
         yield
-    except (sqlite3.Error, UnicodeError) as error:
+    except TROUBLE as error:
         raise translated(path, error, run_id, need) from error
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            text = f"{path} cannot be written: {error.strerror}"
-        else:
-            text = f"{error.filename or path}: {error.strerror}"
-        raise StoreError(text, path=path, run_id=run_id) from error
 
 
 def translated(path: str, error: Exception, run_id: str | None = None, need: int = 0) -> StoreError:
-    """What SQLite said, as one of our errors. ``transient`` ones may be tried again."""
+    """One of ``TROUBLE`` as one of our errors. ``transient`` ones may be tried again."""
+    if isinstance(error, OSError):
+        forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        what = f"{path} cannot be written" if forbidden else error.filename or path
+        return StoreError(f"{what}: {error.strerror}", path=path, run_id=run_id)
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
     if extended == _MOVED:

@@ -194,21 +194,26 @@ class Reader:
             raise corrupt(self.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
         return found
 
-    def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> list[Row]:
-        """Rows, without their seals, from number ``since`` on of a table that is only added to."""
+    def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> Iterator[Row]:
+        """Rows, without their seals, from number ``since`` on of a table that is only added to.
+
+        That some are missing shows at the end: what is made of them is to be given to nobody before.
+        """
         if since >= count:
-            return []
+            return
         sql = f"SELECT * FROM {table.name} WHERE run = ? AND row >= ? ORDER BY row"
-        found = self._reader.execute(sql, (run, since)).fetchall()
-        seal: Any = found.pop(0)[-1] if since and found else b""
-        for number, row in enumerate(found, since + 1):
+        seal, number = b"", since - 1 if since else 0
+        for row in self._reader.execute(sql, (run, since)):
+            number += 1
             if row[1] != number:
                 raise corrupt(self.path, "it is missing", run_id, f"{table.name} {number}")
-            seal = self._seals.check(table.name, row, table.key, seal, run_id)
-        if len(found) != count - since or seal != last:
-            at = f"{table.name} {since + len(found) + 1}"
-            raise corrupt(self.path, f"the rows end here; {count} were written", run_id, at)
-        return [row[:-1] for row in found]
+            if number == since:
+                seal = row[-1]
+            else:
+                seal = self._seals.check(table.name, row, table.key, seal, run_id)
+                yield row[:-1]
+        if number != count or seal != last:
+            raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{table.name} {number + 1}")
 
 
 def _to_read(path: str, patience: float) -> sqlite3.Connection:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Final, Literal
 
 from ..core.records import Commit
 from ..errors import StoreError, StoreLockedError
@@ -26,7 +26,8 @@ from .reader import Reader, connect, key_of, read_owner, read_stand
 from .rows import Prepared
 from .tally import Tally
 
-_SYNCHRONOUS = {"process": "NORMAL", "full": "FULL"}
+_LOG_BYTES: Final = 1 << 26  # what is kept of a log that a large commit has made larger
+_SYNCHRONOUS: Final = {"process": "NORMAL", "full": "FULL"}
 
 
 class SQLiteStore(Reader):
@@ -66,6 +67,7 @@ class SQLiteStore(Reader):
         try:
             super().__init__(real, patience, clocks)
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
             self._tallies: dict[str, tuple[int, Tally]] = {}  # by run: its number, and where it stands
             self._file = medium.identity(real)
@@ -132,7 +134,7 @@ class SQLiteStore(Reader):
                 self._check_epoch()
                 done = work()
                 self._writer.execute("COMMIT")
-            except (sqlite3.Error, UnicodeError) as error:
+            except medium.TROUBLE as error:
                 self._roll_back()
                 raise medium.translated(self.path, error, run_id, _size(prepared)) from error
             except BaseException:

@@ -1,4 +1,4 @@
-"""What happens to a store's file, disk and owner: rows 6, 23, 27, 29 to 31, 39 to 41 and 80 of the fault table."""
+"""What happens to a store's file, disk and owner: rows 6, 23, 27, 29 to 31, 39 to 41, 79 and 80 of the fault table."""
 
 from __future__ import annotations
 
@@ -414,6 +414,21 @@ def test_row_41_the_file_changes_under_the_store(path: Path, what: str) -> None:
 
 
 # -- security -----------------------------------------------------------------------------------------------------
+
+
+def test_row_79_the_key_is_in_its_file_only(path: Path) -> None:
+    key = Path(f"{path}.key").read_bytes()
+    store = SQLiteStore(path)
+    store.commit("run", *step(100))
+    for file in path.parent.iterdir():
+        assert (key in file.read_bytes()) == file.name.endswith(".key")
+    seen: list[object] = [store]
+    for one in seen:
+        assert repr(key)[2:-1] not in repr(one) and key.hex() not in repr(one)
+        seen += [v for v in getattr(one, "__dict__", {}).values() if type(v).__module__.startswith(("floxide", "func"))]
+    assert store._seals in seen
+    assert not any(isinstance(value, bytes) for value in vars(store._seals).values())
+    store.close()
 
 
 @pytest.mark.parametrize("umask", [0, 0o077, 0o777])
