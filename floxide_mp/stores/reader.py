@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
@@ -208,7 +208,7 @@ class Reader:
             if row[1] != number:
                 raise corrupt(self.path, "it is missing", run_id, f"{table.name} {number}")
             if number == since:
-                seal = row[-1]
+                seal = row[-1] if isinstance(row[-1], bytes) else b""
             else:
                 seal = self._seals.check(table.name, row, table.key, seal, run_id)
                 yield row[:-1]
