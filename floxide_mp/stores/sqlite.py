@@ -176,8 +176,6 @@ class SQLiteStore(Reader):
         return batches
 
     def _roll_back(self) -> None:
-        # It may have been written all the same, if what came in between came late: read again where the runs stand.
-        self._tallies.clear()
         with suppress(sqlite3.Error):  # some errors have ended the transaction already
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
