@@ -234,21 +234,12 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
         version = schema.version_of(connection, path)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
-        _check_whole(connection, path)
         if version < schema.VERSION:
             schema.upgrade(connection, Seals(path, key_of(path)), path, schema.MIGRATIONS, schema.VERSION)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _check_whole(connection: sqlite3.Connection, path: str) -> None:
-    """What a crash left in the log is moved to the file, which then has all of its pages."""
-    _, logged, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    (pages,), (size,) = (connection.execute(f"PRAGMA page_{what}").fetchone() for what in ("count", "size"))
-    if logged == moved and os.path.getsize(path) < pages * size:
-        raise corrupt(path, f"{pages * size} bytes were written, {os.path.getsize(path)} are there")
 
 
 def _make(path: str, key: bytes, patience: float) -> None:

@@ -134,6 +134,22 @@ def test_row_35_a_flipped_byte_anywhere(path: Path) -> None:
     assert noticed > 50
 
 
+def test_row_35_a_run_whose_name_is_damaged_is_not_one_that_never_was(path: Path) -> None:
+    contents, at_byte, noticed = path.read_bytes(), -1, 0
+    with Reading(path) as reader:
+        before = reader.progress("other run")
+    while (at_byte := contents.find(b"other run", at_byte + 1)) >= 0:
+        path.write_bytes(contents[:at_byte] + b"O" + contents[at_byte + 1 :])
+        with Reading(path) as reader:
+            try:
+                assert reader.progress("other run") == before
+            except StoreCorruptError:
+                noticed += 1
+            with pytest.raises(StoreCorruptError):
+                reader.check()
+    assert noticed
+
+
 @pytest.mark.parametrize("table", [table.name for table in schema.TABLES])
 def test_row_35_a_row_that_is_missing(path: Path, table: str) -> None:
     run = "" if table == "store" else " AND run = 1"
