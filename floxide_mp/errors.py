@@ -93,7 +93,12 @@ class SerializationError(FloxideError, TypeError):
 
 
 class StoreError(FloxideError):
-    """The checkpoint store could not do what was asked."""
+    """The checkpoint store could not do what was asked.
+
+    ``transient``: nothing was lost, and the same may work later (no space left, locked by another program).
+    """
+
+    transient: bool = False
 
 
 class StoreLockedError(StoreError):

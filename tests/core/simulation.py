@@ -22,7 +22,7 @@ from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
 from floxide_mp.facts import WorkItemStatus
-from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 
 from .model import Model
@@ -103,13 +103,20 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.state = RunState(Plan(self.graph), None, self.finishing)
-        self.store = MemoryStore()
+        self.store = self._open()
         self.model = Model(self.graph, self.ordered)
         self.state.start(b"input")
         self.model.start(b"input")
         commit = self.state.take_commit()
         self.store.create(RECORD, commit, self._progress())
         self._look(commit)
+
+    def _open(self) -> CheckpointStore:
+        return MemoryStore()
+
+    def _reopen(self) -> CheckpointStore:
+        """The store after the coordinator's death."""
+        return self.store
 
     # -- stimuli -------------------------------------------------------------------------------------
 
@@ -174,6 +181,7 @@ class Simulation:
         """The coordinator dies, and another one takes up what the store has."""
         self.restarts += 1
         self.running.clear()
+        self.store = self._reopen()
         before, kept = self.state, self.store.progress("run")
         args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
         self.state = restored(before.plan, self.store.snapshot("run"), *args)

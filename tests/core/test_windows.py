@@ -17,7 +17,7 @@ from floxide_mp.core.restore import restored
 from floxide_mp.core.state import RunState
 from floxide_mp.core.table import Phase
 from floxide_mp.core.window import Window
-from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 
 RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
@@ -52,10 +52,17 @@ class Batches:
     events: list[EventRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore()
+        self.store = self._open()
         self.state = RunState(Plan(graph(self.size, self.caught)), None, self.finish)
         self.state.start(b"input")
         self.store.create(RECORD, self.state.take_commit(), self.progress())
+
+    def _open(self) -> CheckpointStore:
+        return MemoryStore()
+
+    def _reopen(self) -> CheckpointStore:
+        """The store after the coordinator's death."""
+        return self.store
 
     def progress(self) -> Progress:
         return Progress(self.state.phase, self.state.metrics, self.state.counts, None, self.state.failure)
@@ -63,6 +70,7 @@ class Batches:
     def step(self, chance: random.Random, workers: int, restarts: bool) -> None:
         if restarts and chance.random() < 0.1:
             self.running.clear()
+            self.store = self._reopen()
             kept = self.store.progress("run")
             self.state = restored(
                 self.state.plan, self.store.snapshot("run"), kept.phase, kept.metrics, kept.counts, kept.failure, None

@@ -1,0 +1,259 @@
+"""``Batch``: what several commits of one run come to, and the statements that write it.
+
+What begins and ends within a batch is never written. What each commit would have done alone is in ``memory``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord
+from ..ports import Progress
+from . import rows, schema
+from .integrity import Seals, corrupt
+from .rows import Fixed, Prepared, Row, State
+from .schema import Table
+from .tally import Tally
+
+T = TypeVar("T")
+
+# Many keys are handed over as one value: one statement for any number of them.
+_FINISHED: Final = "DELETE FROM items WHERE run = ? AND item IN (SELECT value FROM json_each(?))"
+_USED: Final = "DELETE FROM arrivals WHERE run = ? AND scope = ? AND place = ?"
+_CLOSED: Final = "DELETE FROM {} WHERE run = ? AND scope IN (SELECT value FROM json_each(?))"
+_UNMARKED: Final = "DELETE FROM marks WHERE run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
+_PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
+    ", ".join(f"{column.split()[0]} = ?" for column in [*schema.PROGRESS.columns.split(", ")[1:], "seal"])
+)
+
+
+def run_name(run_id: str) -> bytes:
+    """What binds a run's progress to its name."""
+    return run_id.encode("utf-8", "surrogatepass")
+
+
+class Batch:
+    """See the module.
+
+    Args:
+        run_id, run: the run and its number.
+        tally: as of before. ``self.tally`` is as of afterwards, once it is written.
+    """
+
+    def __init__(self, run_id: str, run: int, tally: Tally) -> None:
+        self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
+        self.progress: Progress
+        self.size = 0  # bytes of payload, about
+        self._created: dict[int, Fixed] = {}
+        self._changed: dict[int, tuple[Fixed, State]] = {}
+        self._finished: list[int] = []
+        self._arrived: dict[tuple[int, int], list[Arrival]] = {}
+        self._used: list[tuple[int, int]] = []
+        self._opened: dict[int, ScopeRecord] = {}
+        self._closed: list[int] = []
+        self._spoilt: dict[int, tuple[int, ErrorRecord]] = {}
+        self._of_scopes: dict[int, dict[tuple[str, int], int]] = {}  # scope -> marks
+        self._of_nodes: dict[int, dict[tuple[str, int], int]] = {}
+        self._released: list[int] = []
+        self._events: list[EventRecord] = []
+        self._outputs: list[OutputRecord] = []
+        self._errors: list[ErrorRecord] = []
+
+    def add(self, prepared: Prepared) -> None:
+        """One more commit."""
+        commit = prepared.commit
+        self.tally.revision += 1
+        self.progress = prepared.progress
+        for fixed in prepared.created:
+            self._created[fixed[0]] = fixed
+        for change in prepared.changed:
+            self._changed[change[0][0]] = change
+        for number in commit.finished:
+            if self._changed:
+                self._changed.pop(number, None)
+            if self._created.pop(number, None) is None:
+                self._finished.append(number)
+        if commit.arrived or commit.joined or commit.opened or commit.closed or commit.spoilt or commit.depths:
+            self._add_scopes(prepared)
+        for node, item in commit.held:
+            self.tally.held += 1
+            self._of_nodes.setdefault(node, {})["held", item] = self.tally.held
+        for node in commit.passed:
+            self._of_nodes[node] = {("passed", 0): 0}
+            if self.before.held:
+                self._released.append(node)
+        self._events += commit.events
+        self._outputs += commit.outputs
+        self._errors += commit.errors
+
+    def _add_scopes(self, prepared: Prepared) -> None:
+        commit = prepared.commit
+        for arrival in commit.arrived:
+            self._arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
+        for scope, place in commit.joined:
+            self._of_scopes.setdefault(scope, {})["joined", place] = 0
+            self._arrived.pop((scope, place), None)
+            if self.before.arrivals:
+                self._used.append((scope, place))
+        for (scope, component), depth in commit.depths.items():
+            self._of_scopes.setdefault(scope, {})["depth", component] = depth
+        self._opened.update((opened.id, opened) for opened in commit.opened)
+        self._spoilt.update(commit.spoilt)
+        for scope in commit.closed:
+            self._of_scopes.pop(scope, None)
+            self._spoilt.pop(scope, None)
+            if self._opened.pop(scope, None) is None:
+                self._closed.append(scope)
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def create(self, connection: sqlite3.Connection, seals: Seals, head: Row, epoch: int, now: float) -> None:
+        """Write it as a run's first, in the transaction that is open. ``head`` is the row of the run, sealed."""
+        schema.RUNS.insert(connection, [head])
+        self._write_rows(connection, seals)
+        schema.PROGRESS.insert(connection, [self._progress_row(seals, epoch, now)])
+
+    def write(self, connection: sqlite3.Connection, seals: Seals, epoch: int, now: float) -> None:
+        """Write it, in the transaction that is open."""
+        self._write_rows(connection, seals)
+        row = self._progress_row(seals, epoch, now)
+        done = connection.execute(_PROGRESS, (*row[1:], self.run, self.before.revision))
+        self._expect(seals, 1, done.rowcount, "progress")
+
+    def _write_rows(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        run = self.run
+        self._write_items(connection, seals)
+        if self._closed or self._released or self._used:
+            self._delete(connection, seals)
+        arrivals = list(enumerate((a for found in self._arrived.values() for a in found), self.tally.arrived + 1))
+        if arrivals:
+            self._insert(connection, seals, schema.ARRIVALS, (rows.arrival_row(run, n, a) for n, a in arrivals))
+            self.tally.arrivals += len(arrivals)
+            self.tally.arrived += len(arrivals)
+        if self._opened:
+            self._insert(connection, seals, schema.SCOPES, (rows.scope_row(run, s) for s in self._opened.values()))
+            self.tally.scopes += len(self._opened)
+        if self._spoilt:
+            self._write_spoilt(connection, seals)
+        if self._of_scopes or self._of_nodes:
+            self._write_marks(connection, seals)
+        self._write_logs(connection, seals)
+
+    def _write_items(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        run, created, changed = self.run, self._created, self._changed
+        if self._finished:
+            done = connection.execute(_FINISHED, (run, str(self._finished)))
+            self._expect(seals, len(self._finished), done.rowcount, "items")
+            self.tally.items -= len(self._finished)
+            self.tally.item_sum -= sum(self._finished)
+        if created:
+            made = (
+                rows.item_row(run, fixed, changed.pop(n)[1] if changed and n in changed else rows.NEW)
+                for n, fixed in created.items()
+            )
+            self._insert(connection, seals, schema.ITEMS, made)
+            self.tally.items += len(created)
+            self.tally.item_sum += sum(created)
+        if changed:
+            again = (rows.item_row(run, fixed, state) for fixed, state in changed.values())
+            self._insert(connection, seals, schema.ITEMS, again, "REPLACE")
+
+    def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        run, tally = self.run, self.tally
+        for scope, place in self._used:
+            tally.arrivals -= connection.execute(_USED, (run, scope, place)).rowcount
+        if self._released:
+            tally.marks -= connection.execute(_UNMARKED, (run, "held", str(self._released))).rowcount
+        if self._closed:
+            closed = str(self._closed)
+            done = connection.execute(_CLOSED.format("scopes"), (run, closed)).rowcount
+            self._expect(seals, len(self._closed), done, "scopes")
+            tally.scopes -= done
+            for kind in ("depth", "joined"):
+                tally.marks -= connection.execute(_UNMARKED, (run, kind, closed)).rowcount
+            if tally.spoilt:
+                tally.spoilt -= connection.execute(_CLOSED.format("spoilt"), (run, closed)).rowcount
+
+    def _write_spoilt(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        """A batch may be spoilt again, by an item that comes before the one that spoilt it first."""
+        known = connection.execute(
+            "SELECT count(*) FROM spoilt WHERE run = ? AND scope IN (SELECT value FROM json_each(?))",
+            (self.run, str(list(self._spoilt))),
+        ).fetchone()[0]
+        made = (((self.run, s, n), rows.pack_error(error)) for s, (n, error) in self._spoilt.items())
+        self._insert(connection, seals, schema.SPOILT, made, "REPLACE")
+        self.tally.spoilt += len(self._spoilt) - known
+
+    def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        found = [
+            (self.run, kind, a, b, value)
+            for marks in (self._of_scopes, self._of_nodes)
+            for a, of_a in marks.items()
+            for (kind, b), value in of_a.items()
+        ]
+        made = [(*head, seals.of("marks", head)) for head in found]
+        new = schema.MARKS.insert(connection, made, "INSERT OR IGNORE")
+        self.tally.marks += new
+        if new < len(made):  # depths grow
+            schema.MARKS.insert(connection, [row for row in made if row[1] == "depth"], "REPLACE")
+
+    def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        tally = self.tally
+        if self._events:
+            tally.event_seal = self._append(
+                connection, seals, schema.EVENTS, rows.event_row, self._events, tally.events, tally.event_seal
+            )
+            tally.events += len(self._events)
+        if self._outputs:
+            tally.output_seal = self._append(
+                connection, seals, schema.OUTPUTS, rows.output_row, self._outputs, tally.outputs, tally.output_seal
+            )
+            tally.outputs += len(self._outputs)
+        if self._errors:
+            tally.error_seal = self._append(
+                connection, seals, schema.ERRORS, rows.error_row, self._errors, tally.errors, tally.error_seal
+            )
+            tally.errors += len(self._errors)
+
+    def _append(
+        self,
+        connection: sqlite3.Connection,
+        seals: Seals,
+        table: Table,
+        make: Callable[[int, int, T], tuple[Row, bytes | None]],
+        records: Sequence[T],
+        count: int,
+        seal: bytes,
+    ) -> bytes:
+        made = []
+        for number, record in enumerate(records, count + 1):
+            head, body = make(self.run, number, record)
+            seal = seals.of(table.name, head, body, seal)
+            self.size += len(body or b"")
+            made.append((*head, body, seal))
+        table.insert(connection, made)
+        return seal
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        seals: Seals,
+        table: Table,
+        made: Iterable[tuple[Row, bytes | None]],
+        verb: str = "INSERT",
+    ) -> None:
+        name = table.name
+        found: list[tuple[Any, ...]] = [(*head, body, seals.of(name, head, body)) for head, body in made]
+        self.size += sum(len(row[-2] or b"") for row in found)
+        table.insert(connection, found, verb)
+
+    def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:
+        head = (self.run, *rows.progress_columns(self.progress), now, epoch, *self.tally.columns())
+        return (*head, seals.of("progress", head, before=run_name(self.run_id)))
+
+    def _expect(self, seals: Seals, expected: int, found: int, table: str) -> None:
+        if found != expected:
+            text = f"{expected} rows of {table} were written and have to be there, {found} are"
+            raise corrupt(seals.path, text, self.run_id)

@@ -1,0 +1,108 @@
+"""Seals: what makes a flipped byte, a swapped payload or a row that is missing show, before its contents are used.
+
+Each row carries a keyed hash of all its columns. Where rows are only ever added, the hash covers that of the row
+before, too. The key is in a file of its own: who can write to the database alone cannot make a row that is believed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from hashlib import blake2b
+from hmac import compare_digest
+from typing import Any, Final
+
+from ..errors import StoreCorruptError
+from .medium import write_private
+
+KEY_BYTES: Final = 32
+SEAL_BYTES: Final = 16
+
+
+def corrupt(path: str, what: str, run_id: str | None = None, row: str | None = None) -> StoreCorruptError:
+    """The error, naming file, run and row as far as they are known. ``row`` is the table and its key."""
+    where = f"run {run_id!r}: " if run_id is not None else ""
+    at = f"row {row}: " if row is not None else ""
+    return StoreCorruptError(f"{path}: {where}{at}{what}", path=path, run_id=run_id, row=row)
+
+
+def read_key(database: str) -> bytes | None:
+    """The key of a database, None if it has none.
+
+    Raises:
+        StoreCorruptError: its file does not hold a key.
+    """
+    try:
+        with open(key_path(database), "rb") as file:
+            key = file.read(KEY_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    if len(key) != KEY_BYTES:
+        raise corrupt(key_path(database), f"{KEY_BYTES} bytes were written, {len(key)} are there")
+    return key
+
+
+def make_key(database: str) -> bytes:
+    """A new key, in its file: all of it or nothing. Called by the owner of the database, if it has none."""
+    key = secrets.token_bytes(KEY_BYTES)
+    path = key_path(database)
+    write_private(path + ".new", key)
+    os.rename(path + ".new", path)
+    return key
+
+
+def key_path(database: str) -> str:
+    return database + ".key"
+
+
+class Seals:
+    """Makes and checks the seals of one database.
+
+    Args:
+        path: of the database, for errors.
+        key: of it.
+    """
+
+    def __init__(self, path: str, key: bytes) -> None:
+        self.path = path
+        self._keyed = blake2b(digest_size=SEAL_BYTES, key=key)  # which nobody can read the key from
+
+    def of(self, table: str, head: tuple[Any, ...], body: bytes | None = None, before: bytes = b"") -> bytes:
+        """The seal of a row.
+
+        Args:
+            table: which.
+            head: its columns but for the last but one; ``ascii`` of them is the same in every Python.
+            body: that one: the payload, which may be large.
+            before: the seal of the row before, in tables that are only added to.
+        """
+        mac = self._keyed.copy()
+        mac.update(f"{table}{head!a}{body is None}".encode() + before + (body or b""))
+        return mac.digest()
+
+    def check(
+        self,
+        table: str,
+        row: Sequence[Any],
+        key: int,
+        before: bytes = b"",
+        run_id: str | None = None,
+        body: bool = True,
+    ) -> bytes:
+        """The seal of a row that was read.
+
+        Args:
+            row: all columns, the seal last.
+            key: how many columns name the row, for the error; the first is the run's number and says nothing.
+            body: whether the last but one is a payload.
+
+        Raises:
+            StoreCorruptError: it is not that of the row.
+        """
+        made, split = row[-1], -2 if body else -1
+        expected = self.of(table, tuple(row[:split]), row[-2] if body else None, before)
+        if not isinstance(made, bytes) or not compare_digest(made, expected):
+            name = " ".join(str(part) for part in (table, *row[1:key]))
+            raise corrupt(self.path, "it is not what was written", run_id, name)
+        return made

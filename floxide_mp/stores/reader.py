@@ -1,0 +1,293 @@
+"""``Reader``: what a database holds, for the store that owns it and for whoever looks at it meanwhile.
+
+Everything is read in one transaction with the run's progress, and checked against it, before any of it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
+from ..errors import NotStartedError, StoreError, StoreVersionError
+from ..ports import Progress, RunRecord
+from . import rows, schema
+from .batch import run_name
+from .due import Clocks
+from .integrity import Seals, corrupt, key_path, read_key
+from .medium import trouble
+from .rows import Row
+from .schema import Table
+from .tally import Tally
+
+_PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
+
+
+class Owner(NamedTuple):
+    """Who owned the store last, in which epoch, since when (seconds since the epoch), and how many runs there are."""
+
+    epoch: int
+    runs: int
+    pid: int | None
+    host: str | None
+    since: float | None
+
+
+class _Stand(NamedTuple):
+    run: int
+    progress: Progress
+    tally: Tally
+
+
+class Reader:
+    """The reading half of ``ports.CheckpointStore``, and more for people. Needs no ownership, and changes nothing.
+
+    Args:
+        path: of the database.
+        patience: seconds to wait for other programs' locks.
+        clocks: what due times are counted by.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+        StoreCorruptError: it is not what was written.
+        StoreVersionError: of another version of the schema.
+    """
+
+    def __init__(self, path: str, patience: float, clocks: Clocks) -> None:
+        self.path, self._patience, self._clocks = path, patience, clocks
+        self._pid = os.getpid()
+        self._reading = threading.Lock()
+        if not os.path.exists(path):
+            raise StoreError(f"there is no store {path}", path=path)
+        if not os.path.getsize(path):
+            raise corrupt(path, "it is empty; what was in it is lost")
+        with trouble(path):
+            self._reader = _to_read(path, patience)
+            try:
+                version = schema.version_of(self._reader, path)
+                if version < schema.VERSION:
+                    text = f"{path} has version {version} of the schema: opening it to go on with it brings it to"
+                    raise StoreVersionError(f"{text} {schema.VERSION}", path=path, found=version, known=schema.VERSION)
+                self._seals = Seals(path, key_of(path))
+                self.owner()
+            except BaseException:
+                self._reader.close()
+                raise
+
+    def close(self) -> None:
+        with self._reading:
+            self._reader.close()
+
+    # -- the port ------------------------------------------------------------------------------------
+
+    def runs(self) -> Sequence[RunRecord]:
+        with self._transaction():
+            found = self._reader.execute("SELECT * FROM runs ORDER BY run").fetchall()
+            owner = self._owner()
+        for row in found:
+            self._seals.check("runs", row, 3)
+        if len(found) != owner.runs:
+            raise corrupt(self.path, f"{owner.runs} runs were written, {len(found)} are there")
+        return [rows.run_record(row[:-1]) for row in found]
+
+    def progress(self, run_id: str) -> Progress:
+        with self._transaction(run_id):
+            return self._stand(run_id).progress
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        with self._transaction(run_id):
+            run, _, tally = self._stand(run_id)
+            items = self._living(run_id, run, schema.ITEMS, tally.items, "ord")
+            arrivals = self._living(run_id, run, schema.ARRIVALS, tally.arrivals, "ord")
+            scopes = self._living(run_id, run, schema.SCOPES, tally.scopes, "scope")
+            spoilt = self._living(run_id, run, schema.SPOILT, tally.spoilt, "scope")
+            marks = self._living(run_id, run, schema.MARKS, tally.marks, "kind, a, value")
+        if sum(row[1] for row in items) != tally.item_sum:
+            raise corrupt(self.path, "an unfinished item is missing, and a finished one is back", run_id, "items")
+        held: dict[int, list[int]] = {}
+        for _, kind, node, item, *_ in marks:
+            if kind == "held":
+                held.setdefault(node, []).append(item)
+        return Snapshot(
+            items=[rows.item(row[:-1], self._clocks) for row in items],
+            arrivals=[rows.arrival(row[:-1]) for row in arrivals],
+            scopes=[rows.scope(row[:-1]) for row in scopes],
+            joined=[(scope, place) for _, kind, scope, place, *_ in marks if kind == "joined"],
+            depths={(scope, at): depth for _, kind, scope, at, depth, _ in marks if kind == "depth"},
+            passed={node for _, kind, node, *_ in marks if kind == "passed"},
+            held=held,
+            spoilt={s: (n, e) for _, s, n, packed, _ in spoilt if (e := rows.unpack_error(packed)) is not None},
+        )
+
+    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
+        with self._transaction(run_id):
+            run, _, tally = self._stand(run_id)
+            return list(map(rows.event, self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal)))
+
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
+        with self._transaction(run_id):
+            run, _, tally = self._stand(run_id)
+            found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal)
+            return list(map(rows.output, found))
+
+    def errors(self, run_id: str) -> Sequence[ErrorRecord]:
+        with self._transaction(run_id):
+            run, _, tally = self._stand(run_id)
+            return list(map(rows.error, self._log(run_id, run, schema.ERRORS, 0, tally.errors, tally.error_seal)))
+
+    # -- for people ----------------------------------------------------------------------------------
+
+    def owner(self) -> Owner:
+        with self._transaction():
+            return self._owner()
+
+    def check(self) -> None:
+        """Read everything: pages, rows and what they add up to.
+
+        Raises:
+            StoreCorruptError: the first thing that is not as it was written.
+        """
+        with self._transaction():
+            problems = [text for (text,) in self._reader.execute("PRAGMA integrity_check(10)")]
+        if problems != ["ok"]:
+            raise corrupt(self.path, "; ".join(problems))
+        for record in self.runs():
+            for read in (self.snapshot, self.events, self.outputs, self.errors):
+                read(record.run_id)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self, run_id: str | None = None) -> Iterator[None]:
+        """All that is read in it is of one moment."""
+        self._check_process()
+        with self._reading, trouble(self.path, run_id):
+            self._reader.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._reader.in_transaction:
+                    self._reader.execute("ROLLBACK")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            text = f"{self.path} was opened by process {self._pid}, from which this one was forked: open it again here"
+            raise StoreError(text, path=self.path)
+
+    def _owner(self) -> Owner:
+        return read_owner(self._reader, self._seals)
+
+    def _stand(self, run_id: str) -> _Stand:
+        return read_stand(self._reader, self._seals, run_id)
+
+    def _living(self, run_id: str, run: int, table: Table, count: int, order: str) -> list[Row]:
+        """Rows of a table whose rows come and go."""
+        found = self._reader.execute(f"SELECT * FROM {table.name} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
+        for row in found:
+            self._seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
+        if len(found) != count:
+            raise corrupt(self.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
+        return found
+
+    def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> Iterator[Row]:
+        """Rows, without their seals, from number ``since`` on of a table that is only added to.
+
+        That some are missing shows at the end: what is made of them is to be given to nobody before.
+        """
+        if since >= count:
+            return
+        sql = f"SELECT * FROM {table.name} WHERE run = ? AND row >= ? ORDER BY row"
+        seal, number = b"", since - 1 if since else 0
+        for row in self._reader.execute(sql, (run, since)):
+            number += 1
+            if row[1] != number:
+                raise corrupt(self.path, "it is missing", run_id, f"{table.name} {number}")
+            if number == since:
+                seal = row[-1] if isinstance(row[-1], bytes) else b""
+            else:
+                seal = self._seals.check(table.name, row, table.key, seal, run_id)
+                yield row[:-1]
+        if number != count or seal != last:
+            raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{table.name} {number + 1}")
+
+
+def _to_read(path: str, patience: float) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    made = connect(path, patience, "ro")
+    try:
+        made.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError as error:
+        made.close()
+        log = path + "-wal"
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or (os.path.exists(log) and os.path.getsize(log)):
+            raise
+        # The directory cannot be written to, so there is no place for the log's index; but nothing is in the log.
+        return connect(path, patience, "ro&immutable=1")
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:
+    """A connection to a file that is there, in autocommit mode, that any thread may use, one at a time."""
+    made = sqlite3.connect(
+        f"{Path(path).as_uri()}?mode={mode}",
+        timeout=patience,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        uri=True,
+    )
+    made.execute("PRAGMA trusted_schema = OFF")
+    return made
+
+
+def key_of(path: str) -> bytes:
+    """The key of a database that is there.
+
+    Raises:
+        StoreCorruptError: its file is not.
+    """
+    key = read_key(path)
+    if key is None:
+        raise corrupt(path, f"its key, {key_path(path)}, is missing; without it nothing in there can be believed")
+    return key
+
+
+def read_owner(connection: sqlite3.Connection, seals: Seals) -> Owner:
+    """Who owned it last."""
+    row = connection.execute("SELECT * FROM store").fetchone()
+    if row is None:
+        raise corrupt(seals.path, "it is missing", row="store 1")
+    try:
+        seals.check("store", row, 1, body=False)
+    except StoreError:
+        text = f"it is not what was written, or {key_path(seals.path)} is the key of another store"
+        raise corrupt(seals.path, text, row="store 1") from None
+    return Owner(*row[1:-1])
+
+
+def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _Stand:
+    """A run's number, progress and tally.
+
+    Raises:
+        NotStartedError: there is no such run.
+    """
+    sql = "SELECT progress.* FROM runs LEFT JOIN progress USING (run) WHERE run_id = ?"
+    row = connection.execute(sql, (rows.text(run_id),)).fetchone()
+    if row is None:
+        there = [name for (name,) in connection.execute("SELECT run_id FROM runs NOT INDEXED ORDER BY run")]
+        if rows.text(run_id) in there or len(there) != read_owner(connection, seals).runs:
+            raise corrupt(seals.path, "runs are missing, or cannot be found", run_id)
+        raise NotStartedError(f"no run {run_id!r} in this store", run_id=run_id)
+    if row[0] is None:
+        raise corrupt(seals.path, "it is missing", run_id, "progress")
+    seals.check("progress", row, 1, run_name(run_id), run_id, body=False)
+    told = row[1 : 1 + _PROGRESS_COLUMNS]
+    return _Stand(row[0], rows.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))

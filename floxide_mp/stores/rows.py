@@ -1,0 +1,273 @@
+"""Records as columns, and back. What lies in columns is plain: numbers, text, and bytes that nothing here looks into.
+
+Order keys become bytes that sort as the keys do. Values of joins and errors become bytes by a length-prefixed
+encoding; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ..core.records import (
+    Arrival,
+    Commit,
+    ErrorRecord,
+    EventRecord,
+    ItemRecord,
+    ItemRow,
+    Order,
+    OutputRecord,
+    Payload,
+    ScopeRecord,
+)
+from ..core.table import Phase
+from ..facts import RunMetrics, WorkItemStatus
+from ..ports import Progress, RunRecord
+from .due import Clocks
+
+Row: TypeAlias = tuple[Any, ...]
+Fixed: TypeAlias = tuple[int, int, Order, Payload, int, "ErrorRecord | None"]
+"""What never changes of an item: id, place, order, payload, scope, error."""
+State: TypeAlias = tuple[int, str, "float | None"]
+"""What changes: attempt, status, due time in seconds since the epoch."""
+
+NEW: Final[State] = 1, WorkItemStatus.PENDING.value, None
+_fixed: Final[Callable[[ItemRecord], Fixed]] = attrgetter("id", "place", "order", "payload", "scope.id", "error")
+
+
+class Prepared(NamedTuple):
+    """A commit that later changes of the core's records do not reach. ``turn`` is filled in by the store."""
+
+    run_id: str
+    created: Sequence[Fixed]
+    changed: Sequence[tuple[Fixed, State]]
+    commit: Commit  # for the rest, which is immutable
+    progress: Progress
+    turn: list[int]
+
+
+def prepare(run_id: str, commit: Commit, progress: Progress, clocks: Clocks) -> Prepared:
+    """See ``SQLiteStore.prepare``."""
+    changed = [(_fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed]
+    return Prepared(run_id, list(map(_fixed, commit.created)), changed, commit, progress, [])
+
+
+# -- order keys ---------------------------------------------------------------------------------------------------
+
+_ONE: Final = 248  # smaller numbers are one byte; for others the first byte says how many follow
+
+
+def pack_order(order: Order) -> bytes:
+    """Depth and branch numbers, one behind the other. Numbers are below 2**64."""
+    return b"".join(map(_pack_number, (order[0], *order[1])))
+
+
+def _pack_number(number: int) -> bytes:
+    if number < _ONE:
+        return number.to_bytes(1, "big")
+    size = (number.bit_length() + 7) >> 3
+    return (_ONE - 1 + size).to_bytes(1, "big") + number.to_bytes(size, "big")
+
+
+def unpack_order(packed: bytes) -> Order:
+    numbers: list[int] = []
+    at = 0
+    while at < len(packed):
+        first, at = packed[at], at + 1
+        if first >= _ONE:
+            size = first - _ONE + 1
+            first, at = int.from_bytes(packed[at : at + size], "big"), at + size
+        numbers.append(first)
+    return numbers[0], tuple(numbers[1:])
+
+
+# -- payloads and errors ------------------------------------------------------------------------------------------
+
+_BYTES: Final = b"b"
+_PARTS: Final = b"t"
+_sizes: Final = struct.Struct(">IQ")
+
+
+def pack(payload: Payload) -> bytes:
+    """A kind, then the bytes; or for each part the lengths of name and value, and those."""
+    if isinstance(payload, bytes):
+        return _BYTES + payload
+    found = [_PARTS]
+    for name, part in payload:
+        encoded, packed = name.encode("utf-8", "surrogatepass"), pack(part)
+        found += (_sizes.pack(len(encoded), len(packed)), encoded, packed)
+    return b"".join(found)
+
+
+def unpack(packed: bytes) -> Payload:
+    if packed[:1] == _BYTES:
+        return packed[1:]
+    parts, at = [], 1
+    while at < len(packed):
+        name, part = _sizes.unpack_from(packed, at)
+        at += _sizes.size
+        middle, end = at + name, at + name + part
+        parts.append((packed[at:middle].decode("utf-8", "surrogatepass"), unpack(packed[middle:end])))
+        at = end
+    return tuple(parts)
+
+
+def _parts(payload: Payload) -> tuple[tuple[str, Payload], ...]:
+    assert isinstance(payload, tuple)
+    return payload
+
+
+def pack_error(error: ErrorRecord | None) -> bytes | None:
+    """The plain columns as JSON, and the exception's pickle behind them."""
+    if error is None:
+        return None
+    facts = json.dumps([*error[:3], *error[4:]])
+    return pack(((facts, () if error.payload is None else error.payload),))
+
+
+def unpack_error(packed: bytes | None) -> ErrorRecord | None:
+    if packed is None:
+        return None
+    ((facts, payload),) = _parts(unpack(packed))
+    type_name, message, traceback, *rest = json.loads(facts)
+    return ErrorRecord(type_name, message, traceback, payload if isinstance(payload, bytes) else None, *rest)
+
+
+def text(value: str) -> str | bytes:
+    """Text that SQLite takes: bytes, where it holds halves of surrogate pairs."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def untext(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
+
+
+# -- records: (columns, payload) and back -------------------------------------------------------------------------
+# What is read comes without its last column, the seal.
+
+
+def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
+    values = [("workflow", record.workflow), ("context", record.context)]
+    if record.input is not None:
+        values.append(("input", record.input))
+    head = (
+        *(run, text(record.run_id), text(record.name), record.started_at, record.timeout, int(record.finish)),
+        *(str(record.seed), record.key),
+        *(json.dumps(plain) for plain in (dict(record.shape), record.places, record.main)),
+    )
+    return head, pack(tuple(values))
+
+
+def run_record(row: Row) -> RunRecord:
+    _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, packed = row
+    values: dict[str, Any] = dict(_parts(unpack(packed)))
+    return RunRecord(
+        untext(run_id),
+        untext(name),
+        key,
+        values["workflow"],
+        values["context"],
+        values.get("input"),
+        int(seed),
+        started_at,
+        timeout,
+        bool(finish),
+        json.loads(shape),
+        tuple(json.loads(places)),
+        tuple(json.loads(main)),
+    )
+
+
+def item_row(run: int, fixed: Fixed, state: State) -> tuple[Row, bytes]:
+    number, place, order, payload, scope, error = fixed
+    return (run, number, place, pack_order(order), scope, *state, pack_error(error)), pack(payload)
+
+
+def item(row: Row, clocks: Clocks) -> ItemRow:
+    _, number, place, order, scope, attempt, status, due, error, payload = row
+    return ItemRow(
+        number,
+        place,
+        unpack_order(order),
+        unpack(payload),
+        scope,
+        unpack_error(error),
+        attempt,
+        WorkItemStatus(status),
+        clocks.to_monotonic(due),
+    )
+
+
+def arrival_row(run: int, number: int, arrival: Arrival) -> tuple[Row, bytes]:
+    head = run, arrival.scope, arrival.place, number, pack_order(arrival.order), text(arrival.node)
+    return head, pack(arrival.payload)
+
+
+def arrival(row: Row) -> Arrival:
+    _, scope, place, _, order, node, payload = row
+    return Arrival(scope, place, unpack_order(order), untext(node), unpack(payload))
+
+
+def scope_row(run: int, scope: ScopeRecord) -> tuple[Row, bytes | None]:
+    head = run, scope.id, scope.parent, scope.place, pack_order(scope.order)
+    return head, None if scope.batch is None else pack(scope.batch)
+
+
+def scope(row: Row) -> ScopeRecord:
+    _, number, parent, place, order, batch = row
+    return ScopeRecord(number, parent, place, unpack_order(order), None if batch is None else unpack(batch))
+
+
+def event_row(run: int, number: int, event: EventRecord) -> tuple[Row, bytes]:
+    return (run, number, pack_order(event.order), event.index, text(event.node), event.field), event.payload
+
+
+def event(row: Row) -> EventRecord:
+    _, _, order, index, node, field, payload = row
+    return EventRecord(unpack_order(order), index, untext(node), field, payload)
+
+
+def output_row(run: int, number: int, output: OutputRecord) -> tuple[Row, bytes]:
+    head = run, number, pack_order(output.order), output.index, text(output.node), output.worker
+    return head, pack(output.payload)
+
+
+def output(row: Row) -> OutputRecord:
+    _, _, order, index, node, worker, payload = row
+    return OutputRecord(unpack_order(order), index, untext(node), unpack(payload), worker)
+
+
+def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | None]:
+    told = text(error.node), error.item_id, error.attempt, error.worker, error.at
+    return (run, number, error.number, *told, *map(text, error[:3])), error.payload
+
+
+def error(row: Row) -> ErrorRecord:
+    _, _, number, node, item_id, attempt, worker, at, type_name, message, traceback, payload = row
+    told = untext(type_name), untext(message), untext(traceback)
+    return ErrorRecord(*told, payload, number, untext(node), item_id, attempt, worker, at)
+
+
+def progress_columns(progress: Progress) -> Row:
+    metrics = progress.metrics
+    return (
+        progress.phase.value,
+        *(metrics.total_work_items, metrics.completed, metrics.failed, metrics.retries, *progress.counts),
+        *(progress.finished_at, pack_error(progress.failure)),
+    )
+
+
+def progress(columns: Row) -> Progress:
+    phase, total, completed, failed, retries, last_item, last_error, finished_at, failure = columns
+    metrics = RunMetrics(total, completed, failed, retries)
+    return Progress(Phase(phase), metrics, (last_item, last_error), finished_at, unpack_error(failure))

@@ -1,0 +1,226 @@
+"""The schema, and how an older one becomes it.
+
+A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``).
+``ord`` is an order key, as bytes that sort like it. Times are seconds since the epoch. Payloads are not for
+reading: they are pickles, in a frame (``rows.pack``), that only workers open.
+
+    store      one row: who owns the store, in which epoch, and how many runs there are
+    runs       what each run began with; ``shape``, ``places`` and ``main`` are JSON
+    progress   where each run stands as of its last commit, and what the other tables must hold of it
+    items      work not finished yet; a finished item's row is deleted
+    arrivals   values that wait at a join
+    scopes     fan-outs that some join collects, while something of them is alive; ``batch`` is a batch's input
+    spoilt     batches that have failed, until what runs of them is over: the number of the item and its error
+    marks      small facts by ``kind``: 'depth' (scope a, component b): the deepest level so far;
+               'joined' (scope a, place b): that join has fired; 'passed' (node a): it passed something on;
+               'held' (node a, item b): held by it, in the order of ``value``
+    events     writes to the context, in the order of commits
+    outputs    outputs of the run, in the order of commits
+    errors     failed attempts
+
+Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from ..errors import StoreError, StoreVersionError
+from .integrity import Seals, corrupt, read_key
+from .tally import Tally
+
+VERSION: Final = 1
+APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
+
+Migration = Callable[[sqlite3.Connection, Seals], None]
+MIGRATIONS: Final[Mapping[int, Migration]] = {}  # from a version to the next; none of this package's is older yet
+
+
+class Table(NamedTuple):
+    """A table of sealed rows: its columns but for payload and seal, and how many of them are the key."""
+
+    name: str
+    columns: str
+    key: int
+    payload: str = ""  # "payload BLOB", or "" where there is none
+
+    def create(self) -> str:
+        key = ", ".join(column.split()[0] for column in self.columns.split(", ")[: self.key])
+        columns = ", ".join(filter(None, (self.columns, self.payload, "seal BLOB NOT NULL")))
+        return f"CREATE TABLE {self.name} ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID"
+
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], verb: str = "INSERT") -> int:
+        """Write rows, many with one statement: a thread that does so takes and gives the interpreter lock once.
+
+        Args:
+            rows: all columns of each.
+            verb: what to do with those that are there.
+
+        Returns:
+            how many were written.
+        """
+        count = at = 0
+        for size in _SIZES:
+            while len(rows) - at >= size:
+                sql = _statement(verb, self.name, len(rows[at]), size)
+                count += connection.execute(sql, list(itertools.chain(*rows[at : at + size]))).rowcount
+                at += size
+        return count
+
+
+@cache
+def _statement(verb: str, table: str, width: int, size: int) -> str:
+    one = "(" + ", ".join("?" * width) + ")"
+    return f"{verb} INTO {table} VALUES {', '.join([one] * size)}"
+
+
+_SIZES: Final = (256, 16, 1)  # few statements, which SQLite has ready; at 12 columns far below its 32,766 values
+
+STORE: Final = Table(
+    "store", "id INTEGER NOT NULL, epoch INTEGER NOT NULL, runs INTEGER NOT NULL, pid INTEGER, host TEXT, since REAL", 1
+)
+RUNS: Final = Table(
+    "runs",
+    "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
+    "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
+    "main TEXT NOT NULL",
+    1,
+    "payload BLOB NOT NULL",
+)
+PROGRESS: Final = Table(
+    "progress",
+    "run INTEGER NOT NULL, phase TEXT NOT NULL, total INTEGER NOT NULL, completed INTEGER NOT NULL, "
+    "failed INTEGER NOT NULL, retries INTEGER NOT NULL, last_item INTEGER NOT NULL, last_error INTEGER NOT NULL, "
+    "finished_at REAL, failure BLOB, updated_at REAL NOT NULL, epoch INTEGER NOT NULL, "
+    + ", ".join(f"{f.name} {'BLOB' if f.name.endswith('seal') else 'INTEGER'} NOT NULL" for f in fields(Tally)),
+    1,
+)
+ITEMS: Final = Table(
+    "items",
+    "run INTEGER NOT NULL, item INTEGER NOT NULL, place INTEGER NOT NULL, ord BLOB NOT NULL, scope INTEGER NOT NULL, "
+    "attempt INTEGER NOT NULL, status TEXT NOT NULL, due REAL, error BLOB",
+    2,
+    "payload BLOB NOT NULL",
+)
+ARRIVALS: Final = Table(
+    "arrivals",
+    "run INTEGER NOT NULL, scope INTEGER NOT NULL, place INTEGER NOT NULL, number INTEGER NOT NULL, ord BLOB NOT NULL, "
+    "node TEXT NOT NULL",
+    4,
+    "payload BLOB NOT NULL",
+)
+SCOPES: Final = Table(
+    "scopes",
+    "run INTEGER NOT NULL, scope INTEGER NOT NULL, parent INTEGER NOT NULL, place INTEGER NOT NULL, ord BLOB NOT NULL",
+    2,
+    "batch BLOB",
+)
+SPOILT: Final = Table(
+    "spoilt", "run INTEGER NOT NULL, scope INTEGER NOT NULL, number INTEGER NOT NULL", 2, "error BLOB NOT NULL"
+)
+MARKS: Final = Table(
+    "marks",
+    "run INTEGER NOT NULL, kind TEXT NOT NULL, a INTEGER NOT NULL, b INTEGER NOT NULL, value INTEGER NOT NULL",
+    4,
+)
+EVENTS: Final = Table(
+    "events",
+    "run INTEGER NOT NULL, row INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, node TEXT NOT NULL, "
+    "field INTEGER NOT NULL",
+    2,
+    "payload BLOB NOT NULL",
+)
+OUTPUTS: Final = Table(
+    "outputs",
+    "run INTEGER NOT NULL, row INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, node TEXT NOT NULL, "
+    "worker INTEGER",
+    2,
+    "payload BLOB NOT NULL",
+)
+ERRORS: Final = Table(
+    "errors",
+    "run INTEGER NOT NULL, row INTEGER NOT NULL, number INTEGER NOT NULL, node TEXT NOT NULL, item INTEGER NOT NULL, "
+    "attempt INTEGER NOT NULL, worker INTEGER, at REAL NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, "
+    "traceback TEXT NOT NULL",
+    2,
+    "payload BLOB",
+)
+LIVING: Final = ITEMS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
+LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
+TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS
+
+_VIEWS: Final = (
+    "CREATE VIEW overview AS SELECT run_id, name, phase, completed, total, failed, retries, events, outputs, errors, "
+    "datetime(started_at, 'unixepoch') AS started, datetime(updated_at, 'unixepoch') AS updated "
+    "FROM runs JOIN progress USING (run) ORDER BY run",
+    "CREATE VIEW queue AS SELECT run_id, item, json_extract(places, '$[' || place || ']') AS node, attempt, status, "
+    "datetime(due, 'unixepoch') AS due, hex(ord) AS ord FROM items JOIN runs USING (run) ORDER BY run, ord",
+)
+
+
+def create(connection: sqlite3.Connection, seals: Seals) -> None:
+    """All of it, in an empty database, in one transaction."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in (*(table.create() for table in TABLES), *_VIEWS):
+        connection.execute(statement)
+    head = 1, 0, 0, None, None, None
+    STORE.insert(connection, [(*head, seals.of("store", head))])
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def version_of(connection: sqlite3.Connection, path: str) -> int:
+    """The version of a database of ours.
+
+    Raises:
+        StoreCorruptError: it has a key, and yet it is none of ours.
+        StoreError: it is another program's.
+        StoreVersionError: it is newer than this package.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION:
+        if read_key(path) is not None:
+            raise corrupt(path, "it is not what was written")
+        raise StoreError(f"{path} is a database of another program", path=path)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        text = f"{path} has version {version} of the schema, this package knows {VERSION}: use a newer one"
+        raise StoreVersionError(text, path=path, found=version, known=VERSION)
+    return int(version)
+
+
+def upgrade(
+    connection: sqlite3.Connection,
+    seals: Seals,
+    path: str,
+    migrations: Mapping[int, Migration],
+    to: int,
+) -> None:
+    """Bring an older database to this version, in one transaction: it is either as before or as it should be.
+
+    Raises:
+        StoreVersionError: no way leads from its version to this one.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        while version < to:
+            step = migrations.get(version)
+            if step is None:
+                text = f"{path} has version {version} of the schema, which cannot be brought to version {to}"
+                raise StoreVersionError(text, path=path, found=version, known=to)
+            step(connection, seals)
+            version += 1
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

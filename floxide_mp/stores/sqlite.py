@@ -1,0 +1,255 @@
+"""``SQLiteStore``: runs in a file, which survive the death of processes, or of the machine.
+
+Here is who may write, and when: ownership, transactions, and what has gone wrong. What is written is in ``batch``, what
+is read in ``reader``, the tables in ``schema``.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, Literal
+
+from ..core.records import Commit
+from ..errors import StoreError, StoreLockedError
+from ..ports import Progress, RunRecord
+from . import medium, rows, schema
+from .batch import Batch
+from .due import CLOCKS, Clocks
+from .integrity import Seals, corrupt, make_key, read_key
+from .medium import trouble
+from .owner import Ownership
+from .reader import Reader, connect, key_of, read_owner, read_stand
+from .rows import Prepared
+from .tally import Tally
+
+_LOG_BYTES: Final = 1 << 26  # what is kept of a log that a large commit has made larger
+_SYNCHRONOUS: Final = {"process": "NORMAL", "full": "FULL"}
+
+
+class SQLiteStore(Reader):
+    """See ``ports.CheckpointStore``. Makes the file, and its key beside it, if they are not there.
+
+    Args:
+        path: of the database.
+        durability: ``"process"``: what is committed survives the death of any process; ``"full"``: also of the machine.
+        patience: seconds to wait for other programs' locks.
+        clocks: what due times are counted by.
+
+    Raises:
+        StoreLockedError: another coordinator owns it.
+        StoreCorruptError: it is not what was written.
+        StoreVersionError: it is of a newer version of the schema.
+        StoreError: it cannot be read or written, or is another program's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        durability: Literal["process", "full"] = "process",
+        *,
+        patience: float = 5.0,
+        clocks: Clocks = CLOCKS,
+    ) -> None:
+        if durability not in _SYNCHRONOUS:
+            raise ValueError(f'durability is "process" or "full", not {durability!r}')
+        real = os.path.realpath(path)
+        with trouble(real):
+            self._ownership = Ownership(real, clocks.wall())
+            try:
+                self._writer = _opened(real, patience)
+            except BaseException:
+                self._ownership.release()
+                raise
+        try:
+            super().__init__(real, patience, clocks)
+            self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+            self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+            self._writing = threading.Lock()
+            self._tallies: dict[str, tuple[int, Tally]] = {}  # by run: its number, and where it stands
+            self._file = medium.identity(real)
+            self._epoch = self._take_over()
+        except BaseException:
+            self._writer.close()
+            self._ownership.release()
+            raise
+
+    @staticmethod
+    def open_reader(path: str | os.PathLike[str], *, patience: float = 5.0, clocks: Clocks = CLOCKS) -> Reader:
+        """Look into a store, whoever owns it, without disturbing them."""
+        return Reader(os.path.realpath(path), patience, clocks)
+
+    def close(self) -> None:
+        """Let go of the file. Nothing is called afterwards."""
+        if os.getpid() != self._pid:
+            return  # the connections are the parent's
+        with self._writing:
+            super().close()
+            self._writer.close()
+            self._ownership.release()
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
+        prepared = self.prepare(run.run_id, commit, progress)
+        self._transact([prepared], lambda: self._create(run, prepared))
+
+    def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+        self.write([self.prepare(run_id, commit, progress)])
+
+    def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
+        """A commit that can be written later, by another thread, while the core goes on: it does not change any more.
+
+        What is prepared is to be written in the order in which it was.
+        """
+        return rows.prepare(run_id, commit, progress, self._clocks)
+
+    def write(self, prepared: Sequence[Prepared]) -> None:
+        """Any number of prepared commits, of any runs: all of them or none.
+
+        After an error the same may be given again, also when it is not known whether they were written: what was
+        is not written twice.
+
+        Raises:
+            NotStartedError: there is no such run.
+            StoreLockedError: another coordinator has taken over; nothing was written.
+            StoreCorruptError: the file was deleted or replaced, or is not what was written.
+            StoreError: no space, an I/O error, locked by another program: ``transient``, may be tried again.
+        """
+        self._transact(prepared, lambda: self._write(prepared))
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _transact(self, prepared: Sequence[Prepared], work: Callable[[], dict[str, Batch]]) -> None:
+        """``work`` in one transaction of the owner, on the file that it has always been."""
+        self._check_process()
+        run_id = prepared[0].run_id if prepared else None
+        with self._writing:
+            try:
+                self._file = medium.check_same(self.path, self._file)
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._check_epoch()
+                done = work()
+                self._writer.execute("COMMIT")
+            except medium.TROUBLE as error:
+                self._roll_back()
+                raise medium.translated(self.path, error, run_id, _size(prepared)) from error
+            except BaseException:
+                self._roll_back()
+                raise
+            for name, batch in done.items():
+                self._tallies[name] = batch.run, batch.tally
+
+    def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
+        known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
+        if known is not None:
+            raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
+        (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
+        head, body = rows.run_row(number, run)
+        batch = Batch(run.run_id, number, Tally())
+        batch.add(prepared)
+        sealed = (*head, body, self._seals.of("runs", head, body))
+        batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
+        owner = read_owner(self._writer, self._seals)
+        self._set_owner(owner._replace(runs=owner.runs + 1))
+        return {run.run_id: batch}
+
+    def _write(self, prepared: Sequence[Prepared]) -> dict[str, Batch]:
+        batches: dict[str, Batch] = {}
+        for one in prepared:
+            batch = batches.get(one.run_id)
+            if batch is None:
+                batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
+            if not one.turn:
+                one.turn.append(batch.tally.revision + 1)
+            if one.turn[0] > batch.tally.revision + 1:
+                raise StoreError(f"{self.path}: a commit before this one was not written", run_id=one.run_id)
+            if one.turn[0] > batch.tally.revision:
+                batch.add(one)
+        now = self._clocks.wall()
+        for batch in batches.values():
+            if batch.tally.revision > batch.before.revision:
+                batch.write(self._writer, self._seals, self._epoch, now)
+        return batches
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):  # some errors have ended the transaction already
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+
+    def _check_epoch(self) -> None:
+        found = self._writer.execute("SELECT epoch FROM store").fetchone()
+        epoch = found[0] if found else None
+        if epoch == self._epoch:
+            return
+        if epoch is None or epoch < self._epoch:
+            raise corrupt(self.path, f"epoch {self._epoch} was written, {epoch} is there", row="store 1")
+        owner = read_owner(self._writer, self._seals)
+        text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
+        raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
+
+    def _tally(self, run_id: str) -> tuple[int, Tally]:
+        # Taken out, and put back when it is known to be written: an interrupt may come in between.
+        known = self._tallies.pop(run_id, None)
+        if known is None:
+            run, _, tally = read_stand(self._writer, self._seals, run_id)
+            known = run, tally
+        return known
+
+    def _take_over(self) -> int:
+        """Raise the epoch: whoever had it before cannot write any more."""
+        with trouble(self.path):
+            self._writer.execute("BEGIN IMMEDIATE")
+            owner = read_owner(self._writer, self._seals)
+            mine = self._ownership
+            self._set_owner(owner._replace(epoch=owner.epoch + 1, pid=mine.pid, host=mine.host, since=mine.since))
+            self._writer.execute("COMMIT")
+        return owner.epoch + 1
+
+    def _set_owner(self, columns: Sequence[object]) -> None:
+        head = (1, *columns)
+        schema.STORE.insert(self._writer, [(*head, self._seals.of("store", head))], "REPLACE")
+
+
+def _size(prepared: Sequence[Prepared]) -> int:
+    """About how many bytes are to be written: payloads and pages."""
+    found = [fixed[3] for one in prepared for fixed in one.created]
+    found += [record.payload for one in prepared for record in (*one.commit.events, *one.commit.outputs)]
+    return sum(len(payload) if isinstance(payload, bytes) else 4096 for payload in found) + 16384
+
+
+def _opened(path: str, patience: float) -> sqlite3.Connection:
+    """The owner's connection to a database of this version, made if there is none."""
+    key = read_key(path)
+    size = os.path.getsize(path) if os.path.exists(path) else None
+    if size == 0 and key is not None:
+        raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
+    if not size:
+        _make(path, key or make_key(path), patience)
+    connection = connect(path, patience, "rw")
+    try:
+        version = schema.version_of(connection, path)
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
+        if version < schema.VERSION:
+            schema.upgrade(connection, Seals(path, key_of(path)), path, schema.MIGRATIONS, schema.VERSION)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(path: str, key: bytes, patience: float) -> None:
+    """An empty store is complete before it is there under its name."""
+    new = path + ".new"
+    medium.write_private(new, b"")
+    connection = connect(new, patience, "rw")
+    try:
+        schema.create(connection, Seals(path, key))
+    finally:
+        connection.close()
+    os.rename(new, path)
+    medium.sync_directory(path)

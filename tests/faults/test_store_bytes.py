@@ -1,0 +1,301 @@
+"""A store whose bytes are not those that were written: rows 32 to 38 and 81 of the fault table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floxide_mp.core.records import Commit
+from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
+from floxide_mp.stores import schema
+from floxide_mp.stores.integrity import Seals
+from floxide_mp.stores.reader import key_of
+from floxide_mp.stores.sqlite import SQLiteStore
+from tests.filled import MARK, Reading, at, facts, fill, item
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store that has rows in every table, closed."""
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    store.close()
+    return tmp_path / "runs.db"
+
+
+def edit(path: Path, *statements: str) -> None:
+    """By a program that does not have the key."""
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        assert connection.execute(statement).rowcount, statement
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("left", [1, 99, 1000, 4096, 8192, 20480, -4096, -1])
+def test_row_32_truncated(path: Path, left: int) -> None:
+    os.truncate(path, left if left > 0 else path.stat().st_size + left)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db"):
+        SQLiteStore(path)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db"), Reading(path) as reader:
+        reader.check()
+
+
+def test_row_33_emptied(path: Path) -> None:
+    os.truncate(path, 0)
+    for _ in range(2):
+        with pytest.raises(StoreCorruptError, match=r"runs\.db: it is empty, and its key says that it was not"):
+            SQLiteStore(path)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db: it is empty"):
+        SQLiteStore.open_reader(path)
+    assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("junk", [b"junk", bytes(200), b"SQLite format 3\x00" + b"\xff" * 84])
+def test_row_34_junk_header(path: Path, junk: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(junk)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db: file is not a database"):
+        SQLiteStore(path)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db: file is not a database"):
+        SQLiteStore.open_reader(path)
+
+
+def test_row_34_a_database_of_another_program(tmp_path: Path) -> None:
+    edit_path = tmp_path / "other.db"
+    connection = sqlite3.connect(edit_path)
+    connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    before = edit_path.read_bytes()
+    with pytest.raises(StoreError, match=r"other\.db is a database of another program"):
+        SQLiteStore(edit_path)
+    assert edit_path.read_bytes() == before
+    assert not (tmp_path / "other.db.key").exists()
+
+
+READS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "runs": (lambda s: s.runs(), "runs"),
+    "items": (lambda s: s.snapshot("run"), "items 7"),
+    "arrivals": (lambda s: s.snapshot("run"), "arrivals 0 1 1"),
+    "scopes": (lambda s: s.snapshot("run"), "scopes 1"),
+    "spoilt": (lambda s: s.snapshot("run"), "spoilt 1"),
+    "events": (lambda s: s.events("run"), "events 1"),
+    "outputs": (lambda s: s.outputs("run"), "outputs 1"),
+    "errors": (lambda s: s.errors("run"), "errors 1"),
+    "progress": (lambda s: s.progress("run"), "progress"),
+}
+
+
+@pytest.mark.parametrize("table", READS)
+def test_row_35_one_flipped_payload_byte(path: Path, table: str) -> None:
+    contents, mark = bytearray(path.read_bytes()), MARK[table]
+    assert contents.count(mark), "what was written is in the file"
+    at_byte = contents.find(mark)
+    while at_byte >= 0:
+        contents[at_byte] ^= 1
+        at_byte = contents.find(mark, at_byte)
+    path.write_bytes(contents)
+    read, row = READS[table]
+    for open_it in (SQLiteStore, SQLiteStore.open_reader):
+        store = open_it(path)
+        with pytest.raises(StoreCorruptError, match=rf"^{path}: .*row {row}.*: it is not what was written") as caught:
+            read(store)
+        assert table == "runs" or caught.value.run_id == "run"
+        assert caught.value.row.startswith(row)  # type: ignore[attr-defined]
+        store.close()
+
+
+def test_row_35_a_flipped_byte_anywhere(path: Path) -> None:
+    """It is noticed, or it is none that matters."""
+    contents = path.read_bytes()
+    with Reading(path) as reader:
+        before = facts(reader)
+    noticed, copy = 0, path.with_name("copy.db")
+    shutil.copy(f"{path}.key", f"{copy}.key")
+    for number in range(0, len(contents), 53):
+        changed = bytearray(contents)
+        changed[number] ^= 1 << (number % 8)
+        copy.write_bytes(changed)
+        try:
+            with Reading(copy) as reader:
+                assert facts(reader) == before, f"byte {number}"
+                reader.check()
+        except (StoreCorruptError, StoreVersionError):
+            noticed += 1
+        except StoreError as error:
+            if "another program" not in str(error):
+                raise AssertionError(f"byte {number}") from error
+    assert noticed > 50
+
+
+def test_row_35_a_run_whose_name_is_damaged_is_not_one_that_never_was(path: Path) -> None:
+    contents, at_byte, noticed = path.read_bytes(), -1, 0
+    with Reading(path) as reader:
+        before = reader.progress("other run")
+    while (at_byte := contents.find(b"other run", at_byte + 1)) >= 0:
+        path.write_bytes(contents[:at_byte] + b"O" + contents[at_byte + 1 :])
+        with Reading(path) as reader:
+            try:
+                assert reader.progress("other run") == before
+            except StoreCorruptError:
+                noticed += 1
+            with pytest.raises(StoreCorruptError):
+                reader.check()
+    assert noticed
+
+
+@pytest.mark.parametrize("table", [table.name for table in schema.TABLES])
+def test_row_35_a_row_that_is_missing(path: Path, table: str) -> None:
+    run = "" if table == "store" else " AND run = 1"
+    edit(path, f"DELETE FROM {table} WHERE seal IN (SELECT seal FROM {table} WHERE true{run} LIMIT 1)")
+    with pytest.raises(StoreCorruptError, match=r"runs\.db"), Reading(path) as reader:
+        reader.check()
+
+
+@pytest.mark.parametrize("table", ["events", "outputs", "errors"])
+def test_row_35_the_last_rows_are_missing(path: Path, table: str) -> None:
+    edit(path, f"DELETE FROM {table} WHERE run = 1 AND row = (SELECT max(row) FROM {table} WHERE run = 1)")
+    refusal = pytest.raises(StoreCorruptError, match=rf"row {table} \d+: the rows end here; \d were written")
+    with refusal, Reading(path) as reader:
+        READS[table][0](reader)
+
+
+def test_row_35_a_finished_item_is_back(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    (row,) = connection.execute("SELECT * FROM items WHERE run = 1 AND item = 7").fetchall()
+    connection.close()
+    store = SQLiteStore(path)
+    store.commit("run", Commit(created=[item(101)], finished=[7]), at(101))
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM items WHERE run = 1 AND item = 101")
+    connection.execute(f"INSERT INTO items VALUES ({', '.join('?' * len(row))})", row)
+    connection.commit()
+    connection.close()
+    refusal = pytest.raises(StoreCorruptError, match="an unfinished item is missing, and a finished one is back")
+    with refusal, Reading(path) as reader:
+        reader.snapshot("run")
+
+
+def test_row_35_a_commit_finds_out_too(path: Path) -> None:
+    store = SQLiteStore(path)
+    edit(path, "DELETE FROM items WHERE run = 1 AND item = 7")
+    with pytest.raises(StoreCorruptError, match="run 'run': 1 rows of items were written and have to be there, 0 are"):
+        store.commit("run", Commit(finished=[7]), at(100))
+    store.close()
+
+
+@pytest.mark.parametrize("what", ["missing", "short", "another"])
+def test_row_35_the_key(path: Path, what: str) -> None:
+    key = Path(f"{path}.key")
+    if what == "missing":
+        key.unlink()
+    else:
+        key.write_bytes(bytes(31 if what == "short" else 32))
+    text = {"missing": "its key, .* is missing", "short": "32 bytes were written, 31 are", "another": "is the key of"}
+    for open_it in (SQLiteStore, SQLiteStore.open_reader):
+        with pytest.raises(StoreCorruptError, match=text[what]):
+            open_it(path)
+    assert what == "missing" or key.stat().st_size, "no new key is made for an old store"
+
+
+# -- versions -----------------------------------------------------------------------------------------------------
+
+
+def test_row_37_an_older_schema_is_migrated_in_a_transaction(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    seals = Seals(str(path), key_of(str(path)))
+
+    def first(connection: sqlite3.Connection, seals: Seals) -> None:
+        connection.execute("ALTER TABLE marks RENAME TO facts")
+
+    def second(connection: sqlite3.Connection, seals: Seals) -> None:
+        connection.execute("CREATE TABLE more (a)")
+        if broken:
+            raise OSError("the power fails")
+
+    def state() -> object:
+        return connection.execute("PRAGMA user_version").fetchone(), {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
+
+    before = state()
+    old, new = schema.VERSION, schema.VERSION + 2
+    broken = True
+    with pytest.raises(OSError, match="the power fails"):
+        schema.upgrade(connection, seals, str(path), {old: first, old + 1: second}, new)
+    assert state() == before
+    with pytest.raises(StoreVersionError, match=rf"version {old + 1} of the schema, which cannot be brought to"):
+        schema.upgrade(connection, seals, str(path), {old: first}, new)
+    assert state() == before
+    broken = False
+    schema.upgrade(connection, seals, str(path), {old: first, old + 1: second}, new)
+    version, tables = state()  # type: ignore[misc]
+    assert version == (new,) and {"facts", "more"} <= tables
+    connection.close()
+
+
+def test_row_37_it_is_done_when_a_store_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(connection: sqlite3.Connection, seals: Seals) -> None:
+        connection.execute("CREATE TABLE more (a)")
+
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    with pytest.raises(StoreVersionError, match=r"opening it to go on with it brings it to 2"):
+        SQLiteStore.open_reader(path)
+    monkeypatch.setattr(schema, "MIGRATIONS", {schema.VERSION - 1: step})
+    store = SQLiteStore(path)
+    assert facts(store)
+    store.close()
+    with Reading(path) as reader:
+        reader.check()
+
+
+def test_row_38_a_newer_schema_is_refused(path: Path) -> None:
+    edit_version(path, 7)
+    before = path.read_bytes()
+    for open_it in (SQLiteStore, SQLiteStore.open_reader):
+        with pytest.raises(StoreVersionError, match=r"has version 7 of the schema, this package knows 1") as caught:
+            open_it(path)
+        assert (caught.value.found, caught.value.known) == (7, 1)  # type: ignore[attr-defined]
+    assert path.read_bytes() == before
+
+
+def edit_version(path: Path, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE items SET payload = (SELECT payload FROM items WHERE item = 100) WHERE item = 7 AND run = 1",
+        "UPDATE items SET payload = x'6280042e' WHERE run = 1 AND item = 7",
+        "UPDATE events SET payload = x'80042e' WHERE run = 1 AND row = 1",
+        "UPDATE outputs SET payload = (SELECT payload FROM outputs WHERE run = 2) WHERE run = 1 AND row = 1",
+        "UPDATE outputs SET (payload, seal) = (SELECT payload, seal FROM outputs WHERE run = 2) WHERE run = 1",
+        "UPDATE runs SET payload = (SELECT payload FROM runs WHERE run = 2) WHERE run = 1",
+        "UPDATE runs SET run_id = run_id || 'x'",
+        "UPDATE progress SET (phase, seal) = (SELECT 'completed', seal FROM progress WHERE run = 2) WHERE run = 1",
+        "UPDATE errors SET payload = NULL WHERE run = 1",
+        "UPDATE marks SET value = value + 1 WHERE run = 1 AND kind = 'depth'",
+    ],
+)
+def test_row_81_a_payload_swapped_in_the_store(path: Path, statement: str) -> None:
+    """Nothing in this room opens a pickle (``test_architecture``), and what was changed does not leave it."""
+    edit(path, statement)
+    refusal = pytest.raises(StoreCorruptError, match=r"runs\.db.* row .*is not what was written")
+    with refusal, Reading(path) as reader:
+        reader.check()
+
+
+def test_row_81_runs_that_changed_their_names(path: Path) -> None:
+    edit(path, "UPDATE runs SET run_id = 'x' WHERE run = 1", "UPDATE runs SET run_id = 'run' WHERE run = 2")
+    with pytest.raises(StoreCorruptError, match=r"row progress.*is not what was written"), Reading(path) as reader:
+        reader.outputs("run")

@@ -1,0 +1,271 @@
+"""What ``SQLiteStore`` does besides what every store does (``test_store_conformance``)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.plan import Plan
+from floxide_mp.core.records import Commit, ErrorRecord, Order, Payload
+from floxide_mp.core.state import RunState
+from floxide_mp.errors import NotStartedError, StoreError
+from floxide_mp.facts import WorkItemStatus
+from floxide_mp.ports import Progress
+from floxide_mp.stores import rows
+from floxide_mp.stores.due import Clocks
+from floxide_mp.stores.memory import MemoryStore
+from floxide_mp.stores.sqlite import SQLiteStore
+from tests.filled import Reading, at, everything, facts, fill, item, step
+
+numbers = st.integers(0, 300) | st.integers(0, 2**62) | st.sampled_from([247, 248, 255, 256, 1 << 59, 1 << 60])
+orders = st.tuples(numbers, st.lists(numbers, max_size=5).map(tuple))
+payloads: st.SearchStrategy[Payload] = st.recursive(
+    st.binary(), lambda inner: st.lists(st.tuples(st.text(st.characters()), inner), max_size=4).map(tuple), max_leaves=9
+)
+
+
+@given(orders, orders)
+def test_order_keys_sort_as_bytes(one: Order, other: Order) -> None:
+    packed = rows.pack_order(one), rows.pack_order(other)
+    assert (packed[0] < packed[1]) == (one < other)
+    assert (rows.unpack_order(packed[0]), rows.unpack_order(packed[1])) == (one, other)
+
+
+@given(payloads)
+def test_payloads_come_back(payload: Payload) -> None:
+    assert rows.unpack(rows.pack(payload)) == payload
+
+
+@given(st.text(st.characters()), st.none() | st.binary(), st.none() | st.integers(0, 9), st.floats(0, 1e12))
+def test_errors_come_back(text: str, payload: bytes | None, worker: int | None, when: float) -> None:
+    error = ErrorRecord(text, text, text, payload, 1, text, 2, 3, worker, when)
+    assert rows.unpack_error(rows.pack_error(error)) == error
+    assert rows.unpack_error(rows.pack_error(None)) is None
+    assert rows.untext(rows.text(text)) == text
+
+
+def test_due_times_outlive_the_monotonic_clock(tmp_path: Path) -> None:
+    now = {"monotonic": 5000.0, "wall": 1_700_000_000.0}
+    clocks = Clocks(lambda: now["monotonic"], lambda: now["wall"])
+    store = SQLiteStore(tmp_path / "runs.db", clocks=clocks)
+    fill(store)
+    waiting = item(7)
+    waiting.status, waiting.due, waiting.attempt = WorkItemStatus.WAITING_RETRY, 5060.0, 2
+    store.commit("run", Commit(changed=[waiting]), at(100))
+    (stored,) = store._writer.execute("SELECT due FROM items WHERE run = 1 AND item = 7").fetchone()
+    assert stored == 1_700_000_060.0
+    store.close()
+    now.update(monotonic=3.0, wall=1_700_000_040.0)  # 40 seconds later, the machine was started again
+    store = SQLiteStore(tmp_path / "runs.db", clocks=clocks)
+    row = next(row for row in store.snapshot("run").items if row.id == 7)
+    assert (row.due, row.attempt, row.status) == (23.0, 2, WorkItemStatus.WAITING_RETRY)
+    store.close()
+
+
+def test_what_is_prepared_does_not_change_any_more(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    changing, new = item(7), item(101)
+    changing.attempt, changing.status = 2, WorkItemStatus.FAILED
+    prepared = store.prepare("run", Commit(created=[new], changed=[changing]), at(101))
+    for one in (changing, new):
+        one.attempt, one.status, one.payload, one.due = 9, WorkItemStatus.IN_PROGRESS, b"later", 99.0
+    store.write([prepared])
+    found = {row.id: (row.attempt, row.status, row.payload) for row in store.snapshot("run").items}
+    assert found[7] == (2, WorkItemStatus.FAILED, b"plain")
+    assert found[101] == (1, WorkItemStatus.PENDING, b"plain")
+    store.close()
+
+
+def test_many_commits_of_many_runs_are_one_transaction(tmp_path: Path) -> None:
+    store, memory = SQLiteStore(tmp_path / "runs.db"), MemoryStore()
+    for one in (store, memory):
+        fill(one)
+    prepared = []
+    for number in range(100, 150):
+        for name in ("run", "other run"):
+            prepared.append(store.prepare(name, *step(number)))
+            memory.commit(name, *step(number))
+    changes = store._writer.total_changes
+    store.write(prepared)
+    # For each run: an item is deleted, another one is there, 50 events, 50 outputs, one depth, and where it stands.
+    assert store._writer.total_changes - changes == 2 * (1 + 1 + 50 + 50 + 1 + 1)
+    for name in ("run", "other run"):
+        assert facts(store, name) == facts(memory, name)
+    with pytest.raises(NotStartedError):
+        store.write([store.prepare("run", *step(150)), store.prepare("nosuch", *step(150))])
+    assert facts(store) == facts(memory)
+    store.write([])
+    store.close()
+
+
+def test_commits_are_written_once_and_in_order(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    one, two, three = (store.prepare("run", *step(number)) for number in (100, 101, 102))
+    unknown = store.prepare("nosuch", *step(100))
+    with pytest.raises(NotStartedError):
+        store.write([one, two, three, unknown])
+    with pytest.raises(StoreError, match="a commit before this one was not written"):
+        store.write([two])
+    store.write([one, two])
+    store.write([one, two, three])
+    store.write([three])
+    assert len(store.outputs("run")) == 4
+    store.check()
+    store.close()
+
+
+def test_a_thread_writes_while_others_read(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    seen: list[int] = []
+
+    def write() -> None:
+        for number in range(100, 300):
+            store.write([store.prepare("run", *step(number))])
+
+    thread = threading.Thread(target=write)
+    with Reading(tmp_path / "runs.db") as reader:
+        thread.start()
+        while thread.is_alive():
+            for one in (store, reader):
+                outputs, progress = len(one.outputs("run")), one.progress("run")
+                assert progress.counts[0] >= outputs + 99
+                seen.append(len(one.snapshot("run").items))
+        thread.join()
+        assert len(reader.outputs("run")) == 201
+    assert set(seen) == {2}
+    store.close()
+
+
+def state_and_store(path: Path, *nodes: NodeSpec) -> tuple[RunState, SQLiteStore]:
+    store = SQLiteStore(path)
+    state = RunState(Plan(Graph("g", nodes, 0)))
+    state.start(b"\x80\x04N.")
+    store.create(everything("run")[0], state.take_commit(), standing(state))
+    return state, store
+
+
+def standing(state: RunState) -> Progress:
+    return Progress(state.phase, state.metrics, state.counts, None, state.failure)
+
+
+def advance(state: RunState, store: SQLiteStore, width: int = 1, steps: int = 1) -> None:
+    for _ in range(steps):
+        found = state.claim(1, 0)
+        assert found is not None
+        state.succeed(found, ((0, b"\x80\x04K\x01."),) * width, (), width != 1)
+    store.commit("run", state.take_commit(), standing(state))
+
+
+def test_a_step_costs_the_same_however_long_the_run(tmp_path: Path) -> None:
+    """Pages that a commit writes to the log."""
+    state, store = state_and_store(tmp_path / "runs.db", NodeSpec("again", ((0,),)))
+    store._writer.execute("PRAGMA wal_autocheckpoint = 0")
+    pages = []
+    for steps in (10, 300, 2000):
+        for _ in range(steps):
+            advance(state, store)
+        before = store._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        assert before[0] == 0
+        for _ in range(20):
+            advance(state, store)
+        pages.append(store._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[1])
+    assert pages[0] == pages[2]
+    assert store._writer.execute("SELECT count(*) FROM items").fetchone() == (1,)
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["fan-out", "chain", "loop"])
+def test_bytes_on_disk_for_a_step(tmp_path: Path, kind: str) -> None:
+    count = 2000
+    chain = [NodeSpec(f"n{n}", ((n + 1,) if n < count - 1 else (),)) for n in range(count)]
+    nodes = {
+        "fan-out": [NodeSpec("split", ((1,),)), NodeSpec("work")],
+        "chain": chain,
+        "loop": [NodeSpec("n", ((0,),))],
+    }
+    state, store = state_and_store(tmp_path / "runs.db", *nodes[kind])
+    if kind == "fan-out":
+        advance(state, store, count)
+        for _ in range(count // 50):
+            advance(state, store, steps=50)
+    else:
+        for _ in range(count):
+            advance(state, store)
+    assert state.over == (kind != "loop")
+    store.close()
+    assert (tmp_path / "runs.db").stat().st_size / count <= 250
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["runs.db", "runs.db.key", "runs.db.lock"]
+
+
+@pytest.mark.parametrize(("durability", "level"), [("process", 1), ("full", 2)])
+def test_durability(tmp_path: Path, durability: str, level: int) -> None:
+    store = SQLiteStore(tmp_path / "runs.db", durability)  # type: ignore[arg-type]
+    assert store._writer.execute("PRAGMA synchronous").fetchone() == (level,)
+    assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
+    with pytest.raises(ValueError, match='durability is "process" or "full", not "none"'.replace('"none"', "'none'")):
+        SQLiteStore(tmp_path / "runs.db", "none")  # type: ignore[arg-type]
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "an odd ?#%20 näme"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    (odd / "link.db").symlink_to("runs.db")
+    store = SQLiteStore("link.db")
+    monkeypatch.chdir(tmp_path)
+    fill(store)
+    store.close()
+    assert {p.name for p in odd.iterdir()} == {"link.db", "runs.db", "runs.db.key", "runs.db.lock"}
+    with Reading(odd / "link.db") as reader:
+        assert len(reader.runs()) == 2
+    for bad in (tmp_path, tmp_path / "no" / "such.db"):
+        with pytest.raises(StoreError, match=str(bad)):
+            SQLiteStore(bad)
+    with pytest.raises(StoreError, match="there is no store"):
+        SQLiteStore.open_reader(tmp_path / "nosuch.db")
+    assert not (tmp_path / "nosuch.db").exists()
+
+
+def test_a_file_that_was_never_written_becomes_a_store(tmp_path: Path) -> None:
+    """As ``tempfile`` makes them; one that has a key was written (``test_row_33_emptied``)."""
+    (tmp_path / "runs.db").touch()
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    store.close()
+    (tmp_path / "runs.db").unlink()
+    store = SQLiteStore(tmp_path / "runs.db")
+    assert list(store.runs()) == []
+    store.close()
+
+
+def test_a_person_can_query_it(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    fill(store)
+    connection = sqlite3.connect(f"file:{tmp_path}/runs.db?mode=ro", uri=True)
+    overview = connection.execute("SELECT run_id, phase, total, outputs, started FROM overview").fetchall()
+    assert overview[0] == ("run", "running", 100, 1, "2023-11-14 22:13:20")
+    queue = connection.execute("SELECT run_id, item, node, attempt, status FROM queue WHERE run_id = 'run'").fetchall()
+    assert queue == [("run", 7, "b", 1, "pending"), ("run", 100, "b", 1, "pending")]
+    errors = connection.execute("SELECT node, type, message, attempt FROM errors WHERE run = 1").fetchall()
+    assert errors == [("work", "Boom", "boom", 1)]
+    connection.close()
+    store.close()
+
+
+def test_the_owner_is_known(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        store = SQLiteStore(tmp_path / "runs.db", clocks=Clocks(lambda: 0.0, lambda: 1_700_000_000.0))
+        owner = store.owner()
+        assert (owner.epoch, owner.pid, owner.since, owner.runs) == (epoch, os.getpid(), 1_700_000_000.0, 0)
+        store.close()
