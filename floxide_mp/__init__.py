@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from .launch import Coordinator, Run, RunResult, Sender, Source, source
     from .stores.memory import MemoryStore
+    from .stores.sqlite import SQLiteStore
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,10 @@ def __getattr__(name: str) -> Any:
         from .stores.memory import MemoryStore
 
         return MemoryStore
+    if name == "SQLiteStore":
+        from .stores.sqlite import SQLiteStore
+
+        return SQLiteStore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -110,6 +115,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "RunTimeoutError",
+    "SQLiteStore",
     "Sender",
     "SerializationError",
     "SharedState",

@@ -134,7 +134,7 @@ class Workflow:
 
         Args:
             input: what the start node gets; the same whenever the run goes on.
-            store: a ``CheckpointStore``, such as a ``MemoryStore``.
+            store: a ``CheckpointStore``, such as a ``MemoryStore``, or the path of a ``SQLiteStore``.
             run_id: the run's name.
             ctx: the context to start from; made from ``context`` if not given.
             workers: worker processes; 0 runs every step in this thread.

@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, Self
 
@@ -41,13 +42,15 @@ class Coordinator:
     Args:
         workers: worker processes; None: as many as this process may use CPUs; 0: every step runs in the thread
             that waits for its run.
-        store: where runs are remembered; None: in memory, for as long as the coordinator lives.
+        store: where runs are remembered: a store, or the path of a ``SQLiteStore``, which is made if it is not there;
+            None: in memory, for as long as the coordinator lives.
         engine: a function of ledger and number of workers that makes an engine; None: processes, or inline for 0.
         retry: the policy of nodes that have none of their own.
         grace: seconds that running steps get when the coordinator is closed.
 
     Raises:
         ValueError: for a number of workers, or seconds, that make no sense.
+        StoreError: the store cannot be opened, or another coordinator owns it.
         FloxideError: no worker process can be started.
     """
 
@@ -57,7 +60,7 @@ class Coordinator:
     def __init__(
         self,
         workers: int | None = None,
-        store: CheckpointStore | None = None,
+        store: CheckpointStore | str | os.PathLike[str] | None = None,
         engine: EngineFactory | None = None,
         *,
         retry: RetryPolicy | None = None,
@@ -68,17 +71,18 @@ class Coordinator:
             raise ValueError(f"retry must be a RetryPolicy or None, not {retry!r}")
         self._retry = retry
         self._grace = checked_seconds("grace", grace)
-        self._store: CheckpointStore = MemoryStore() if store is None else store
         self._inline = count == 0 and engine is None
         self._here = count == 0 or engine is not None  # steps may run in this very process
-        self._ledger = Ledger(self._store, PATIENCE if count else INLINE_PATIENCE)
         self._closed = False
         self._closing = threading.Lock()
-        self._desks = Desks(self._ledger, retry)
-        self._guests = Guests(self._desks.guest)
         self._door: Door | None = None
-        self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
-        self._engine.start()
+        with ExitStack() as opened:
+            self._ledger = Ledger(_store_of(store, opened), PATIENCE if count else INLINE_PATIENCE)
+            self._desks = Desks(self._ledger, retry)
+            self._guests = Guests(self._desks.guest)
+            self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
+            self._engine.start()
+            self._opened = opened.pop_all()  # closed with this
 
     def start(
         self,
@@ -238,6 +242,7 @@ class Coordinator:
                     self._desks.close(end - monotonic())
                     if self._door is not None:
                         self._door.close()
+                    self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -346,6 +351,16 @@ def _check_shape(old: RunRecord, compiled: Compiled) -> None:
         what = f": {', '.join(changed)} changed" if changed else ""
         text = f"run {old.run_id!r} began in another graph of that name{what}"
         raise FloxideError(text, run_id=old.run_id)
+
+
+def _store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: ExitStack) -> CheckpointStore:
+    if isinstance(store, str | os.PathLike):
+        from ..stores.sqlite import SQLiteStore  # 10 ms that runs in memory do not need
+
+        made = SQLiteStore(store)
+        opened.callback(made.close)
+        return made
+    return MemoryStore() if store is None else store
 
 
 def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:

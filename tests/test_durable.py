@@ -1,0 +1,66 @@
+"""``store="runs.db"``: what is acknowledged outlives the program, and is not done again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from floxide_mp import AlreadyCompletedError, Coordinator, FloxideError, RunStatus, SQLiteStore, StoreLockedError
+from tests.flows_durable import COUNT, Durable
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_23_a_program_is_killed_and_its_run_goes_on(tmp_path: Path, workers: int) -> None:
+    program = [sys.executable, "-m", "tests.flows_durable", str(tmp_path)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        told = [int(line) for line in islice(child.stdout, 60)]
+        child.send_signal(signal.SIGKILL)
+    with Coordinator(workers, store=tmp_path / "runs.db") as coordinator:
+        left = coordinator.runs()
+        assert [info.run_id for info in left] == ["durable"]
+        assert left[0].status in (RunStatus.RUNNING, RunStatus.COMPLETED)
+        run = coordinator.run("durable")
+        if left[0].status is RunStatus.RUNNING:
+            with pytest.raises(FloxideError, match=r"coordinator\.resume"):
+                run.wait(60)
+            coordinator.resume(Durable, "durable")
+        result = run.wait(60)
+        assert result.outputs == list(range(COUNT))
+        assert result.metrics.completed == COUNT + 1
+    done = Counter(map(int, (tmp_path / "effects").read_text().split()))
+    assert set(done) == set(range(COUNT))
+    assert all(done[number] == 1 for number in told), "what was told was committed, and is not done again"
+
+
+def test_a_completed_run_is_there_for_the_next_program(tmp_path: Path) -> None:
+    store = str(tmp_path / "runs.db")
+    first = Durable().run_with_checkpoint(str(tmp_path), store=store, run_id="a", workers=2)
+    again = Durable().run_with_checkpoint(str(tmp_path), store=store, run_id="a")
+    assert first.outputs == again.outputs == list(range(COUNT))
+    assert len((tmp_path / "effects").read_text().split()) == COUNT
+    with pytest.raises(AlreadyCompletedError):
+        Durable().resume(store=store, run_id="a")
+
+
+def test_row_29_a_store_has_one_coordinator(tmp_path: Path) -> None:
+    with Coordinator(0, store=tmp_path / "runs.db"), pytest.raises(StoreLockedError):
+        Coordinator(0, store=tmp_path / "runs.db")
+    with Coordinator(0, store=tmp_path / "runs.db"):
+        pass  # it is free again
+
+
+def test_a_store_that_is_given_is_left_open(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "runs.db")
+    with Coordinator(0, store=store) as coordinator:
+        coordinator.start(Durable, str(tmp_path), run_id="a").wait(60)
+    assert [record.run_id for record in store.runs()] == ["a"]
+    store.close()
