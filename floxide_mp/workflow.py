@@ -7,9 +7,9 @@ here: ``run`` hands over to the launcher that the package installs, and steps of
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any, ClassVar
 
 from .checks import as_meant, graph_problems, name_problems, nearest
@@ -45,7 +45,11 @@ class _Drawn:
         self.__doc__ = draw.__doc__
 
     def __get__(self, instance: Workflow | None, owner: type[Workflow]) -> Callable[[], str]:
-        return MethodType(self._draw, owner._declared() if instance is None else instance.declaration)
+        @functools.wraps(self._draw)
+        def drawn() -> str:
+            return self._draw(owner._declared() if instance is None else instance.declaration)
+
+        return drawn
 
 
 def _to_dot(declared: Declaration) -> str:

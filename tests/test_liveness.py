@@ -232,6 +232,19 @@ def test_row_43_the_clock_on_the_wall_jumps(stopped: list[int], monkeypatch: pyt
         os.kill(pid, signal.SIGCONT)
 
 
+def test_a_worker_starts_is_idle_and_is_busy(tmp_path: Path) -> None:
+    with Coordinator(1, grace=0) as c:
+        (pid,) = pids(c)
+        with subprocess.Popen(["sleep", "600"]) as guest:  # it never calls; our own may have called already
+            c._ledger.enlist(c._ledger.reserve(), 7, Board(memoryview(bytearray(SIZE))), guest.pid)
+            assert of(guest.pid, c.workers()).status is WorkerStatus.STARTING
+            guest.kill()
+        eventually(lambda: of(pid, c.workers()).status is WorkerStatus.IDLE, "it waits for work")
+        c.start(flows.Harm, flows.Plan(str(tmp_path), "holds_the_interpreter"))
+        eventually(lambda: lines(tmp_path, "entered"), "the node runs")
+        assert of(pid, c.workers()).status is WorkerStatus.BUSY
+
+
 def test_the_inline_worker_is_the_caller(tmp_path: Path) -> None:
     with Coordinator(0) as c:
         before = time.time()
