@@ -7,7 +7,6 @@ here: ``run`` hands over to the launcher that the package installs, and steps of
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,10 +44,10 @@ class _Drawn:
         self.__doc__ = draw.__doc__
 
     def __get__(self, instance: Workflow | None, owner: type[Workflow]) -> Callable[[], str]:
-        @functools.wraps(self._draw)
         def drawn() -> str:
             return self._draw(owner._declared() if instance is None else instance.declaration)
 
+        drawn.__doc__ = self.__doc__
         return drawn
 
 
