@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from .checks import as_meant, graph_problems, name_problems, nearest
 from .context import Context
@@ -24,6 +24,7 @@ from .nodes.join import Join
 from .stepping import StepBackend, StepCallbacks
 
 _WORDS = ("start", "edges", "on_failure", "context")
+UNDECLARED: Final = "__undeclared__"  # what a class has that is about to get the declaration of another: see the codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class Workflow:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if UNDECLARED in vars(cls):
+            return
         cls.__declaration__ = _declare(cls)
         cls.__compiled__ = compile_graph(cls.__declaration__)
 

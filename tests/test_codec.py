@@ -238,6 +238,36 @@ def test_a_cached_function_of_a_script(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_a_workflow_of_a_script_goes_along_with_what_is_in_its_body(tmp_path: Path, workers: int) -> None:
+    """A node class, a function or a value's class inside it, or a node that names it, takes the class along."""
+    script = f"""
+        from floxide_mp import Node, Workflow, node
+        class Inner(Workflow):
+            def twice(n): return n * 2
+            twice = node(twice)
+            start = twice
+        class W(Workflow):
+            class Plus(Node):
+                def process(self, n): return W.Value(W.helper(n))
+            class Value:
+                def __init__(self, n): self.n = n
+            @staticmethod
+            def helper(n): return n + 1
+            def opened(value):
+                return value.n, W().name, list(W.__declaration__.nodes), Inner().run(value.n).output
+            plus = Plus()
+            show = node(opened)
+            start = plus
+            edges = {{plus: {{Value: [show]}}}}
+        class Derived(W):
+            show = node(lambda value: (Derived.__name__, Derived.__mro__[1] is W, value.n))
+        print(W().run(1, workers={workers}).output, Derived().run(2, workers={workers}).output)
+    """
+    expected = "(2, 'W', ['plus', 'show'], 4) ('Derived', True, 3)"
+    assert run_script(script, tmp_path).strip() == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_async_steps_also_where_a_loop_runs(tmp_path: Path, workers: int) -> None:
     """As in a notebook, whose cells run inside a loop."""
     script = f"""

@@ -26,7 +26,7 @@ from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..route import shown
-from ..workflow import Compiled
+from ..workflow import UNDECLARED, Compiled, Workflow
 
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -195,6 +195,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             members = {**members, "__qualname__": obj.__qualname__}
             if "__slots__" in vars(obj):
                 members["__slots__"] = vars(obj)["__slots__"]
+            if issubclass(obj, Workflow):
+                members[UNDECLARED] = True  # it is made empty, and filled with what was declared here
             reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
         return reduced
 
