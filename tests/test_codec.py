@@ -238,6 +238,26 @@ def test_a_cached_function_of_a_script(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_a_traceback_leads_into_the_script(tmp_path: Path, workers: int) -> None:
+    """File, line and text of what was run, though the worker got it as a pickle."""
+    script = f"""
+        from floxide_mp import RunFailedError, Workflow, node
+        def inverse(n):
+            return 1 / n
+        class W(Workflow):
+            work = node(lambda n: inverse(n))
+            start = work
+        try:
+            W().run(0, workers={workers})
+        except RunFailedError as error:
+            print(*error.__cause__.__notes__)
+    """
+    told = run_script(script, tmp_path)
+    assert f'File "{tmp_path / "script.py"}", line 4, in inverse\n    return 1 / n' in told
+    assert f'File "{tmp_path / "script.py"}", line 6, in <lambda>' in told
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_workflow_of_a_script_goes_along_with_what_is_in_its_body(tmp_path: Path, workers: int) -> None:
     """A node class, a function or a value's class inside it, or a node that names it, takes the class along."""
     script = f"""
