@@ -48,6 +48,7 @@ class Coordinator:
 
     Raises:
         ValueError: for a number of workers, or seconds, that make no sense.
+        TypeError: for a store that is none.
         FloxideError: no worker process can be started.
     """
 
@@ -68,6 +69,8 @@ class Coordinator:
             raise ValueError(f"retry must be a RetryPolicy or None, not {retry!r}")
         self._retry = retry
         self._grace = checked_seconds("grace", grace)
+        if store is not None and (isinstance(store, type) or not isinstance(store, CheckpointStore)):
+            raise TypeError(f"store must be a CheckpointStore, such as a MemoryStore(), not {store!r}")
         self._store: CheckpointStore = MemoryStore() if store is None else store
         self._inline = count == 0 and engine is None
         self._here = count == 0 or engine is not None  # steps may run in this very process
@@ -177,7 +180,13 @@ class Coordinator:
         return self.run(run_id)
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
-        """All runs, oldest first; or those of one status."""
+        """All runs, oldest first; or those of one status.
+
+        Raises:
+            ValueError: ``status`` is no ``RunStatus``.
+        """
+        if status is not None and not isinstance(status, RunStatus):
+            raise ValueError(f"status must be a RunStatus, such as RunStatus.FAILED, not {status!r}")
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 

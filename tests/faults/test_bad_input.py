@@ -19,6 +19,7 @@ from floxide_mp import (
     Coordinator,
     FloxideError,
     Join,
+    MemoryStore,
     Node,
     NotStartedError,
     RetryPolicy,
@@ -27,6 +28,7 @@ from floxide_mp import (
     Workflow,
     WorkflowDefinitionError,
     node,
+    source,
 )
 from tests import conftest, flows_run
 from tests.flows_run import Echo
@@ -145,6 +147,12 @@ def test_row_62_seconds_of_a_wait(seconds: Any) -> None:
         with pytest.raises(ValueError, match="grace must be seconds"):
             run.cancel(seconds)
         assert run.wait(LIMIT).output == 1, "nothing happened to it"
+    sender, _ = source(1)
+    for timeout in (seconds, seconds):  # while there is room, and when there is none
+        with pytest.raises(ValueError, match="timeout must be seconds"):
+            sender.send(1, timeout)
+        with contextlib.suppress(TimeoutError):
+            sender.send(1, timeout=0)
 
 
 def test_row_62_no_number_of_seconds_is_too_large() -> None:
@@ -187,6 +195,25 @@ def test_row_62_what_is_no_retry_policy(retry: Any) -> None:
     with pytest.raises(ValueError, match="retry must be a RetryPolicy"):
         Coordinator(1, retry=retry)
     assert conftest.children() == before
+
+
+@pytest.mark.parametrize("store", ["runs.db", 3, MemoryStore, {}], ids=repr)
+def test_what_is_no_store(store: Any) -> None:
+    before = conftest.children()
+    with pytest.raises(TypeError, match="store must be a CheckpointStore"):
+        Coordinator(1, store)
+    with pytest.raises(TypeError, match="store must be a CheckpointStore"):
+        Echo().run_with_checkpoint(1, store=store, run_id="r")
+    assert conftest.children() == before
+
+
+@pytest.mark.parametrize("status", ["completed", 3, RunStatus], ids=repr)
+def test_what_is_no_status_of_a_run(status: Any) -> None:
+    with Coordinator(0) as coordinator:
+        coordinator.start(Echo, 1).wait(LIMIT)
+        with pytest.raises(ValueError, match="status must be a RunStatus"):
+            coordinator.runs(status)
+        assert len(coordinator.runs(RunStatus.COMPLETED)) == len(coordinator.runs()) == 1
 
 
 @pytest.mark.parametrize("run_id", ["", "two\nlines", "x" * 201, 5, b"bytes", "nul\0"])
