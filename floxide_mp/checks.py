@@ -18,6 +18,7 @@ from .declaration import Declaration, Edges
 from .errors import WorkflowDefinitionError
 from .node import Node, calling, option_problems
 from .nodes.join import Join
+from .nodes.split import SplitNode
 from .route import when
 
 # Workers turn it off: a graph is checked where a run of it is started, perhaps by one who has imported more classes.
@@ -129,7 +130,8 @@ def _node_problems(declared: Declaration) -> list[str]:
             problems.append(f"{name}: {made.label()} has no method process(self, ctx, value)")
             continue
         try:
-            calling(made.function if isinstance(made, Join) and made.function is not None else made.handler())
+            given = isinstance(made, SplitNode) or (isinstance(made, Join) and made.function is not None)
+            calling(made.function if given else made.handler())  # type: ignore[attr-defined]
         except TypeError as error:
             problems.append(f"{name}: {error}")
         except Exception as error:

@@ -6,7 +6,7 @@ These docstrings are the specification. User values are opaque bytes in all of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
 from .core.table import Phase
@@ -178,6 +178,7 @@ class Progress(NamedTuple):
     failure: ErrorRecord | None
 
 
+@runtime_checkable
 class CheckpointStore(Protocol):
     """Remembers runs. Every verb is atomic and, when it returns, done. Calls come one at a time.
 

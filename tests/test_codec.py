@@ -238,6 +238,56 @@ def test_a_cached_function_of_a_script(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_a_traceback_leads_into_the_script(tmp_path: Path, workers: int) -> None:
+    """File, line and text of what was run, though the worker got it as a pickle."""
+    script = f"""
+        from floxide_mp import RunFailedError, Workflow, node
+        def inverse(n):
+            return 1 / n
+        class W(Workflow):
+            work = node(lambda n: inverse(n))
+            start = work
+        try:
+            W().run(0, workers={workers})
+        except RunFailedError as error:
+            print(*error.__cause__.__notes__)
+    """
+    told = run_script(script, tmp_path)
+    assert f'File "{tmp_path / "script.py"}", line 4, in inverse\n    return 1 / n' in told
+    assert f'File "{tmp_path / "script.py"}", line 6, in <lambda>' in told
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_workflow_of_a_script_goes_along_with_what_is_in_its_body(tmp_path: Path, workers: int) -> None:
+    """A node class, a function or a value's class inside it, or a node that names it, takes the class along."""
+    script = f"""
+        from floxide_mp import Node, Workflow, node
+        class Inner(Workflow):
+            def twice(n): return n * 2
+            twice = node(twice)
+            start = twice
+        class W(Workflow):
+            class Plus(Node):
+                def process(self, n): return W.Value(W.helper(n))
+            class Value:
+                def __init__(self, n): self.n = n
+            @staticmethod
+            def helper(n): return n + 1
+            def opened(value):
+                return value.n, W().name, list(W.__declaration__.nodes), Inner().run(value.n).output
+            plus = Plus()
+            show = node(opened)
+            start = plus
+            edges = {{plus: {{Value: [show]}}}}
+        class Derived(W):
+            show = node(lambda value: (Derived.__name__, Derived.__mro__[1] is W, value.n))
+        print(W().run(1, workers={workers}).output, Derived().run(2, workers={workers}).output)
+    """
+    expected = "(2, 'W', ['plus', 'show'], 4) ('Derived', True, 3)"
+    assert run_script(script, tmp_path).strip() == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_async_steps_also_where_a_loop_runs(tmp_path: Path, workers: int) -> None:
     """As in a notebook, whose cells run inside a loop."""
     script = f"""

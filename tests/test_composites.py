@@ -78,6 +78,12 @@ def build(nodes: dict[str, Node], edges: dict[str, Any], start: str = "inner") -
     return Workflow.build("Outer", nodes, start, edges)
 
 
+@pytest.mark.parametrize("workflow", ["Inner", 3, int, None, CompositeNode], ids=repr)
+def test_what_is_no_workflow_is_refused(workflow: Any) -> None:
+    with pytest.raises(TypeError, match="CompositeNode takes a Workflow, class or instance, not "):
+        CompositeNode(workflow)
+
+
 def test_a_misspelt_composite_is_recognised() -> None:
     nodes = {"first": flows.less_one, "squares": CompositeNode(flows.PerItem), "all": Join(of="sqares")}
     with pytest.raises(WorkflowDefinitionError) as caught:

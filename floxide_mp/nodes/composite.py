@@ -19,10 +19,16 @@ class CompositeNode(Node):
 
     Args:
         workflow: a ``Workflow`` class or instance.
+
+    Raises:
+        TypeError: for something else.
     """
 
     def __init__(self, workflow: Any) -> None:
-        self.workflow = workflow() if isinstance(workflow, type) else workflow
+        made = workflow() if isinstance(workflow, type) and hasattr(workflow, "__declaration__") else workflow
+        if not hasattr(made, "declaration"):  # (``Workflow`` itself is of a module that needs this one)
+            raise TypeError(f"CompositeNode takes a Workflow, class or instance, not {workflow!r}")
+        self.workflow = made
 
     def handler(self) -> Callable[..., Any]:
         return _never

@@ -14,6 +14,7 @@ import os
 import pickle
 import sys
 import types
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +27,7 @@ from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..route import shown
-from ..workflow import Compiled
+from ..workflow import UNDECLARED, Compiled, Workflow
 
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -182,8 +183,16 @@ def decode_error(record: ErrorRecord) -> BaseException:
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
+def _code(code: types.CodeType) -> tuple[Any, ...]:
+    """As cloudpickle does it, which leaves the file's name out: tracebacks from workers need it."""
+    kind, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    return kind, (*arguments[:10], code.co_filename, *arguments[11:])
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """By value what is local or in ``__main__``; cached functions too, which cloudpickle leaves to their names."""
+
+    dispatch_table = ChainMap({types.CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _CACHED) and _in_main(obj):
@@ -195,6 +204,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             members = {**members, "__qualname__": obj.__qualname__}
             if "__slots__" in vars(obj):
                 members["__slots__"] = vars(obj)["__slots__"]
+            if issubclass(obj, Workflow):
+                members[UNDECLARED] = True  # it is made empty, and filled with what was declared here
             reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
         return reduced
 

@@ -50,6 +50,7 @@ class Coordinator:
 
     Raises:
         ValueError: for a number of workers, or seconds, that make no sense.
+        TypeError: for a store that is none.
         StoreError: the store cannot be opened, or another coordinator owns it.
         FloxideError: no worker process can be started.
     """
@@ -181,7 +182,13 @@ class Coordinator:
         return self.run(run_id)
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
-        """All runs, oldest first; or those of one status."""
+        """All runs, oldest first; or those of one status.
+
+        Raises:
+            ValueError: ``status`` is no ``RunStatus``.
+        """
+        if status is not None and not isinstance(status, RunStatus):
+            raise ValueError(f"status must be a RunStatus, such as RunStatus.FAILED, not {status!r}")
         infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
@@ -360,6 +367,8 @@ def _store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: Ex
         made = SQLiteStore(store)
         opened.callback(made.close)
         return made
+    if store is not None and (isinstance(store, type) or not isinstance(store, CheckpointStore)):
+        raise TypeError(f"store must be a CheckpointStore, such as a MemoryStore(), or a path, not {store!r}")
     return MemoryStore() if store is None else store
 
 

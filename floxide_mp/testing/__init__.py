@@ -31,4 +31,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # also what is imported later: for completion and ``help``
+
+
 __all__ = ["STORE_CHECKS", "check_engine", "check_store", "engine_checks"]

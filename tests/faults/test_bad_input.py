@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 
 from floxide_mp import (
+    Abort,
     AlreadyCompletedError,
     Context,
     Coordinator,
     FloxideError,
+    Hold,
     Join,
+    MemoryStore,
+    Next,
+    NextAll,
     Node,
     NotStartedError,
     RetryPolicy,
@@ -27,6 +32,7 @@ from floxide_mp import (
     Workflow,
     WorkflowDefinitionError,
     node,
+    source,
 )
 from tests import conftest, flows_run
 from tests.flows_run import Echo
@@ -145,6 +151,12 @@ def test_row_62_seconds_of_a_wait(seconds: Any) -> None:
         with pytest.raises(ValueError, match="grace must be seconds"):
             run.cancel(seconds)
         assert run.wait(LIMIT).output == 1, "nothing happened to it"
+    sender, _ = source(1)
+    for timeout in (seconds, seconds):  # while there is room, and when there is none
+        with pytest.raises(ValueError, match="timeout must be seconds"):
+            sender.send(1, timeout)
+        with contextlib.suppress(TimeoutError):
+            sender.send(1, timeout=0)
 
 
 def test_row_62_no_number_of_seconds_is_too_large() -> None:
@@ -187,6 +199,57 @@ def test_row_62_what_is_no_retry_policy(retry: Any) -> None:
     with pytest.raises(ValueError, match="retry must be a RetryPolicy"):
         Coordinator(1, retry=retry)
     assert conftest.children() == before
+
+
+def generator(value: int) -> Iterator[int]:
+    yield value
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda value: Hold, r"work returned the class Hold; to mean it, return Hold\(\)"),
+        (lambda value: Abort, r"work returned the class Abort; to mean it, return Abort\(error\)"),
+        (lambda value: Next(NextAll), "work returned .*NextAll.* inside Next"),
+        (lambda value: NextAll([1, Hold]), "work returned .*Hold.* inside Next"),
+        (lambda value: [1, Hold()], r"work returned a list with Hold\(\) in it; to fan out, return NextAll"),
+        (generator, "work returned a generator, .*; to fan out, use NextAll"),
+        (lambda ctx, value: ctx, "a context belongs to its step and cannot leave it"),
+        (
+            lambda ctx, value: {"a": [ctx]},
+            r"the result of work\['a'\]\[0\] is a Context: a context belongs to its step",
+        ),
+    ],
+)
+def test_what_a_node_cannot_have_meant(function: Callable[..., Any], text: str, coordinator: Coordinator) -> None:
+    made = Workflow.build("Meant", {"work": node(function)}, start="work")
+    with pytest.raises(RunFailedError, match=text):
+        coordinator.start(made, 1).wait(LIMIT)
+
+
+@pytest.mark.parametrize("store", [3, MemoryStore, {}], ids=repr)
+def test_what_is_no_store(store: Any) -> None:
+    before = conftest.children()
+    with pytest.raises(TypeError, match="store must be a CheckpointStore"):
+        Coordinator(1, store)
+    with pytest.raises(TypeError, match="store must be a CheckpointStore"):
+        Echo().run_with_checkpoint(1, store=store, run_id="r")
+    assert conftest.children() == before
+
+
+def test_the_class_is_not_the_workflow() -> None:
+    for call in (lambda: Echo.run(1), lambda: Echo.run_with_checkpoint(1, store=None, run_id="r")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"an instance of a workflow runs, as in Orders\(\).run\(...\): 1 is none"):
+            call()
+
+
+@pytest.mark.parametrize("status", ["completed", 3, RunStatus], ids=repr)
+def test_what_is_no_status_of_a_run(status: Any) -> None:
+    with Coordinator(0) as coordinator:
+        coordinator.start(Echo, 1).wait(LIMIT)
+        with pytest.raises(ValueError, match="status must be a RunStatus"):
+            coordinator.runs(status)
+        assert len(coordinator.runs(RunStatus.COMPLETED)) == len(coordinator.runs()) == 1
 
 
 @pytest.mark.parametrize("run_id", ["", "two\nlines", "x" * 201, 5, b"bytes", "nul\0"])

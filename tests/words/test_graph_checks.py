@@ -20,6 +20,7 @@ from floxide_mp import (
     NextAll,
     Node,
     RetryPolicy,
+    SplitNode,
     Workflow,
     WorkflowDefinitionError,
     node,
@@ -171,6 +172,8 @@ NONSENSE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: body(a=a, j=Join(lambda x, y, z: 0), start=a, edges={a: ["j"]}),
         r"j: a node takes \(value\)",
     ),
+    "a split by a number": (lambda: body(a=SplitNode(3), start="a"), "a: 3 is not"),  # type: ignore[arg-type]
+    "a split by too many": (lambda: body(a=SplitNode(lambda x, y, z: []), start="a"), r"a: a node takes \(value\)"),
     "build: nodes are a list": (lambda: Workflow.build("W", [a], "a"), "nodes must be a dict"),
     "build: a function": (lambda: Workflow.build("W", {"a": len}, "a"), "a is not a node but <built-in function len>"),
     "build: a class": (lambda: Workflow.build("W", {"a": Pass}, "a"), "a is not a node but <class"),
