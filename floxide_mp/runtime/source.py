@@ -16,6 +16,7 @@ from ..context import Context
 from ..errors import FloxideError
 from . import codec
 from .clock import monotonic
+from .run import checked_seconds
 
 T = TypeVar("T")
 
@@ -36,9 +37,10 @@ class Channel:
             if self._tell is not None:
                 raise FloxideError("the values of a source are taken once; make another one by source(capacity)")
             self._tell = tell
+            self._changed.notify_all()  # who waits already may have to make room itself
 
     def put(self, value: Any, timeout: float | None) -> None:
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else monotonic() + checked_seconds("timeout", timeout)
         payload = codec.encode(value, "a value sent")
         while not self._put(payload, end):
             pass
@@ -121,6 +123,7 @@ class Sender(Generic[T]):
             timeout: seconds to wait at the most; None: as long as it takes.
 
         Raises:
+            ValueError: ``timeout`` is no number of seconds.
             TimeoutError: the channel was full for ``timeout`` seconds.
             SerializationError: the value cannot be pickled; it was not sent.
             FloxideError: the channel is closed, or what it feeds is over.
