@@ -28,6 +28,7 @@ from floxide_mp import (
     WorkItem,
     WorkItemStatus,
     node,
+    source,
 )
 from floxide_mp.runtime import desk
 
@@ -397,6 +398,19 @@ def test_a_step_that_cannot_be_written_does_not_count(far: bool) -> None:
         assert [type(outcome.error) for _, outcome in heard.processed] == [type(None), FloxideError]
         assert "too late" in str(heard.processed[1][1].error)
         assert "no space left" in str(backend.info("doomed").error)
+
+
+def test_the_end_of_the_input_takes_nothing_from_who_works() -> None:
+    sender, values = source(1)
+
+    class Closing(StepCallbacks):
+        def on_started(self, run_id: str, item: WorkItem) -> None:
+            sender.close()
+
+    with Coordinator(0) as coordinator:
+        flows_run.Echo().start_distributed(None, values, coordinator, "run")
+        sender.send("it")
+        assert flows_run.Echo().step_distributed(coordinator, 0, Closing()) == ("run", "it")
 
 
 # -- sessions -----------------------------------------------------------------------------------------------------

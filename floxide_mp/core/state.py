@@ -68,7 +68,6 @@ class RunState(Flow):
         """There is no more input."""
         if self._open:
             self._open = False
-            self._commit.phase_changed = True
             component = self.root.plan.component_of[0]
             self.root.alive[component] -= 1
             self._settle(self.root, [component])
