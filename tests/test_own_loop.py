@@ -488,6 +488,34 @@ def test_row_21_a_step_longer_than_its_timeout_is_given_up_and_its_result_refuse
         assert stepped(flows.Slow(), coordinator, 0, again) in (["in time"], []), "the loop works on"
 
 
+def test_row_21_a_step_that_is_committed_as_it_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It counts or does not, and either way the loop works on."""
+    gate = flows_run.Gate(tmp_path)
+    with Coordinator(0) as coordinator:
+        ledger = coordinator._ledger
+        flows.Slow().start_distributed(None, str(gate.path), coordinator)
+        late = Thread(flows.Slow().step_distributed, coordinator, 0)
+        gate.entered(1)
+        gone = ledger.gone
+
+        def a_moment_later(*arguments: Any) -> bool:
+            if threading.current_thread() is not late:
+                gate.open()
+                late.result()
+            return gone(*arguments)
+
+        monkeypatch.setattr(ledger, "gone", a_moment_later)
+
+        def given_up() -> bool:
+            ledger.overdue()
+            return not any(ledger.look_at_workers(lambda worker: worker.guest))
+
+        flows_run.until(given_up)
+        gate.open()
+        late.result()
+        flows.Slow().step_distributed(coordinator, 0)
+
+
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
 def test_a_cancelled_run_does_not_wait_for_a_loop_that_never_looks(far: bool, tmp_path: Path) -> None:
     gate = flows_run.Gate(tmp_path)

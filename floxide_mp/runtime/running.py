@@ -112,6 +112,11 @@ class Running(Known):
         else:
             self.state.succeed(item, values, writes, outcome == NEXT_ALL)
 
+    def give_back(self, item: ItemRecord) -> None:
+        """The lease is over, and the item has not happened. (Of a run that broke, nobody cares any more.)"""
+        if not self.state.over:
+            self.state.release(item)
+
     def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""
         for node, steps, seconds in spent:
