@@ -205,7 +205,7 @@ class Ledger(Runs):
             for item, result in zip(lease.items, () if run.state.over else report.results, strict=False):
                 worker.errors += result[3] is not None
                 run.apply(item, result, worker.worker_id)
-        except Exception as error:
+        except BaseException as error:
             self._crash(run, error)
         left = lease.items[len(report.results) :]
         if report.last:
@@ -214,8 +214,7 @@ class Ledger(Runs):
             lease.items, left = left[:1], left[1:]
             lease.reported += len(report.results)
         for item in left:
-            if not run.state.over:
-                run.state.release(item)
+            run.give_back(item)
         run.learn(report.spent)
         return run
 

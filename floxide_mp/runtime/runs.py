@@ -203,6 +203,7 @@ class Runs:
         until = monotonic() + grace
         run.grace_until = until if run.grace_until is None else min(until, run.grace_until)
         for worker, lease in self._leases_of(run):
+            worker.board.revoke(lease.id)
             worker.board.cancel(lease.id)
         self.on_deadline()
 
@@ -290,7 +291,7 @@ class Runs:
         progress = progress_of(state, run.finished_at)
         try:
             self.store.commit(run.record.run_id, commit, progress)
-        except Exception as error:
+        except BaseException as error:
             self._crash(run, error)
             return
         run.progress = progress
@@ -314,16 +315,22 @@ class Runs:
             run.feed.shut()
             run.feed = None
 
-    def _crash(self, run: Running, error: Exception) -> None:
-        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
+    def _crash(self, run: Running, error: BaseException) -> None:
+        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again.
+
+        What of it still runs is ended, or a worker would be lost to the others that is at a step without an end.
+        """
         log.error("run %s cannot go on", run.record.run_id, exc_info=error)
         text = "".join(traceback.format_exception(error))
         run.state.crash(codec.encode_error(error, text))
         run.state.take_commit()  # of what could not be finished, nothing is written
         run.finished_at = time()
         run.progress = progress_of(run.state, run.finished_at)
+        self._give_grace(run, GRACE)
         self._let_go(run)
         self._changed.notify_all()
+        if not isinstance(error, Exception):
+            raise error  # Ctrl-C: nobody knows how far what it interrupted has come
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():
