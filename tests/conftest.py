@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,40 +15,15 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, RunFailedError, Workflow
+from floxide_mp.testing import leftovers as testing
+from floxide_mp.testing.leftovers import children
 
 LIMIT = 50.0
 
 
-def children() -> set[int]:
-    """Direct children of this process, and processes whose group one of them leads, zombies included."""
-    me = os.getpid()
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # ended while we looked
-            if int(fields[1]) == me:
-                found.add(int(entry.name))
-    return found
-
-
-def descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue  # the descriptor of the listing itself
-    return found
-
-
 def leftovers() -> dict[str, set[object]]:
     return {
-        "processes": set(children()),
-        "threads": set(threading.enumerate()),
-        "descriptors": set(descriptors().items()),
+        **testing.leftovers(),
         "shared memory": set(os.listdir("/dev/shm")),
         "temporary files": {
             n for n in os.listdir(tempfile.gettempdir()) if not n.startswith(("pytest-", "hypothesis"))
