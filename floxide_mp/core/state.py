@@ -14,7 +14,7 @@ from ..retry import RetryPolicy
 from .flow import Flow, Value
 from .plan import Place, Plan
 from .records import Commit, ErrorRecord, EventRecord, ItemRecord
-from .table import FINAL, ITEM, RUN, STATUS, STOPPED, ItemFact, Phase, RunFact
+from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
@@ -127,7 +127,7 @@ class RunState(Flow):
         policy = self._policy(item)
         limit = policy.max_attempts if policy and retryable else 1
         error = self._record(item, error)
-        if self.phase in STOPPED:
+        if self.phase in STOPPING:
             self.release(item)
         elif policy is not None and item.attempt < limit:
             self._again(item, now + policy.backoff(item.attempt, unit), now)
@@ -138,7 +138,7 @@ class RunState(Flow):
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)
         error = self._record(item, error)
-        if self.phase in STOPPED:
+        if self.phase in STOPPING:
             self.release(item)
         elif item.attempt < (policy.max_attempts if policy else MAX_DEATHS):
             self._again(item, now, now)

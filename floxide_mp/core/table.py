@@ -108,7 +108,7 @@ STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.BROKEN: RunStatus.FAILED,
 }
 
-STOPPED: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
+STOPPING: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
 FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 

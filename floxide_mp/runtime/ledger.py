@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..core.records import EventRecord, ItemRecord
-from ..core.table import STOPPED, Phase
+from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
@@ -262,9 +262,7 @@ class Ledger(Runs):
         worker.waiting = False
         return lease
 
-    def _gone(
-        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None
-    ) -> bool:
+    def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:
         if (worker := self._sessions.pop(session, None)) is None:
             return False  # of a guest, two may hear
         at = worker.board.at()
@@ -288,7 +286,7 @@ class Ledger(Runs):
     def _blame(
         self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
-        if self._stopping or run.state.over or run.state.phase in STOPPED:
+        if self._stopping or run.state.over or run.state.phase in STOPPING:
             # Its grace was over, or its run broke: it is not the item's doing.
             run.give_back(item)
             return False

@@ -60,7 +60,6 @@ class Running(Known):
     state: RunState
     cost: list[float | None]
     feed: Feed | None = None
-    finished_at: float | None = None
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended

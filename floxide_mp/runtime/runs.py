@@ -124,7 +124,7 @@ class Runs:
     def _go_on(self, run: Running) -> None:
         if run.state.phase in (Phase.FAILED, Phase.PAUSED):
             run.state.resume(monotonic())
-            run.finished_at = run.grace_until = None
+            run.grace_until = None
         elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
             return
         _check_not_over(run)
@@ -138,7 +138,7 @@ class Runs:
         kept = self.store.progress(run_id)
         snapshot = self.store.snapshot(run_id)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
-        run = Running(record, kept, state, self._cost(record, plan), finished_at=kept.finished_at)
+        run = Running(record, kept, state, self._cost(record, plan))
         self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
@@ -278,17 +278,18 @@ class Runs:
         commit = state.take_commit()
         if not commit:
             return
+        finished_at = run.progress.finished_at if state.over else None
         if commit.phase_changed:
             if state.phase not in (Phase.RUNNING, Phase.PAUSED):
                 self._cut_off(run)
             if state.over:
-                run.finished_at = time()
+                finished_at = time()
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
         if failpoints.armed:
             failpoints.hit("coordinator.commit")
-        progress = progress_of(state, run.finished_at)
+        progress = progress_of(state, finished_at)
         try:
             self.store.commit(run.record.run_id, commit, progress)
         except BaseException as error:
@@ -324,8 +325,7 @@ class Runs:
         text = "".join(traceback.format_exception(error))
         run.state.crash(codec.encode_error(error, text))
         run.state.take_commit()  # of what could not be finished, nothing is written
-        run.finished_at = time()
-        run.progress = progress_of(run.state, run.finished_at)
+        run.progress = progress_of(run.state, time())
         self._give_grace(run, GRACE)
         self._let_go(run)
         self._changed.notify_all()
