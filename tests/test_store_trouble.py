@@ -8,6 +8,7 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, StoreError
 from floxide_mp.core.records import Commit
+from floxide_mp.core.table import Phase
 from floxide_mp.ports import Progress
 from tests import flows_graphs as flows
 from tests import flows_run
@@ -41,6 +42,25 @@ def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog
             doomed.resume()  # its state here cannot be trusted; the store's can
         assert coordinator.resume(flows.Sums, "doomed").wait(60).output == flows.Sums().run(12).output
     assert "run doomed cannot go on" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_whose_last_commit_cannot_be_written_is_not_completed(workers: int) -> None:
+    class Last(MemoryStore):
+        full = True
+
+        def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+            if self.full and progress.phase is Phase.COMPLETED:
+                raise StoreError("no space left")
+            super().commit(run_id, commit, progress)
+
+    store = Last()
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.start(flows.Sums, 3, run_id="run")
+        with pytest.raises(RunFailedError, match="no space left"):
+            run.wait(60)
+        store.full = False
+        assert coordinator.resume(flows.Sums, "run").wait(60).output == flows.Sums().run(3).output
 
 
 @pytest.mark.parametrize("written", [False, True])

@@ -213,8 +213,8 @@ class RunState(Flow):
             self._check_end()
 
     def crash(self, error: ErrorRecord) -> None:
-        """The run cannot be trusted to go on, or to be drained: it fails on the spot."""
-        if self.phase not in FINAL:
+        """The run cannot be trusted to go on, to be drained, or to have ended: it fails on the spot."""
+        if self.phase is not Phase.BROKEN:
             self.failure = error
             self._move(RunFact.BROKEN)
 
