@@ -174,6 +174,7 @@ class ProcessEngine:
             self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
         except RuntimeError as error:  # no thread can be started: as good as no process
             self._selector.unregister(process.pidfd)
+            process.kill()  # it would wait for ever for its first answer
             self._lay_to_rest(process)
             raise OSError(*error.args) from error
 
