@@ -7,7 +7,7 @@ from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
-from .ports import CheckpointStore, Door, Engine
+from .ports import Door, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.desk import Desks
 from .runtime.ledger import Ledger
@@ -45,27 +45,20 @@ def run_once(
     seed: int = 0,
     timeout: float | None = None,
     failure: str = "stop",
+    resume: bool = False,
     **options: Any,
 ) -> RunResult:
-    """One run on a coordinator of its own."""
+    """One run on a coordinator of its own, whose ``options`` are given. With ``resume``, it may have begun before."""
     if timeout is not None:
         checked_seconds("timeout", timeout)  # before any process is started
     with Coordinator(workers, **options) as coordinator:
-        run = coordinator.start(workflow, input, ctx, run_id, seed=seed, timeout=timeout, failure=failure)
-        return run.wait()
+        of_run: dict[str, Any] = {"seed": seed, "timeout": timeout, "failure": failure, "resume": resume}
+        return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
 
-def run_with_checkpoint(
-    workflow: Workflow, input: Any, store: CheckpointStore, run_id: str, ctx: Context | None = None, **options: Any
-) -> RunResult:
-    """The run of that id: started, or gone on with, or what it gave if it is completed."""
-    with Coordinator(options.pop("workers", 0), store, **_of_coordinator(options)) as coordinator:
-        return coordinator.start(workflow, input, ctx, run_id, resume=True, **options).wait()
-
-
-def resume_once(workflow: Workflow, store: CheckpointStore, run_id: str, **options: Any) -> RunResult:
+def resume_once(workflow: Workflow, run_id: str, workers: int, **options: Any) -> RunResult:
     """The run of that id, gone on with to its end."""
-    with Coordinator(options.pop("workers", 0), store, **options) as coordinator:
+    with Coordinator(workers, **options) as coordinator:
         return coordinator.resume(workflow, run_id).wait()
 
 
@@ -88,11 +81,6 @@ def run_each(
     return results
 
 
-def _of_coordinator(options: dict[str, Any]) -> dict[str, Any]:
-    """Take out the options that are a coordinator's."""
-    return {name: options.pop(name) for name in ("engine", "retry", "grace") if name in options}
-
-
 Source.__launcher__ = staticmethod(run_each)
 
 __all__ = [
@@ -103,6 +91,5 @@ __all__ = [
     "Source",
     "resume_once",
     "run_once",
-    "run_with_checkpoint",
     "source",
 ]

@@ -98,7 +98,7 @@ class Backend(Protocol):
 class Desk(Protocol):
     """The verbs that a loop of the user's own has: a guest among the workers, who takes one item at a time.
 
-    All raise ``FloxideError`` once the coordinator is closed or gone.
+    All but ``leave`` may raise ``FloxideError`` once the coordinator is closed or gone.
     """
 
     def join(self, worker_id: int) -> None:
@@ -224,7 +224,11 @@ class Engine(Protocol):
     """
 
     def start(self) -> None:
-        """Make workers available. Returns at once; trouble with starting shows on the runs."""
+        """Make workers available. Returns at once; of workers that die as they start, the runs fail.
+
+        Raises:
+            FloxideError: none can be started.
+        """
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         """Wait until the run is over or has more than ``seen`` outputs; False after ``timeout`` seconds.

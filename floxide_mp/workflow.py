@@ -151,8 +151,8 @@ class Workflow:
             RunCancelledError: the run was cancelled, which is final.
             FloxideError: the id is taken by another workflow, graph, input, ctx or seed.
         """
-        launch = _launcher(self, "run_with_checkpoint")
-        return launch(self, input, store=store, run_id=run_id, ctx=ctx, workers=workers, **options)
+        options = {"store": store, "run_id": run_id, "ctx": ctx, "workers": workers, "resume": True, **options}
+        return _launcher(self, "run_once")(self, input, **options)
 
     def resume(self, *, store: Any, run_id: str, workers: int = 0, **options: Any) -> Any:
         """Go on with a run that failed, was paused or was left in the middle, and return the ``RunResult``.

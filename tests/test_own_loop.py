@@ -28,6 +28,7 @@ from floxide_mp import (
     WorkItem,
     WorkItemStatus,
     node,
+    source,
 )
 from floxide_mp.runtime import desk
 
@@ -399,6 +400,19 @@ def test_a_step_that_cannot_be_written_does_not_count(far: bool) -> None:
         assert "no space left" in str(backend.info("doomed").error)
 
 
+def test_the_end_of_the_input_takes_nothing_from_who_works() -> None:
+    sender, values = source(1)
+
+    class Closing(StepCallbacks):
+        def on_started(self, run_id: str, item: WorkItem) -> None:
+            sender.close()
+
+    with Coordinator(0) as coordinator:
+        flows_run.Echo().start_distributed(None, values, coordinator, "run")
+        sender.send("it")
+        assert flows_run.Echo().step_distributed(coordinator, 0, Closing()) == ("run", "it")
+
+
 # -- sessions -----------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +486,34 @@ def test_row_21_a_step_longer_than_its_timeout_is_given_up_and_its_result_refuse
         assert coordinator.run(run_id).wait(LIMIT).outputs == ["in time"]
         again = flows.Slow().start_distributed(None, str(gate.path), coordinator)
         assert stepped(flows.Slow(), coordinator, 0, again) in (["in time"], []), "the loop works on"
+
+
+def test_row_21_a_step_that_is_committed_as_it_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It counts or does not, and either way the loop works on."""
+    gate = flows_run.Gate(tmp_path)
+    with Coordinator(0) as coordinator:
+        ledger = coordinator._ledger
+        flows.Slow().start_distributed(None, str(gate.path), coordinator)
+        late = Thread(flows.Slow().step_distributed, coordinator, 0)
+        gate.entered(1)
+        gone = ledger.gone
+
+        def a_moment_later(*arguments: Any) -> bool:
+            if threading.current_thread() is not late:
+                gate.open()
+                late.result()
+            return gone(*arguments)
+
+        monkeypatch.setattr(ledger, "gone", a_moment_later)
+
+        def given_up() -> bool:
+            ledger.overdue()
+            return not any(ledger.look_at_workers(lambda worker: worker.guest))
+
+        flows_run.until(given_up)
+        gate.open()
+        late.result()
+        flows.Slow().step_distributed(coordinator, 0)
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])

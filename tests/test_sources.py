@@ -163,6 +163,32 @@ def test_a_sender_that_waits_before_the_run_is_started(coordinator: Coordinator)
     assert sending.end() is None
 
 
+def test_a_sender_that_waited_before_the_run_was_started_works_itself(inline: Coordinator) -> None:
+    sender, values = source(1)
+    sending = Sending(sender, range(5))
+    until(lambda: values._channel._changed._waiters)  # type: ignore[attr-defined]
+    run = inline.start(flows.Summed, values)
+    assert sending.end() is None  # though nobody waits for the run
+    assert run.wait(LIMIT).output == 10
+
+
+def test_a_sender_that_would_wait_while_the_run_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, values = source(1)
+    sender.send(0)
+    with Coordinator(0) as coordinator:
+        create = coordinator._ledger.create
+
+        def slowly(*arguments: Any) -> bool:
+            with pytest.raises(TimeoutError):
+                sender.send(1, timeout=0.01)
+            return create(*arguments)
+
+        monkeypatch.setattr(coordinator._ledger, "create", slowly)
+        run = coordinator.start(flows.Summed, values)
+        sender.close()
+        assert run.wait(LIMIT).output == 0
+
+
 def test_what_the_sender_does_to_a_value_afterwards_is_not_seen(coordinator: Coordinator) -> None:
     class Echo(flows.Workflow):
         echo = flows.echo
@@ -408,3 +434,10 @@ def test_closing_twice_and_sending_after_it() -> None:
     sender.close()
     with pytest.raises(FloxideError, match="the source is closed"):
         sender.send(1)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True])
+def test_time_outs_that_make_no_sense(timeout: Any) -> None:
+    sender, _ = source(1)
+    with pytest.raises(ValueError, match="timeout must be seconds"):
+        sender.send(1, timeout=timeout)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, StoreError
 from floxide_mp.core.records import Commit
+from floxide_mp.core.table import Phase
 from floxide_mp.ports import Progress
 from tests import flows_graphs as flows
+from tests import flows_run
 
 
 class Full(MemoryStore):
@@ -38,6 +42,58 @@ def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog
             doomed.resume()  # its state here cannot be trusted; the store's can
         assert coordinator.resume(flows.Sums, "doomed").wait(60).output == flows.Sums().run(12).output
     assert "run doomed cannot go on" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_whose_last_commit_cannot_be_written_is_not_completed(workers: int) -> None:
+    class Last(MemoryStore):
+        full = True
+
+        def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+            if self.full and progress.phase is Phase.COMPLETED:
+                raise StoreError("no space left")
+            super().commit(run_id, commit, progress)
+
+    store = Last()
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.start(flows.Sums, 3, run_id="run")
+        with pytest.raises(RunFailedError, match="no space left"):
+            run.wait(60)
+        store.full = False
+        assert coordinator.resume(flows.Sums, "run").wait(60).output == flows.Sums().run(3).output
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_ctrl_c_while_a_commit_is_written_loses_nothing(written: bool) -> None:
+    """Nobody knows then what is in the store: the run goes on from there, and not from what is in memory."""
+
+    class Interrupted(MemoryStore):
+        commits = 0
+
+        def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+            self.commits += 1
+            if written or self.commits != 3:
+                super().commit(run_id, commit, progress)
+            if self.commits == 3:
+                raise KeyboardInterrupt
+
+    with Coordinator(0, store=Interrupted()) as coordinator:
+        run = coordinator.start(flows.Sums, 5, run_id="run")
+        with pytest.raises(KeyboardInterrupt):
+            run.wait(60)
+        assert run.status is RunStatus.FAILED
+        assert coordinator.resume(flows.Sums, "run").wait(60).output == flows.Sums().run(5).output
+
+
+def test_what_still_runs_of_a_broken_run_is_ended(tmp_path: Path) -> None:
+    """Or its worker would be lost to the others."""
+    gate = flows_run.Gate(tmp_path)
+    with Coordinator(2, store=Full()) as coordinator:
+        doomed = coordinator.start(flows_run.Deaf, [str(gate.path), *["/dev/null"] * 4], run_id="doomed")
+        gate.entered(1)
+        with pytest.raises(RunFailedError, match="no space left"):
+            doomed.wait(60)
+        flows_run.until(lambda: not any(worker.current_work_item for worker in coordinator.workers()))
 
 
 def test_a_run_that_cannot_be_written_is_not_started() -> None:

@@ -14,7 +14,7 @@ from ..retry import RetryPolicy
 from .flow import Flow, Value
 from .plan import Place, Plan
 from .records import Commit, ErrorRecord, EventRecord, ItemRecord
-from .table import FINAL, ITEM, RUN, STATUS, STOPPED, ItemFact, Phase, RunFact
+from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
@@ -68,7 +68,6 @@ class RunState(Flow):
         """There is no more input."""
         if self._open:
             self._open = False
-            self._commit.phase_changed = True
             component = self.root.plan.component_of[0]
             self.root.alive[component] -= 1
             self._settle(self.root, [component])
@@ -128,7 +127,7 @@ class RunState(Flow):
         policy = self._policy(item)
         limit = policy.max_attempts if policy and retryable else 1
         error = self._record(item, error)
-        if self.phase in STOPPED:
+        if self.phase in STOPPING:
             self.release(item)
         elif policy is not None and item.attempt < limit:
             self._again(item, now + policy.backoff(item.attempt, unit), now)
@@ -139,7 +138,7 @@ class RunState(Flow):
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)
         error = self._record(item, error)
-        if self.phase in STOPPED:
+        if self.phase in STOPPING:
             self.release(item)
         elif item.attempt < (policy.max_attempts if policy else MAX_DEATHS):
             self._again(item, now, now)
@@ -214,8 +213,8 @@ class RunState(Flow):
             self._check_end()
 
     def crash(self, error: ErrorRecord) -> None:
-        """The run cannot be trusted to go on, or to be drained: it fails on the spot."""
-        if self.phase not in FINAL:
+        """The run cannot be trusted to go on, to be drained, or to have ended: it fails on the spot."""
+        if self.phase is not Phase.BROKEN:
             self.failure = error
             self._move(RunFact.BROKEN)
 

@@ -90,10 +90,8 @@ RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
     (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
     (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
     (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
-    **{
-        (phase, RunFact.BROKEN): Phase.BROKEN
-        for phase in (Phase.RUNNING, Phase.PAUSED, Phase.FAILING, Phase.EXPIRING, Phase.CANCELLING)
-    },
+    # Also from where a run ends: that it has may be what could not be written.
+    **{(phase, RunFact.BROKEN): Phase.BROKEN for phase in Phase if phase is not Phase.BROKEN},
 }
 
 STATUS: Final[dict[Phase, RunStatus]] = {
@@ -108,7 +106,7 @@ STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.BROKEN: RunStatus.FAILED,
 }
 
-STOPPED: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
+STOPPING: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
 FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 

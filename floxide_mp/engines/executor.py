@@ -26,7 +26,7 @@ from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
 from ..runtime.step import Calls, Steps, calls_of, refuse
 from ..runtime.worker import KEEP, ONE_BY_ONE
-from .health import health
+from .health import healths
 
 NEVER: Final = 10**18  # nanoseconds from now: when steps begin, as far as the coordinator is told
 QUEUED: Final = 0.02  # seconds between looks whether a step that the executor has not begun is still wanted
@@ -70,8 +70,7 @@ class ExecutorEngine:
         return self._ledger.wait(run_id, seen, timeout)
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        found = self._ledger.look_at_workers(lambda worker: health(worker, threshold))
-        return sorted(found, key=lambda worker: worker.worker_id)
+        return healths(self._ledger, threshold)
 
     def stop(self, grace: float) -> None:
         end = monotonic() + grace
@@ -139,12 +138,12 @@ class ExecutorEngine:
         post.board.begin(lease.id)
         post.board.enter(0, monotonic_ns() + NEVER)
         facts = self._ledger.describe(lease.run_id, ())
-        desk = Desk(self._ledger, lease, post.board)
+        view = View(self._ledger, lease, post.board)
         if facts.key in self._ledger.bundles:
             _keep(facts.key, self._ledger.bundles[facts.key])
         for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
             sent = facts._replace(workflow=workflow)
-            future = self._executor.submit(run_step, lease.run_id, lease.items[0], sent, desk)
+            future = self._executor.submit(run_step, lease.run_id, lease.items[0], sent, view)
             if not _done(future, post, lease):
                 break
             if (result := future.result()) is not None:
@@ -166,7 +165,7 @@ def _done(future: futures.Future[Any], post: _Post, lease: Lease) -> bool:
 # -- in the executor ----------------------------------------------------------------------------------------------
 
 
-class Desk:
+class View:
     """What a step may ask while it runs. Where it has to travel, a copy goes: the log as of then."""
 
     def __init__(self, ledger: Ledger, lease: Lease, board: Board) -> None:
@@ -179,10 +178,10 @@ class Desk:
         return self._board.cancelled(self._lease.id)
 
     def __reduce__(self) -> Any:
-        return DeskCopy, (tuple(self.events(0)),)
+        return ViewCopy, (tuple(self.events(0)),)
 
 
-class DeskCopy(NamedTuple):
+class ViewCopy(NamedTuple):
     log: tuple[EventRecord, ...]
 
     def events(self, since: int) -> Sequence[EventRecord]:
@@ -202,7 +201,7 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
             _known.pop(next(iter(_known)), None)
 
 
-def run_step(run_id: str, grant: Grant, facts: Description, desk: Desk | DeskCopy) -> StepResult | None:
+def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy) -> StepResult | None:
     """Run one item; None if the workflow is needed for it."""
     if facts.workflow is not None:
         try:
@@ -212,6 +211,6 @@ def run_step(run_id: str, grant: Grant, facts: Description, desk: Desk | DeskCop
     known = _known.get(facts.key)
     if known is None:
         return None
-    steps = Steps(run_id, *known, facts, desk.events)
+    steps = Steps(run_id, *known, facts, view.events)
     before = monotonic_ns()
-    return steps.in_time(grant, steps.run(grant, desk.cancelled), monotonic_ns() - before)
+    return steps.in_time(grant, steps.run(grant, view.cancelled), monotonic_ns() - before)

@@ -9,6 +9,7 @@ import os
 from ..facts import WorkerHealth, WorkerStatus
 from ..runtime.clock import monotonic, time
 from ..runtime.leases import Session
+from ..runtime.ledger import Ledger
 from ..runtime.liveness import STOPPED, TRACED, Look, last_sign, liveness
 
 
@@ -20,7 +21,13 @@ def look(worker: Session, now: float) -> Look:
     return found
 
 
-def health(worker: Session, threshold: float) -> WorkerHealth:
+def healths(ledger: Ledger, threshold: float) -> list[WorkerHealth]:
+    """What ``ports.Engine.workers`` gives, by ``worker_id``."""
+    found = ledger.look_at_workers(lambda worker: _health(worker, threshold))
+    return sorted(found, key=lambda worker: worker.worker_id)
+
+
+def _health(worker: Session, threshold: float) -> WorkerHealth:
     """A worker as of now. Ages are by the monotonic clock, so that setting the clock on the wall ages nobody."""
     now = monotonic()
     state = look(worker, now).state

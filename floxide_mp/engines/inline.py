@@ -12,7 +12,7 @@ from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic
 from ..runtime.ledger import Ledger
 from ..runtime.worker import ONE_BY_ONE, Worker
-from .health import health
+from .health import healths
 
 PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of looks whether its run is over
 
@@ -65,10 +65,10 @@ class InlineEngine:
         """The step that runs, if one does, has not happened: what it still brings is refused."""
         session, self._session = self._session, None
         if session is not None:
-            self._ledger.gone(session, _nobody, "", None)
+            self._ledger.gone(session, FloxideError, "")
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        return self._ledger.look_at_workers(lambda worker: health(worker, threshold))
+        return healths(self._ledger, threshold)
 
     def stop(self, grace: float) -> None:
         self._ledger.stop()
@@ -87,7 +87,3 @@ class _Board(Board):
     def cancelled(self, lease: int) -> bool:
         self._ledger.overdue()
         return super().cancelled(lease)
-
-
-def _nobody(what: str) -> FloxideError:
-    return FloxideError(f"interrupted while it ran {what}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..context import Context
-from ..node import Node, calling
+from ..node import OPTIONS, Node, calling
 
 
 class Arrivals(list[Any]):
@@ -55,7 +55,7 @@ class Join(Node):
         self.function = function
         self.of = of
         for name, value in options.items():
-            if name not in ("retry", "timeout", "serial"):
+            if name not in OPTIONS:
                 raise TypeError(f"Join has no option {name!r}")
             setattr(self, name, value)
 

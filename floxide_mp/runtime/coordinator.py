@@ -6,13 +6,13 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
 from ..context import Context
-from ..errors import FloxideError
+from ..errors import FloxideError, NotStartedError
 from ..facts import RunInfo, RunStatus, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
@@ -313,7 +313,8 @@ class Coordinator:
         if not full:
             self._ledger.fed(run_id)
         elif self._inline:
-            self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
+            with suppress(NotStartedError):  # it is being started at this moment
+                self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
         return self._inline
 
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..core.records import EventRecord, ItemRecord
-from ..core.table import STOPPED, Phase
+from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
@@ -117,25 +117,7 @@ class Ledger(Runs):
             whether an item was to blame, which was logged.
         """
         with self._lock:
-            if (worker := self._sessions.pop(session, None)) is None:
-                return False  # of a guest, two may hear
-            at = worker.board.at()
-            if overdue is not None and at != overdue.at:
-                at = None  # not ended for what it is at: in between it had gone on to something else
-            blamed = False
-            for lease in worker.leases.values():
-                culprit = lease.item(at)
-                for item in lease.items:
-                    if item is culprit:
-                        error = overdue and overdue.error
-                        named = error or describe(lease.run.name(item))
-                        blamed = self._blame(worker, lease.run, item, named, error is None, text)
-                    else:
-                        lease.run.state.release(item)
-                self._commit(lease.run)
-            self._wake_others()
-            self._work.notify_all()  # its own thread may be among those who wait
-            return blamed
+            return self._gone(session, describe, text, overdue)
 
     def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
@@ -161,10 +143,10 @@ class Ledger(Runs):
                         (guests if worker.guest else found).append(late)
                     elif left is not None:
                         again = left if again is None else min(again, left)
+            for late in guests:  # not ours to end: what one is at goes on without it; what it says later is refused
+                self._gone(late.session, FloxideError, "", late)
             if within is not None:
                 self._attention.expect(now, process_time(), math.inf if again is None else again)
-        for late in guests:  # not ours to end: what one is at goes on without it, and what it says later is refused
-            self.gone(late.session, FloxideError, "", late)
         return found, again
 
     def cannot_start(self, error: FloxideError, text: str) -> None:
@@ -223,7 +205,7 @@ class Ledger(Runs):
             for item, result in zip(lease.items, () if run.state.over else report.results, strict=False):
                 worker.errors += result[3] is not None
                 run.apply(item, result, worker.worker_id)
-        except Exception as error:
+        except BaseException as error:
             self._crash(run, error)
         left = lease.items[len(report.results) :]
         if report.last:
@@ -232,8 +214,7 @@ class Ledger(Runs):
             lease.items, left = left[:1], left[1:]
             lease.reported += len(report.results)
         for item in left:
-            if not run.state.over:
-                run.state.release(item)
+            run.give_back(item)
         run.learn(report.spent)
         return run
 
@@ -281,12 +262,33 @@ class Ledger(Runs):
         worker.waiting = False
         return lease
 
+    def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:
+        if (worker := self._sessions.pop(session, None)) is None:
+            return False  # of a guest, two may hear
+        at = worker.board.at()
+        if overdue is not None and at != overdue.at:
+            at = None  # not ended for what it is at: in between it had gone on to something else
+        blamed = False
+        for lease in worker.leases.values():
+            culprit = lease.item(at)
+            for item in lease.items:
+                if item is culprit:
+                    error = overdue and overdue.error
+                    named = error or describe(lease.run.name(item))
+                    blamed = self._blame(worker, lease.run, item, named, error is None, text)
+                else:
+                    lease.run.give_back(item)
+            self._commit(lease.run)
+        self._wake_others()
+        self._work.notify_all()  # its own thread may be among those who wait
+        return blamed
+
     def _blame(
         self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
-        if self._stopping or run.state.over or run.state.phase in STOPPED:
+        if self._stopping or run.state.over or run.state.phase in STOPPING:
             # Its grace was over, or its run broke: it is not the item's doing.
-            run.state.release(item)
+            run.give_back(item)
             return False
         run.blame(item, error, died, text, worker.worker_id)
         log.warning("%s", error)

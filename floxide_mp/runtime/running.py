@@ -60,7 +60,6 @@ class Running(Known):
     state: RunState
     cost: list[float | None]
     feed: Feed | None = None
-    finished_at: float | None = None
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
@@ -111,6 +110,11 @@ class Running(Known):
             self.state.hold(item, writes)
         else:
             self.state.succeed(item, values, writes, outcome == NEXT_ALL)
+
+    def give_back(self, item: ItemRecord) -> None:
+        """The lease is over, and the item has not happened. (Of a run that broke, nobody cares any more.)"""
+        if not self.state.over:
+            self.state.release(item)
 
     def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""

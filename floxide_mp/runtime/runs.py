@@ -124,7 +124,7 @@ class Runs:
     def _go_on(self, run: Running) -> None:
         if run.state.phase in (Phase.FAILED, Phase.PAUSED):
             run.state.resume(monotonic())
-            run.finished_at = run.grace_until = None
+            run.grace_until = None
         elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
             return
         _check_not_over(run)
@@ -138,7 +138,7 @@ class Runs:
         kept = self.store.progress(run_id)
         snapshot = self.store.snapshot(run_id)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
-        run = Running(record, kept, state, self._cost(record, plan), finished_at=kept.finished_at)
+        run = Running(record, kept, state, self._cost(record, plan))
         self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
@@ -203,6 +203,7 @@ class Runs:
         until = monotonic() + grace
         run.grace_until = until if run.grace_until is None else min(until, run.grace_until)
         for worker, lease in self._leases_of(run):
+            worker.board.revoke(lease.id)
             worker.board.cancel(lease.id)
         self.on_deadline()
 
@@ -277,20 +278,21 @@ class Runs:
         commit = state.take_commit()
         if not commit:
             return
+        finished_at = run.progress.finished_at if state.over else None
         if commit.phase_changed:
             if state.phase not in (Phase.RUNNING, Phase.PAUSED):
                 self._cut_off(run)
             if state.over:
-                run.finished_at = time()
+                finished_at = time()
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
         if failpoints.armed:
             failpoints.hit("coordinator.commit")
-        progress = progress_of(state, run.finished_at)
+        progress = progress_of(state, finished_at)
         try:
             self.store.commit(run.record.run_id, commit, progress)
-        except Exception as error:
+        except BaseException as error:
             self._crash(run, error)
             return
         run.progress = progress
@@ -314,16 +316,21 @@ class Runs:
             run.feed.shut()
             run.feed = None
 
-    def _crash(self, run: Running, error: Exception) -> None:
-        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
+    def _crash(self, run: Running, error: BaseException) -> None:
+        """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again.
+
+        What of it still runs is ended, or a worker would be lost to the others that is at a step without an end.
+        """
         log.error("run %s cannot go on", run.record.run_id, exc_info=error)
         text = "".join(traceback.format_exception(error))
         run.state.crash(codec.encode_error(error, text))
         run.state.take_commit()  # of what could not be finished, nothing is written
-        run.finished_at = time()
-        run.progress = progress_of(run.state, run.finished_at)
+        run.progress = progress_of(run.state, time())
+        self._give_grace(run, GRACE)
         self._let_go(run)
         self._changed.notify_all()
+        if not isinstance(error, Exception):
+            raise error  # Ctrl-C: nobody knows how far what it interrupted has come
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():

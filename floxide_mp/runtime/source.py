@@ -37,6 +37,7 @@ class Channel:
             if self._tell is not None:
                 raise FloxideError("the values of a source are taken once; make another one by source(capacity)")
             self._tell = tell
+            self._changed.notify_all()  # who waits already may have to make room itself
 
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + checked_seconds("timeout", timeout)

@@ -135,6 +135,17 @@ def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
             getattr(made, way)(*((ERROR,) if way in ways[1] else ()))
         made.crash(ERROR)
         assert made.phase is Phase.BROKEN
+    for verb in ("succeed", "hold", "cancel"):  # and when that it has ended cannot be written
+        made = run()
+        item = claimed(made)
+        if verb == "cancel":
+            made.cancel()
+            made.release(item)
+        else:
+            getattr(made, verb)(item, *((VALUE, (), False) if verb == "succeed" else ((),)))
+        assert made.over
+        made.crash(ERROR)
+        assert made.phase is Phase.BROKEN
 
     assert items.taken == set(ITEM)
     assert runs.taken == set(RUN)
@@ -187,15 +198,19 @@ def test_an_item_cannot_be_finished_twice(verb: ItemFact) -> None:
 
 
 def test_what_is_final_stays_final() -> None:
-    for phase in FINAL - {Phase.FAILED}:
-        assert not [fact for at, fact in RUN if at is phase]
-    assert [fact for at, fact in RUN if at is Phase.FAILED] == [RunFact.RESUME]
+    """Unless that it has ended cannot be written."""
+    leaving = {phase: {fact for at, fact in RUN if at is phase} for phase in FINAL}
+    assert leaving == {
+        Phase.COMPLETED: {RunFact.BROKEN},
+        Phase.CANCELLED: {RunFact.BROKEN},
+        Phase.FAILED: {RunFact.BROKEN, RunFact.RESUME},
+        Phase.BROKEN: set(),
+    }
     made = run()
     made.succeed(claimed(made), VALUE, (), False)
     made.take_commit()
     made.cancel()
     made.abandon(ERROR)
-    made.crash(ERROR)
     made.due(10.0)
     with pytest.raises(KeyError):
         made.resume(0.0)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator
+from floxide_mp import Coordinator, FloxideError
+from floxide_mp.engines.processes.manager import LedgerServer
 from floxide_mp.engines.processes.spawn import spawn
 
 from .. import flows_faults as flows
@@ -280,3 +281,14 @@ def test_row_75_a_node_with_pools_of_its_own() -> None:
     with Coordinator(2) as c:
         runs = [c.start(flows.OwnPools, [1, 2, 3]) for _ in range(2)]
         assert [run.wait(50).output for run in runs] == [[1, 4, 9, 1, 4, 9]] * 2
+
+
+def test_row_68_no_thread_to_serve_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, not waited for."""
+
+    def serve(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(LedgerServer, "serve", serve)
+    with pytest.raises(FloxideError, match="no worker process can be started: can't start new thread"):
+        Coordinator(1)

@@ -18,7 +18,7 @@ from ...facts import WorkerHealth
 from ...runtime.clock import monotonic
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
-from ..health import health, look
+from ..health import healths, look
 from .manager import LedgerServer
 from .spawn import WorkerProcess, spawn
 
@@ -87,8 +87,7 @@ class ProcessEngine:
         return self._ledger.wait(run_id, seen, timeout)
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        found = self._ledger.look_at_workers(lambda worker: health(worker, threshold))
-        return sorted(found, key=lambda worker: worker.worker_id)
+        return healths(self._ledger, threshold)
 
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
@@ -175,6 +174,7 @@ class ProcessEngine:
             self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
         except RuntimeError as error:  # no thread can be started: as good as no process
             self._selector.unregister(process.pidfd)
+            process.kill()  # it would wait for ever for its first answer
             self._lay_to_rest(process)
             raise OSError(*error.args) from error
 
