@@ -10,6 +10,7 @@ from ..errors import FloxideError
 from ..facts import LivenessStatus, WorkerHealth, WorkerStatus
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, time
+from ..runtime.interrupts import watched, whole
 from ..runtime.ledger import Ledger
 from ..runtime.worker import ONE_BY_ONE, Worker
 
@@ -31,15 +32,16 @@ class InlineEngine:
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = math.inf if timeout is None else monotonic() + timeout
-        while not self._ledger.wait(run_id, seen, 0):
-            left = end - monotonic()
-            if left <= 0:
-                return False
-            if self._turn.acquire(timeout=min(left, PATIENCE)):
-                try:
-                    self._step(run_id, seen, end)
-                finally:
-                    self._turn.release()
+        with watched():
+            while not self._ledger.wait(run_id, seen, 0):
+                left = end - monotonic()
+                if left <= 0:
+                    return False
+                if self._turn.acquire(timeout=min(left, PATIENCE)):
+                    try:
+                        self._step(run_id, seen, end)
+                    finally:
+                        self._turn.release()
         return True
 
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
@@ -51,10 +53,14 @@ class InlineEngine:
             raise
         except BaseException:
             # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
-            self._board.end()
-            self._ledger.gone(self._session, _nobody, "", None)
-            self.start()
+            self._begin_again()
             raise
+
+    @whole
+    def _begin_again(self) -> None:
+        self._board.end()
+        self._ledger.gone(self._session, _nobody, "", None)
+        self.start()
 
     def workers(self) -> list[WorkerHealth]:
         return self._ledger.look_at_workers(

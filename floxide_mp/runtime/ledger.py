@@ -18,6 +18,7 @@ from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, time
+from .interrupts import whole
 from .leases import Leased, Overdue, Session, time_left
 from .running import Running
 from .runs import Runs
@@ -40,6 +41,7 @@ class Ledger(Runs):
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
+    @whole
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         with self._lock:
             worker = self._sessions.get(session)
@@ -96,6 +98,7 @@ class Ledger(Runs):
             worker = self._sessions[session]
             return worker.calls > 1 or worker.waiting or worker.board.at() is not None
 
+    @whole
     def gone(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
     ) -> bool:
@@ -130,6 +133,7 @@ class Ledger(Runs):
             self._work.notify_all()  # its own thread may be among those who wait
             return blamed
 
+    @whole
     def overdue(self) -> tuple[list[Overdue], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``)."""
         found: list[Overdue] = []
@@ -157,6 +161,7 @@ class Ledger(Runs):
                 run.state.abandon(record)
                 self._commit(run)
 
+    @whole
     def stop(self) -> None:
         """Workers that call are told to end, after handing in what they have; leases out are revoked."""
         with self._lock:
