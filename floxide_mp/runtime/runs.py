@@ -326,10 +326,11 @@ class Runs:
         """A fault of ours, or of the store: the run fails, since a worker that is told of it would only try again."""
         log.error("run %s cannot go on", run.record.run_id, exc_info=error)
         text = "".join(traceback.format_exception(error))
-        run.state.crash(codec.encode_error(error, text))
+        failure = codec.encode_error(error, text)
+        run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
-        run.finished_at = time()
-        run.progress = progress_of(run.state, run.finished_at)
+        # The state may have come to its end; as long as that is not written, the run has not.
+        run.progress = run.progress._replace(phase=Phase.BROKEN, finished_at=time(), failure=failure)
         self._let_go(run)
         self._changed.notify_all()
 
