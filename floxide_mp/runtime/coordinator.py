@@ -220,7 +220,7 @@ class Coordinator:
 
     def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:
         """The run with the nodes of another instance of its workflow."""
-        key, payload = self._pickled(compiled, None, None)
+        key, payload = self._pickled(compiled, *codec.readable(old.context, old.input))
         return old._replace(key=key, workflow=payload)
 
     def _pickled(self, compiled: Compiled, *first: Any) -> tuple[bytes, bytes]:

@@ -39,7 +39,7 @@ class Channel:
 
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + timeout
-        payload = codec.encode(value, "a value sent")
+        payload = codec.encode_whole(value, "a value sent")
         while not self._put(payload, end):
             pass
         if self._tell is not None:
