@@ -381,3 +381,21 @@ class Stormy(Workflow):
     many, one, all, batch = two_hundred, Noted(), Join(list), BatchNode(Noted(), 7)
     start = many
     edges = {many: [one], one: [all], all: [batch]}
+
+
+FEED: list[Any] = []  # a sender, inline
+
+
+@node
+def crawl(depth: int) -> int:
+    """Finds more to do for its own run."""
+    for _ in range(depth):
+        FEED[0].send(depth - 1)
+    if not depth:
+        FEED[0].close()
+    return depth
+
+
+class Crawl(Workflow):
+    crawl = crawl
+    start = crawl

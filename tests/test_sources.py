@@ -418,6 +418,20 @@ def test_what_is_sent_and_closed_after_the_coordinator_is_closed_changes_nothing
     assert store.progress("x") is before
 
 
+@pytest.mark.parametrize(("depth", "found"), [(2, [2, 1, 1, 0, 0]), (3, None)])
+def test_a_step_that_sends_to_its_own_run(inline: Coordinator, depth: int, found: list[int] | None) -> None:
+    """As long as there is room. Where it would wait for room, nobody could make any: an error, and not for ever."""
+    sender, values = source(2)
+    flows.FEED[:] = [sender]
+    run = inline.start(flows.Crawl, values)
+    sender.send(depth)
+    if found:
+        assert run.wait(LIMIT).outputs == found
+    else:
+        with pytest.raises(RunFailedError, match="an inline step cannot wait for a run of its own coordinator"):
+            run.wait(LIMIT)
+
+
 # -- misuse -------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ class InlineEngine:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._turn = threading.RLock()  # two threads may wait; one of them works
+        self._turn = threading.Lock()  # two threads may wait; one of them works
+        self._working: int | None = None  # which of them
         self._board = _Board(ledger)
 
     def start(self) -> None:
@@ -37,6 +38,10 @@ class InlineEngine:
                 left = end - monotonic()
                 if left <= 0:
                     return False
+                if self._working == threading.get_ident():
+                    raise FloxideError(
+                        "an inline step cannot wait for a run of its own coordinator: nobody would run it"
+                    )
                 if self._turn.acquire(timeout=min(left, PATIENCE)):
                     try:
                         self._step(run_id, seen, end)
@@ -45,6 +50,7 @@ class InlineEngine:
         return True
 
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
+        self._working = threading.get_ident()
         try:
             while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
                 self._worker.turn()
@@ -55,6 +61,8 @@ class InlineEngine:
             # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
             self._begin_again()
             raise
+        finally:
+            self._working = None
 
     @whole
     def _begin_again(self) -> None:
