@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from floxide_mp import Context, EventLog, Join, NextAll, Node, RetryError, RetryPolicy, Workflow, node, with_retry
+from floxide_mp import (
+    BatchNode,
+    Context,
+    EventLog,
+    Join,
+    NextAll,
+    Node,
+    RetryError,
+    RetryPolicy,
+    Workflow,
+    node,
+    with_retry,
+)
 from tests.flows_faults import note
 from tests.flows_run import echo, enter, split, until, wait_at
 
@@ -343,3 +355,47 @@ def one_waits(seconds: float) -> type[Workflow]:
 class Anything(Node):
     def process(self, value: Any) -> Any:
         return value
+
+
+class Noted(Node):
+    """Says which attempt of what it is; every 17th fails at first."""
+
+    retry = RetryPolicy(max_attempts=2, initial_backoff=0.001)
+
+    def process(self, ctx: Context, at: tuple[str, int]) -> tuple[str, int]:
+        folder, number = at
+        note(folder, "ran", f"{ctx.item.node}-{number}-{ctx.item.attempt}")
+        if number % 17 == 0 and ctx.item.attempt == 1:
+            raise ConnectionError("at first")
+        return at
+
+
+@node
+def two_hundred(folder: str) -> NextAll[tuple[str, int]]:
+    return NextAll((folder, n) for n in range(200))
+
+
+class Stormy(Workflow):
+    """Items side by side, and then the same in a batch."""
+
+    many, one, all, batch = two_hundred, Noted(), Join(list), BatchNode(Noted(), 7)
+    start = many
+    edges = {many: [one], one: [all], all: [batch]}
+
+
+FEED: list[Any] = []  # a sender, inline
+
+
+@node
+def crawl(depth: int) -> int:
+    """Finds more to do for its own run."""
+    for _ in range(depth):
+        FEED[0].send(depth - 1)
+    if not depth:
+        FEED[0].close()
+    return depth
+
+
+class Crawl(Workflow):
+    crawl = crawl
+    start = crawl

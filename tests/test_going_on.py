@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from floxide_mp import (
 )
 from floxide_mp.core.graph import Graph
 from floxide_mp.core.records import Commit
-from floxide_mp.ports import Progress
+from floxide_mp.ports import Progress, RunRecord
 from tests import flows_batches as batches
 from tests import flows_features as features
 from tests.conftest import LIMIT
@@ -61,6 +62,25 @@ def many(examples: int) -> settings:
 
 class Killed(BaseException):
     """The coordinator's process is gone."""
+
+
+class Pressed(MemoryStore):
+    """Somebody presses Ctrl-C in the middle of every third write."""
+
+    writes = 0
+
+    def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
+        self.press()
+        super().create(run, commit, progress)
+
+    def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+        self.press()
+        super().commit(run_id, commit, progress)
+
+    def press(self) -> None:
+        self.writes += 1
+        if self.writes % 3 == 1:
+            signal.raise_signal(signal.SIGINT)
 
 
 class Mortal(MemoryStore):
@@ -166,6 +186,34 @@ def test_interrupted_in_random_nodes_and_taken_up(tmp_path: Path) -> None:
                         break
                 except KeyboardInterrupt:
                     seen["left"] += 1
+            assert got == expected
+            note(seen, made, got, store.progress("x").metrics.failed)
+
+        check()
+    judged(seen)
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_in_the_middle_of_a_commit_waits_until_it_is_done() -> None:
+    """Then whoever waits is interrupted, and may wait again, on the same coordinator or on another one."""
+    seen: Counter[str] = Counter()
+    with Coordinator(0) as inline:
+
+        @given(graphs(), seeds, seeds)
+        @many(EXAMPLES)
+        def check(graph: Graph, seed: int, chance: int) -> None:
+            seen["tried"] += 1
+            made = workflow(graph, seed, composites=True)
+            expected = undisturbed(inline, made, seed)
+            schedule, store = random.Random(chance), Pressed()
+            got = None
+            while got is None:
+                with Coordinator(0, store) as coordinator:
+                    while got is None and schedule.random() < 0.8:
+                        try:
+                            got = outcome(taken_up(coordinator, made, seed))
+                        except KeyboardInterrupt:
+                            seen["left"] += 1
             assert got == expected
             note(seen, made, got, store.progress("x").metrics.failed)
 

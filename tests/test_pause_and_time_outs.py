@@ -229,6 +229,40 @@ def test_a_retry_that_waits_does_so_while_its_run_is_paused(coordinator: Coordin
     assert waiting.end().metrics == RunMetrics(3, 3, 0, 1)
 
 
+def test_paused_and_resumed_all_the_time(coordinator: Coordinator, tmp_path: Path) -> None:
+    """By two threads at once: each attempt is executed once, and the answer is right."""
+    run = coordinator.start(flows.Stormy, str(tmp_path))
+    over = threading.Event()
+
+    def storm() -> None:
+        while not over.is_set():
+            try:
+                run.pause()
+                run.resume()
+            except AlreadyCompletedError:
+                return
+
+    storms = [threading.Thread(target=storm) for _ in range(2)]
+    for thread in storms:
+        thread.start()
+    try:
+        while run.metrics().completed < 300:
+            with pytest.raises(TimeoutError):
+                run.wait(0.01)
+    finally:
+        over.set()
+        for thread in storms:
+            thread.join(LIMIT)
+    if run.status is RunStatus.PAUSED:
+        run.resume()
+    result = run.wait(LIMIT)
+    assert result.output == [(str(tmp_path), n) for n in range(200)]
+    assert result.metrics == RunMetrics(404, 404, 0, 24)
+    first = [f"{node}-{n}-1" for node in ("one", "batch/each") for n in range(200)]
+    second = [f"{node}-{n}-2" for node in ("one", "batch/each") for n in range(0, 200, 17)]
+    assert sorted(ran(tmp_path)) == sorted(first + second)
+
+
 def test_the_clock_stops_while_a_run_is_paused(coordinator: Coordinator, tmp_path: Path) -> None:
     run = coordinator.start(flows.Chain, str(tmp_path), timeout=1.5)
     run.pause()
@@ -372,6 +406,15 @@ def test_what_never_looks_up_is_ended_after_the_grace_of_its_run(tmp_path: Path)
         assert coordinator.start(Echo, 1).wait(LIMIT).output == 1
         assert coordinator.workers()[0].pid != pid
         assert run.errors() == []
+
+
+def test_an_item_that_waits_for_its_retry_does_not_prolong_a_run_that_is_too_long(coordinator: Coordinator) -> None:
+    run = coordinator.start(flows.one_waits(3600.0), [-1, 1], timeout=0.5)
+    with pytest.raises(RunTimeoutError):
+        run.wait(LIMIT)
+    assert [item.attempt for item in run.work_items()] == [2]
+    again = coordinator.resume(flows.one_waits(0.0), run.run_id)
+    assert again.wait(LIMIT).outputs == [(-1, 2), (1, 1)]
 
 
 def test_a_run_that_is_failing_can_be_too_long_as_well(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,8 @@ from floxide_mp import (
 from tests import flows_features as flows
 from tests.conftest import LIMIT
 from tests.flows_run import Gate, Serially, until
+
+ROOT = Path(__file__).parents[1]
 
 
 class Sending(threading.Thread):
@@ -216,6 +221,57 @@ def test_failure_finish_goes_on_taking(coordinator: Coordinator) -> None:
     assert sorted(run.checkpoint().outputs) == list(range(10))
 
 
+SCRIPT = """
+from __future__ import annotations
+from dataclasses import dataclass
+from floxide_mp import Coordinator, MemoryStore, Node, RunFailedError, Workflow, source
+
+@dataclass
+class Order:
+    count: int
+
+class Double(Node):
+    def process(self, order: Order):  # which the annotation does not say at run time: it is a text
+        return order.count * 2
+
+class Fails(Node):
+    def process(self, order: Order):
+        raise ValueError(order.count)
+
+class Flow(Workflow):
+    double = Double()
+    start = double
+
+for workers in (0, 1):
+    sender, values = source(5)
+    with Coordinator(workers) as coordinator:
+        run = coordinator.start(Flow, values)
+        for count in (1, 2):
+            sender.send(Order(count))
+        sender.close()
+        print(run.wait().outputs, Order(1) == Order(1))
+    store = MemoryStore()
+    try:
+        Flow(double=Fails()).run_with_checkpoint(Order(3), store=store, run_id="x", workers=workers)
+    except RunFailedError:
+        print(Flow().resume(store=store, run_id="x", workers=workers).output)
+"""
+
+
+def test_values_of_a_class_of_main_that_no_node_refers_to(tmp_path: Path) -> None:
+    """What was not there when the workflow was pickled travels with the value; and a resumed run knows its input."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", "[2, 4] True\n6\n" * 2)
+
+
 # -- a full channel -----------------------------------------------------------------------------------------------
 
 
@@ -386,6 +442,20 @@ def test_what_is_sent_and_closed_after_the_coordinator_is_closed_changes_nothing
         sender.send(2)
     sender.close()
     assert store.progress("x") is before
+
+
+@pytest.mark.parametrize(("depth", "found"), [(2, [2, 1, 1, 0, 0]), (3, None)])
+def test_a_step_that_sends_to_its_own_run(inline: Coordinator, depth: int, found: list[int] | None) -> None:
+    """As long as there is room. Where it would wait for room, nobody could make any: an error, and not for ever."""
+    sender, values = source(2)
+    flows.FEED[:] = [sender]
+    run = inline.start(flows.Crawl, values)
+    sender.send(depth)
+    if found:
+        assert run.wait(LIMIT).outputs == found
+    else:
+        with pytest.raises(RunFailedError, match="an inline step cannot wait for a run of its own coordinator"):
+            run.wait(LIMIT)
 
 
 # -- misuse -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_a_commit_that_cannot_be_written_fails_its_run_only(workers: int, caplog
         assert doomed.status is RunStatus.FAILED
         assert len(other.wait(60).output) == 5
         assert coordinator.start(flows.Sums, 3).wait(60).output
-        with pytest.raises(FloxideError, match="needs its workflow"):
+        with pytest.raises(FloxideError, match="needs its workflow to go on"):
             doomed.resume()  # its state here cannot be trusted; the store's can
         assert coordinator.resume(flows.Sums, "doomed").wait(60).output == flows.Sums().run(12).output
     assert "run doomed cannot go on" in caplog.text
@@ -94,6 +94,51 @@ def test_what_still_runs_of_a_broken_run_is_ended(tmp_path: Path) -> None:
         with pytest.raises(RunFailedError, match="no space left"):
             doomed.wait(60)
         flows_run.until(lambda: not any(worker.current_work_item for worker in coordinator.workers()))
+
+
+class FullOnce(MemoryStore):
+    """Has no room for one commit."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.left = bad
+
+    def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+        self.left -= 1
+        if not self.left:
+            raise StoreError("no space left")
+        super().commit(run_id, commit, progress)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("bad", [1, 2, 3, 4])
+def test_whichever_commit_cannot_be_written(workers: int, bad: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The last one is no other: a run whose end is not written is not completed."""
+    with Coordinator(workers, FullOnce(bad)) as coordinator:
+        run = coordinator.start(flows.Squares, 3, run_id="x")
+        with pytest.raises(RunFailedError, match="no space left"):
+            run.wait(60)
+        assert run.status is RunStatus.FAILED
+        assert run.checkpoint().outputs == ()
+        assert coordinator.resume(flows.Squares, "x").wait(60).output == 25
+        assert run.status is RunStatus.COMPLETED
+    assert "run x cannot go on" in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+def test_a_pause_or_cancel_that_cannot_be_written(verb: str) -> None:
+    store = FullOnce(1)
+    with Coordinator(0, store) as coordinator:
+        run = coordinator.start(flows.Squares, 3, run_id="x")
+        getattr(run, verb)()
+        assert run.status is RunStatus.FAILED
+        assert coordinator.resume(flows.Squares, "x").wait(60).output == 25
+        coordinator.start(flows.Squares, 4, run_id="y")
+    with Coordinator(0, store) as coordinator:
+        run, store.left = coordinator.run("y"), 1
+        with pytest.raises(StoreError):  # of a run that nobody works on
+            getattr(run, verb)()
+        assert run.status is RunStatus.RUNNING
 
 
 def test_a_run_that_cannot_be_written_is_not_started() -> None:

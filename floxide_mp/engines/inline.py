@@ -10,6 +10,7 @@ from ..errors import FloxideError
 from ..facts import WorkerHealth
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic
+from ..runtime.interrupts import watched, whole
 from ..runtime.ledger import Ledger
 from ..runtime.worker import ONE_BY_ONE, Worker
 from .health import healths
@@ -22,7 +23,8 @@ class InlineEngine:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._turn = threading.RLock()  # two threads may wait; one of them works
+        self._turn = threading.Lock()  # two threads may wait; one of them works
+        self._working: int | None = None  # which of them
         self._board = _Board(ledger)
         self._session: int | None = None
 
@@ -33,18 +35,24 @@ class InlineEngine:
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = math.inf if timeout is None else monotonic() + timeout
-        while not self._ledger.wait(run_id, seen, 0):
-            left = end - monotonic()
-            if left <= 0:
-                return False
-            if self._turn.acquire(timeout=min(left, PATIENCE)):
-                try:
-                    self._step(run_id, seen, end)
-                finally:
-                    self._turn.release()
+        with watched():
+            while not self._ledger.wait(run_id, seen, 0):
+                left = end - monotonic()
+                if left <= 0:
+                    return False
+                if self._working == threading.get_ident():
+                    raise FloxideError(
+                        "an inline step cannot wait for a run of its own coordinator: nobody would run it"
+                    )
+                if self._turn.acquire(timeout=min(left, PATIENCE)):
+                    try:
+                        self._step(run_id, seen, end)
+                    finally:
+                        self._turn.release()
         return True
 
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
+        self._working = threading.get_ident()
         try:
             while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
                 if not self._worker.turn().leases:
@@ -56,10 +64,16 @@ class InlineEngine:
             raise
         except BaseException:
             # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
-            self._board.end()
-            self._give_up()
-            self.start()
+            self._begin_again()
             raise
+        finally:
+            self._working = None
+
+    @whole
+    def _begin_again(self) -> None:
+        self._board.end()
+        self._give_up()
+        self.start()
 
     def _give_up(self) -> None:
         """The step that runs, if one does, has not happened: what it still brings is refused."""

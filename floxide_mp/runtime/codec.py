@@ -76,6 +76,20 @@ def encode(value: Any, what: str = "value") -> bytes:
         raise _explained(value, what, error) from None
 
 
+def encode_whole(value: Any, what: str) -> bytes:
+    """The value as bytes with what it needs of ``__main__``, for workers that have had their workflow before.
+
+    Raises:
+        SerializationError: as ``encode``.
+    """
+    payload = encode(value, what)
+    if b"__main__" not in payload:
+        return payload
+    finder = _MainFinder()
+    finder.dump(value)
+    return pickle.dumps(_Carrier(tuple(finder.found), _by_value(finder.found), payload), 5) if finder.found else payload
+
+
 def decode(payload: Payload) -> Any:
     """The value of a payload; of a join's, ``Arrivals``."""
     if isinstance(payload, bytes):
@@ -233,6 +247,23 @@ class _MainFinder:
                 return super().reducer_override(obj)
 
         Pickler(io.BytesIO(), 5).dump(value)
+
+
+class _Carrier:
+    """Is pickled as a value with the part of ``__main__`` that it needs, and unpickled as the value."""
+
+    def __init__(self, names: tuple[str, ...], found: bytes, payload: bytes) -> None:
+        self.parts = names, found, payload
+
+    def __reduce__(self) -> Any:
+        return _carried, self.parts
+
+
+def _carried(names: tuple[str, ...], found: bytes, payload: bytes) -> Any:
+    main = vars(sys.modules["__main__"])
+    if not all(name in main for name in names):  # where it comes from they are there, and must not be replaced
+        main.update(pickle.loads(found))
+    return pickle.loads(payload)
 
 
 def _in_main(obj: Any) -> bool:

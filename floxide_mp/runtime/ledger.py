@@ -18,6 +18,7 @@ from ..ports import CheckpointStore, Description, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, process_time
+from .interrupts import whole
 from .leases import Ask, Leased, Overdue, Session, time_left
 from .liveness import Attention
 from .running import Running
@@ -42,6 +43,7 @@ class Ledger(Runs):
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
+    @whole
     def exchange(self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None) -> Reply:
         with self._lock:
             worker = self._sessions.get(session)
@@ -102,6 +104,7 @@ class Ledger(Runs):
             worker = self._sessions[session]
             return worker.calls > 1 or worker.waiting or worker.board.at() is not None
 
+    @whole
     def gone(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
     ) -> bool:
@@ -119,6 +122,7 @@ class Ledger(Runs):
         with self._lock:
             return self._gone(session, describe, text, overdue)
 
+    @whole
     def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
 
@@ -157,6 +161,7 @@ class Ledger(Runs):
                 run.state.abandon(record)
                 self._commit(run)
 
+    @whole
     def stop(self) -> None:
         """Workers that call are told to end, after handing in what they have; leases out are revoked."""
         with self._lock:

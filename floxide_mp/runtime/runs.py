@@ -26,6 +26,7 @@ from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from . import codec
 from .clock import monotonic, time
+from .interrupts import whole
 from .leases import Leased, Session
 from .running import Feed, Known, Running, progress_of
 
@@ -57,6 +58,7 @@ class Runs:
         self._stopping = False
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
 
+    @whole
     def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None = None, feed: Feed | None = None) -> bool:
         """Start a run; False if there is one of that id, which is left as it is."""
         with self._lock:
@@ -83,6 +85,7 @@ class Runs:
             self._commit(run)
             return True
 
+    @whole
     def resume(
         self,
         run_id: str,
@@ -160,6 +163,7 @@ class Runs:
     def _cost(self, record: RunRecord, plan: Plan) -> list[float | None]:
         return self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
 
+    @whole
     def pause(self, run_id: str) -> None:
         """Nothing of the run starts any more until it is resumed; what runs is finished.
 
@@ -181,6 +185,7 @@ class Runs:
                     self._no_deadline(run)
                 self._commit(run)
 
+    @whole
     def cancel(self, run_id: str, grace: float) -> None:
         """Nothing of the run starts any more; what runs has ``grace`` seconds."""
         with self._lock:
@@ -222,6 +227,7 @@ class Runs:
         run.deadline = None
         self._timed.pop(run.record.run_id, None)
 
+    @whole
     def fed(self, run_id: str) -> None:
         """Something has come into the run's feed, or it was closed."""
         with self._lock:
@@ -255,6 +261,8 @@ class Runs:
         """Wait for ``news``; False if there are none after ``timeout`` seconds."""
         with self._lock:
             self._run(run_id)
+            if timeout == 0:
+                return self.news(run_id, seen)
             self._streams += seen is not None
             try:
                 return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
@@ -323,9 +331,11 @@ class Runs:
         """
         log.error("run %s cannot go on", run.record.run_id, exc_info=error)
         text = "".join(traceback.format_exception(error))
-        run.state.crash(codec.encode_error(error, text))
+        failure = codec.encode_error(error, text)
+        run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
-        run.progress = progress_of(run.state, time())
+        # The state may have come to its end; as long as that is not written, the run has not.
+        run.progress = run.progress._replace(phase=Phase.BROKEN, finished_at=time(), failure=failure)
         self._give_grace(run, GRACE)
         self._let_go(run)
         self._changed.notify_all()

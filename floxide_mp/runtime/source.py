@@ -41,7 +41,7 @@ class Channel:
 
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + checked_seconds("timeout", timeout)
-        payload = codec.encode(value, "a value sent")
+        payload = codec.encode_whole(value, "a value sent")
         while not self._put(payload, end):
             pass
         if self._tell is not None:

@@ -96,6 +96,18 @@ def test_a_wide_fan_out(join: bool) -> None:
     assert cost(16000) <= cost(1000) + 2 * 4 * 2
 
 
+def test_a_long_batch() -> None:
+    def cost(width: int) -> float:
+        state = started(
+            NodeSpec("in", ((1,),)), NodeSpec("each", ((2,),), window=5), NodeSpec("batch", ((),), join_of=0)
+        )
+        one(state, width)
+        one(state)
+        return lines(lambda: [one(state) for _ in range(200)] and None) / 200
+
+    assert cost(16000) == cost(1000)
+
+
 def test_held_and_finished_items_are_forgotten() -> None:
     state = started(NodeSpec("split", ((1,),)), NodeSpec("work"))
     one(state, 500)

@@ -79,8 +79,11 @@ class ProcessEngine:
             log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, error)
             self._supervisor.start()
         except BaseException:  # Ctrl-C, too
-            self._end_all()
-            self._close()
+            if self._supervisor.is_alive():
+                self.stop(0.0)
+            else:
+                self._end_all()
+                self._close()
             raise
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
