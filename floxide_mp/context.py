@@ -49,6 +49,11 @@ class Context:
             raise AttributeError(f"ctx.{name} cannot be set in a step: write by .append(...), .set(...) or .merge(...)")
         object.__setattr__(self, name, value)
 
+    def __getstate__(self) -> object:
+        if "_step" in self.__dict__:
+            raise TypeError("a context belongs to its step and cannot leave it; take out of it what is needed")
+        return object.__getstate__(self)
+
     @property
     def item(self) -> Item:
         """The work item that this step runs."""

@@ -197,6 +197,22 @@ def test_row_62_what_is_no_retry_policy(retry: Any) -> None:
     assert conftest.children() == before
 
 
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda ctx, value: ctx, "a context belongs to its step and cannot leave it"),
+        (
+            lambda ctx, value: {"a": [ctx]},
+            r"the result of work\['a'\]\[0\] is a Context: a context belongs to its step",
+        ),
+    ],
+)
+def test_a_context_does_not_leave_its_step(function: Callable[..., Any], text: str, coordinator: Coordinator) -> None:
+    made = Workflow.build("Leaving", {"work": node(function)}, start="work")
+    with pytest.raises(RunFailedError, match=text):
+        coordinator.start(made, 1).wait(LIMIT)
+
+
 @pytest.mark.parametrize("store", ["runs.db", 3, MemoryStore, {}], ids=repr)
 def test_what_is_no_store(store: Any) -> None:
     before = conftest.children()
