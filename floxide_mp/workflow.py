@@ -118,7 +118,7 @@ class Workflow:
             RunFailedError: the run failed; its cause is the node's error.
             SerializationError: the workflow or its input cannot travel to a worker.
         """
-        return type(self).__launcher__("run_once")(self, input, ctx=ctx, workers=workers, **options)
+        return _launcher(self, "run_once")(self, input, ctx=ctx, workers=workers, **options)
 
     def run_with_checkpoint(
         self,
@@ -148,7 +148,7 @@ class Workflow:
             RunCancelledError: the run was cancelled, which is final.
             FloxideError: the id is taken by another workflow, graph, input, ctx or seed.
         """
-        launch = type(self).__launcher__("run_with_checkpoint")
+        launch = _launcher(self, "run_with_checkpoint")
         return launch(self, input, store=store, run_id=run_id, ctx=ctx, workers=workers, **options)
 
     def resume(self, *, store: Any, run_id: str, workers: int = 0, **options: Any) -> Any:
@@ -165,7 +165,7 @@ class Workflow:
             AlreadyCompletedError: it is completed or cancelled.
             RunFailedError: it failed again.
         """
-        return type(self).__launcher__("resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
+        return _launcher(self, "resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
 
     def start_distributed(
         self,
@@ -243,6 +243,12 @@ class Workflow:
             raise WorkflowDefinitionError(f"a workflow's name is a line of text, not {name!r}")
         words = {"start": start, "edges": edges, "on_failure": on_failure, "context": context or Context}
         return type(name, (Workflow,), {"__given__": (nodes, words), "__module__": __name__, "__doc__": None})
+
+
+def _launcher(workflow: object, name: str) -> Callable[..., Any]:
+    if not isinstance(workflow, Workflow):
+        raise TypeError(f"an instance of a workflow runs, as in Orders().run(...): {workflow!r} is none")
+    return type(workflow).__launcher__(name)
 
 
 def _checked(backend: object) -> StepBackend:

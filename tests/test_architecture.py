@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,12 @@ def test_files_say_what_lives_in_them_and_stay_small(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "no module docstring"
     assert text.count("\n") <= 430
+
+
+def test_names_that_are_imported_later_are_listed_too() -> None:
+    """For completion and ``help``."""
+    script = """
+import floxide_mp, floxide_mp.testing
+print([n for m in (floxide_mp, floxide_mp.testing) for n in m.__all__ if n not in dir(m)])
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"

@@ -223,6 +223,12 @@ def test_what_is_no_store(store: Any) -> None:
     assert conftest.children() == before
 
 
+def test_the_class_is_not_the_workflow() -> None:
+    for call in (lambda: Echo.run(1), lambda: Echo.run_with_checkpoint(1, store=None, run_id="r")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"an instance of a workflow runs, as in Orders\(\).run\(...\): 1 is none"):
+            call()
+
+
 @pytest.mark.parametrize("status", ["completed", 3, RunStatus], ids=repr)
 def test_what_is_no_status_of_a_run(status: Any) -> None:
     with Coordinator(0) as coordinator:
