@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from os import getpid
-from types import CoroutineType, GeneratorType
+from types import CoroutineType
 from typing import Any, NoReturn, TypeAlias
 
 from .. import context as contexts
@@ -25,8 +25,7 @@ from ..transition import Abort, Hold, Next, NextAll
 from . import codec
 from .run_log import RunLog
 
-_MEANT = {Next: "Next(value)", NextAll: "NextAll(values)", Hold: "Hold()", Abort: "Abort(error)"}
-_TRANSITIONS = frozenset(_MEANT)
+_TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
@@ -118,10 +117,6 @@ class Steps:
             return self._failed(node, failure, retry=False)
         if kind is Next:
             result = result.value
-        elif kind is type and result in _TRANSITIONS:
-            raise TypeError(f"{name} returned the class {result.__name__}; to mean it, return {_MEANT[result]}")
-        elif kind is GeneratorType:
-            raise TypeError(f"{name} returned a generator, as what has a yield in it does; to fan out, use NextAll")
         elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
             shown = next(part for part in result if type(part) in _TRANSITIONS)
             raise TypeError(
@@ -130,7 +125,7 @@ class Steps:
         return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
-        if type(value) in _TRANSITIONS or (type(value) is type and value in _TRANSITIONS):
+        if type(value) in _TRANSITIONS:
             raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
         arm = 0
