@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, RunFailedError, Workflow
+from floxide_mp.runtime import coordinator as coordinators
 from floxide_mp.testing.leftovers import children, leftovers
 
 LIMIT = 50.0
@@ -83,8 +84,11 @@ def inline() -> Iterator[Coordinator]:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Coordinator]:
-    """For the tests that end no worker."""
-    with Coordinator(2) as made:
+    """For the tests that end no worker. Workers wait for work as if for ever: who forgets to wake them has a test hang."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coordinators, "PATIENCE", 1e6)
+        made = Coordinator(2)
+    with made:
         yield made
 
 

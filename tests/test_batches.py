@@ -80,10 +80,10 @@ def test_the_first_item_that_fails_fails_the_batch_and_on_failure_gets_its_input
     assert [row.node for row in run.errors()] == ["batch/each"] * 4
 
 
-def test_a_failed_batch_without_on_failure_fails_the_run(both: Both) -> None:
-    run = both(flows.Plain, [1, 2, 3, "b"])
+def test_a_failed_batch_without_on_failure_fails_the_run(coordinator: Coordinator) -> None:
+    run = coordinator.start(flows.Plain, [1, 2, 3, "b", 4])
     with pytest.raises(RunFailedError, match=r"failed at batch/each \(item 5, attempt 1\): ValueError: b") as caught:
-        run.wait()
+        run.wait(LIMIT)
     assert caught.value.node == "batch/each"
 
 

@@ -80,9 +80,9 @@ class Runs:
             if failpoints.armed:
                 failpoints.hit("coordinator.created")
             self._runs[record.run_id] = run
-            self._activate(run)
             self._check_feed(run)  # it may have been closed before
             self._commit(run)
+            self._activate(run)
             return True
 
     @whole
