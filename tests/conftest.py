@@ -95,7 +95,7 @@ def inline() -> Iterator[Coordinator]:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Coordinator]:
-    """For the tests that end no worker. Workers wait for work as if for ever: who forgets to wake them has a test hang."""
+    """For the tests that end no worker. They wait for work as if for ever: who forgets to wake them has a test hang."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coordinators, "PATIENCE", 1e6)
         made = Coordinator(2)
