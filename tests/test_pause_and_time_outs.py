@@ -29,6 +29,8 @@ from floxide_mp import (
     WorkItemStatus,
     with_retry,
 )
+from floxide_mp.ports import Report
+from floxide_mp.runtime.board import SIZE, Board
 from tests import flows_features as flows
 from tests.conftest import LIMIT, Both
 from tests.flows_run import Echo, Failing, Gate, until
@@ -179,6 +181,26 @@ def test_a_run_that_comes_to_its_end_while_it_is_paused(tmp_path: Path) -> None:
         assert run.status is RunStatus.COMPLETED
 
 
+def test_what_is_leased_and_not_begun_is_called_back() -> None:
+    """Seen from a worker, which is the test here: it is told by its board, and gives the items back."""
+    with Coordinator(0) as coordinator:
+        ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
+        session = ledger.reserve()
+        ledger.enlist(session, 1, board, 0)
+        run = coordinator.start(Echo, 1)
+        (lease,) = ledger.exchange(session, [], 1.0).leases
+        assert not board.revoked(lease.id)
+        run.pause()
+        assert board.revoked(lease.id)
+        ledger.exchange(session, [Report(lease.id, (), ())], 0.0)
+        assert [item.status for item in run.pending_work()] == [WorkItemStatus.PENDING]
+        assert ledger.exchange(session, [], 1.0).leases == ()
+        run.resume()
+        (again,) = ledger.exchange(session, [], 1.0).leases
+        assert not board.revoked(again.id)
+        assert again.items == lease.items
+
+
 def test_a_cancelled_pause(coordinator: Coordinator, tmp_path: Path) -> None:
     run = coordinator.start(flows.Chain, str(tmp_path))
     run.pause()
@@ -288,6 +310,8 @@ def test_the_clock_goes_on_where_it_stopped(coordinator: Coordinator, tmp_path: 
             run.pause()
             if run.status is RunStatus.PAUSED:
                 run.resume()
+    else:
+        pytest.fail("each pause gave it all of its time again")
     with pytest.raises(RunTimeoutError):
         waiting.end()
 

@@ -351,6 +351,17 @@ def test_resume_from_two_threads(inline: Coordinator, tmp_path: Path) -> None:
     assert run.wait(LIMIT).output == ["!"]
 
 
+def test_starting_again_does_not_take_up_what_failed_meanwhile(inline: Coordinator) -> None:
+    """The status that ``start`` has seen may be past when it comes to act on it."""
+    failed, done = inline.start(flows.Failing, 1), inline.start(flows.Echo, 1)
+    with pytest.raises(RunFailedError):
+        failed.wait(LIMIT)
+    done.wait(LIMIT)
+    for run, status in ((failed, RunStatus.FAILED), (done, RunStatus.COMPLETED)):
+        run._ledger.resume(run.run_id, only=(RunStatus.RUNNING,))
+        assert run.status is status
+
+
 # -- starting twice, unknown ids, closing -------------------------------------------------------------------------
 
 

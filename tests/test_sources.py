@@ -308,6 +308,10 @@ def test_a_serial_start_node_pushes_back_as_well(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             sender.send("/dev/null", timeout=0.05)
         assert run.metrics().total_work_items == 1
+        leases = coordinator._ledger._numbers
+        with pytest.raises(TimeoutError):
+            run.wait(0.05)
+        assert coordinator._ledger._numbers == leases, "nor is it given leases without items, one after the other"
         gate.open()
         sender.close()
         assert run.wait(LIMIT).outputs == ["through", None, None]
