@@ -114,7 +114,9 @@ def taken_up(coordinator: Coordinator, made: type[Workflow], seed: int, trouble:
 
 
 def judged(seen: Counter[str]) -> None:
-    """The sample must be one that could have gone wrong."""
+    """The sample must be one that could have gone wrong. Of a small one that is left to chance: it proves nothing."""
+    if seen["tried"] < 100:
+        return
     assert seen["runs"] > seen["tried"] / 3
     assert seen["items"] > 8 * seen["runs"]
     assert seen["left"] > 1.5 * seen["runs"]
