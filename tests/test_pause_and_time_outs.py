@@ -136,24 +136,29 @@ def test_resumed_nothing_finished_runs_again(workers: int, tmp_path: Path) -> No
         assert ran(gate.path) == ["first", "second", "third"]
 
 
-def test_a_paused_run_that_nobody_has_begun(coordinator: Coordinator, tmp_path: Path) -> None:
-    """A waiting thread may wait as long as it likes: resuming ends it."""
-    run = coordinator.start(flows.Chain, str(tmp_path), run_id=f"paused-{tmp_path}")
+def test_a_wait_for_a_paused_run_ends_when_it_is_resumed(coordinator: Coordinator, tmp_path: Path) -> None:
+    """As long as it is paused, one may wait as long as one likes."""
+    gate = Gate(tmp_path)
+    run = coordinator.start(flows.GatedChain, str(gate.path))
     run.pause()
-    before = len(ran(tmp_path))
+    gate.open()
     waiting = Waiting(run)
     with pytest.raises(TimeoutError):
         run.wait(0.1)
-    assert len(ran(tmp_path)) <= before + 1
+    assert len(ran(gate.path)) <= 1
+    assert waiting.is_alive()
     run.resume()
-    assert list(waiting.end().context.log) == ["first", "second", "last"]
-    assert ran(tmp_path) == ["first", "second", "last"]
+    assert list(waiting.end().context.log) == ["first", "second", "third"]
+    assert ran(gate.path) == ["first", "second", "third"]
 
 
-def test_pausing_a_run_that_is_over_does_not_take_it_up_again(coordinator: Coordinator) -> None:
-    done, failed, gone = (coordinator.start(workflow, 1) for workflow in (Echo, Failing, Echo))
+def test_pausing_a_run_that_is_over_does_not_take_it_up_again(coordinator: Coordinator, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    done, failed = coordinator.start(Echo, 1), coordinator.start(Failing, 1)
+    gone = coordinator.start(flows.GatedChain, str(gate.path))
     gone.pause()
-    gone.cancel()
+    gone.cancel(grace=LIMIT)
+    gate.open()
     done.wait(LIMIT)
     for run, error in ((failed, RunFailedError), (gone, RunCancelledError)):
         with pytest.raises(error):
@@ -202,14 +207,16 @@ def test_what_is_leased_and_not_begun_is_called_back() -> None:
 
 
 def test_a_cancelled_pause(coordinator: Coordinator, tmp_path: Path) -> None:
-    run = coordinator.start(flows.Chain, str(tmp_path))
+    gate = Gate(tmp_path)
+    run = coordinator.start(flows.GatedChain, str(gate.path))
     run.pause()
-    run.cancel()
+    run.cancel(grace=LIMIT)
+    gate.open()
     with pytest.raises(RunCancelledError):
         run.wait(LIMIT)
     with pytest.raises(AlreadyCompletedError, match="was cancelled, which is final"):
         run.resume()
-    assert len(ran(tmp_path)) <= 1
+    assert len(ran(gate.path)) <= 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -286,13 +293,17 @@ def test_paused_and_resumed_all_the_time(coordinator: Coordinator, tmp_path: Pat
 
 
 def test_the_clock_stops_while_a_run_is_paused(coordinator: Coordinator, tmp_path: Path) -> None:
-    run = coordinator.start(flows.Chain, str(tmp_path), timeout=1.5)
+    gate = Gate(tmp_path)
+    run = coordinator.start(flows.GatedChain, str(gate.path), timeout=1.5)
+    waiting = Waiting(run)
+    gate.entered(1)
     run.pause()
+    gate.open()
     with pytest.raises(TimeoutError, match=r"is not over after 1\.7 s"):
         run.wait(1.7)
     assert run.status is RunStatus.PAUSED
     run.resume()
-    assert run.wait(LIMIT).output == str(tmp_path)
+    assert waiting.end().output == str(gate.path)
 
 
 def test_the_clock_goes_on_where_it_stopped(coordinator: Coordinator, tmp_path: Path) -> None:
