@@ -122,6 +122,8 @@ class Reader:
             passed={node for _, kind, node, *_ in marks if kind == "passed"},
             held=held,
             spoilt={s: (n, e) for _, s, n, packed, _ in spoilt if (e := rows.unpack_error(packed)) is not None},
+            events=tally.events,
+            outputs=tally.outputs,
         )
 
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
