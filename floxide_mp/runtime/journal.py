@@ -51,7 +51,7 @@ class Owner(Protocol):
         """Nothing can be written at the moment, but nothing is lost; or None: that is over."""
 
     def caught_up(self) -> None:
-        """It is not ``behind`` any more."""
+        """It is not ``behind``: if it was, more can be begun now."""
 
 
 class Direct:
@@ -243,14 +243,10 @@ class GroupCommit:
             for entry in group:
                 self._owner.written(entry.run, entry.what)
                 entry.run.tail.wrote(entry.events)
-            behind = self.behind
-            self._drop(group)
-            self._tries = 0
             if self._trouble is not None:
-                self._trouble = None
-                self._owner.troubled(None)
-            if behind and not self.behind:
-                self._owner.caught_up()
+                log.warning("the store can be written to again: what waited goes on")
+            self._drop(group)
+            self._go_on()
 
     def _patience(self, error: StoreError) -> float:
         """Seconds until it is worth trying again; 0 if it is not."""
@@ -263,7 +259,6 @@ class GroupCommit:
 
     def _write_apart(self, group: Sequence[_Entry], error: Exception) -> None:
         """For each run by itself: what is wrong with one is no reason to lose another."""
-        self._tries = 0
         of_runs: dict[int, list[_Entry]] = {}
         for entry in group:
             of_runs.setdefault(id(entry.run), []).append(entry)
@@ -276,7 +271,16 @@ class GroupCommit:
                 with self._lock:
                     run = entries[0].run
                     self._drop([entry for entry in self._queue if entry.run is run])
+                    self._go_on()
                     self._owner.unwritable(run, trouble)
+
+    def _go_on(self) -> None:
+        self._tries = 0
+        if self._trouble is not None:
+            self._trouble = None
+            self._owner.troubled(None)
+        if not self.behind:
+            self._owner.caught_up()
 
     def _stand(self, error: StoreError) -> None:
         first, self._trouble = self._trouble is None, error

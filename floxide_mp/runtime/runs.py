@@ -354,16 +354,14 @@ class Runs:
             self._crash(run, error)
 
     def troubled(self, error: StoreError | None) -> None:
-        for run in self._active.values():
-            run.trouble = error
-        if error is None:
-            log.warning("the store can be written to again: what waited goes on")
-        else:
+        for run in self._runs.values():
+            run.trouble = error if isinstance(run, Running) else None
+        if error is not None:
             names = ", ".join(self._active) or "what was last decided"
             log.error("nothing new starts until this can be written, and nothing is lost: %s (%s)", error, names)
 
     def caught_up(self) -> None:
-        self._work.notify_all()
+        self._wake_others()
 
     # -- inside --------------------------------------------------------------------------------------
 
