@@ -277,14 +277,14 @@ class Contender(NamedTuple):
 
 PEERS = {
     "pool": Contender("Pool, a transaction a result", pool),
-    "joblib": Contender("joblib.Memory", joblib, (("joblib", "joblib"),), (4_000, 2_000), 1000),
+    "joblib": Contender("joblib.Memory", joblib, (("joblib", "joblib"),), (2_000, 1_000), 1000),
     "langgraph": Contender(
         "LangGraph, SqliteSaver",
         langgraph,
         (("langgraph", "langgraph.graph"), ("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite")),
-        (2_000, 1_000),
+        (1_000, 500),
     ),
-    "dbos": Contender("DBOS on SQLite", dbos, (("dbos", "dbos"),), (300, 300)),
+    "dbos": Contender("DBOS on SQLite", dbos, (("dbos", "dbos"),), (200, 200)),
     "prefect": Contender("Prefect, persisted results", prefect, (("prefect", "prefect"),), (20, 20), 2),
 }
 
