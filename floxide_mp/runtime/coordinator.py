@@ -21,6 +21,7 @@ from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec
 from .clock import monotonic, time
+from .cpus import usable_cpus
 from .desk import Desks
 from .guest import Guests
 from .ledger import Ledger
@@ -398,16 +399,3 @@ def checked_workers(workers: object) -> int:
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
         raise ValueError(f"workers must be a whole number from 0 (inline) to {MOST_WORKERS}, not {workers!r}")
     return workers
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its control group."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no such limit here
-    return count
