@@ -152,13 +152,16 @@ class _Move:
     def _check_fired(self, moved: Snapshot) -> None:
         """A join fires once: nothing that is still to come may lead to one that has."""
         alive: dict[int, set[int]] = {scope: set() for scope in self.chains}
-        for row in moved.items:
-            scope = row.scope
-            alive[scope].add(row.place)
+        fired = set(moved.joined)
+        to_come = [(row.scope, row.place) for row in moved.items]
+        for scope, _, plan in self._plans():
+            if scope:
+                to_come += ((self.parents[scope], j) for j in plan.joins.values() if (scope, j) not in fired)
+        for scope, place in to_come:
+            alive[scope].add(place)
             while scope:
                 scope = self.parents[scope]
-                alive[scope].add(row.place)
-        fired = set(moved.joined)
+                alive[scope].add(place)
         for scope, _, plan in self._plans():
             there = {plan.component_of[place] for place in alive[scope]}
             awaited: set[int] = set()

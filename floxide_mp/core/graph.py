@@ -80,7 +80,7 @@ class Graph:
                 window = 1 if batch else None
                 specs.append(NodeSpec(node, tuple(map(nodes, arms)), on_failure, join_of, window=window))
                 start = number if first else start
-        except (SyntaxError, TypeError, LookupError) as error:
+        except (SyntaxError, TypeError, ValueError, LookupError) as error:
             raise ValueError(f"no shape of a graph: {error}") from None
         return cls(name, tuple(specs), start)
 

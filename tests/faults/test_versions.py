@@ -287,9 +287,9 @@ def test_row_81_a_swapped_item_is_not_unpickled_by_who_resumes(tmp_path: Path) -
     connection.commit()
     connection.close()
     for verb in ("resume", "start"):
-        with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
-            with pytest.raises(StoreCorruptError, match=r"run 'x': row items 1: it is not what was written"):
-                coordinator.resume(Echo, "x") if verb == "resume" else coordinator.start(Echo, 7, run_id="x")
+        refusal = pytest.raises(StoreCorruptError, match=r"run 'x': row items 1: it is not what was written")
+        with Coordinator(0, store=tmp_path / "runs.db") as coordinator, refusal:
+            coordinator.resume(Echo, "x") if verb == "resume" else coordinator.start(Echo, 7, run_id="x")
     assert Bomb.opened == opened
 
 
