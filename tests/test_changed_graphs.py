@@ -11,7 +11,7 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, Join, RunFailedError, Workflow
 from floxide_mp.core.carry import carried
-from floxide_mp.core.graph import Graph
+from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ErrorRecord, ItemRow, ScopeRecord, Snapshot
 from floxide_mp.facts import WorkItemStatus
@@ -167,3 +167,28 @@ def test_held_items_need_the_node_that_holds_them() -> None:
     assert carried(old, chain("zeroth", "first", "second")().compiled.plan, was).held == {2: [7]}
     with pytest.raises(FloxideError, match="items are held by second, which is gone"):
         carried(old, chain("first", "last")().compiled.plan, was)
+
+
+def test_a_join_that_is_new_in_an_open_fan_out_may_not_lead_to_one_that_has_run() -> None:
+    """Nothing else leads to it: of the fan-out, only b is unfinished."""
+    names = "start", "split", "a", "b", "collect", "x", "all", "new"
+
+    def plan(**more: list[str]) -> Plan:
+        ways = {"start": ["split", "x"], "split": ["a", "b"], "b": ["collect"], "x": ["all"]} | more
+        number = {name: n for n, name in enumerate(name for name in names if name != "new" or more)}
+        joins = {"collect": number["split"], "new": number["split"], "all": RUN_SCOPE}
+        nodes = (
+            NodeSpec(name, (tuple(number[to] for to in ways.get(name, ())),), join_of=joins.get(name))
+            for name in number
+        )
+        return Plan(Graph("g", tuple(nodes), 0))
+
+    old = plan()
+    at = {place.spec.name: place.number for place in old.places}
+    unfinished = ItemRow(5, at["b"], (2, (0, 1)), b"", 2, None, 1, WorkItemStatus.PENDING, 0.0)
+    scope = ScopeRecord(2, 0, at["split"], (1, (0,)), None)
+    was = EMPTY._replace(items=[unfinished], scopes=[scope], joined=[(0, at["all"])], depths={(0, 1): 3})
+    fine = plan(a=["new"])
+    assert [(scope, fine.places[at].spec.name) for scope, at in carried(old, fine, was).joined] == [(0, "all")]
+    with pytest.raises(FloxideError, match="the join all has run, and what is unfinished leads to it now"):
+        carried(old, plan(a=["new"], new=["all"]), was)
