@@ -358,7 +358,7 @@ def test_verbs_of_a_run_that_is_not_there(coordinator: Coordinator) -> None:
     ]
     for name in [name for name in vars(Run) if not name.startswith("_") and name not in ("stream", "status")]:
         verbs.append(getattr(nobody, name))
-    assert len(verbs) == 16
+    assert len(verbs) == 17
     for verb in verbs:
         with pytest.raises(NotStartedError, match="there is no run 'nobody'") as caught:
             verb()

@@ -95,9 +95,8 @@ def test_many_commits_of_many_runs_are_one_transaction(tmp_path: Path) -> None:
             memory.commit(name, *step(number))
     changes = store._writer.total_changes
     store.write(prepared)
-    # For each run: an item is deleted, another one is there, one row of events, one of outputs, one depth, and where it
-    # stands.
-    assert store._writer.total_changes - changes == 2 * (1 + 1 + 1 + 1 + 1 + 1)
+    # For each run: an item goes, one comes, a row of events, one of outputs, a depth, a node's steps, where it stands.
+    assert store._writer.total_changes - changes == 2 * (1 + 1 + 1 + 1 + 1 + 1 + 1)
     for name in ("run", "other run"):
         assert facts(store, name) == facts(memory, name)
     with pytest.raises(NotStartedError):
@@ -256,8 +255,8 @@ def test_a_person_can_query_it(tmp_path: Path) -> None:
     connection = sqlite3.connect(f"file:{tmp_path}/runs.db?mode=ro", uri=True)
     overview = connection.execute("SELECT run_id, phase, total, outputs, started FROM overview").fetchall()
     assert overview[0] == ("run", "running", 100, 1, "2023-11-14 22:13:20")
-    queue = connection.execute("SELECT run_id, item, node, attempt, status FROM queue WHERE run_id = 'run'").fetchall()
-    assert queue == [("run", 7, "b", 1, "pending"), ("run", 100, "b", 1, "pending")]
+    queue = connection.execute("SELECT item, items, node, attempt, status FROM queue WHERE run_id = 'run'").fetchall()
+    assert queue == [(20, 12, "b", 1, "pending"), (7, 1, "b", 1, "pending"), (100, 1, "b", 1, "pending")]
     errors = connection.execute("SELECT node, type, message, attempt FROM errors WHERE run = 1").fetchall()
     assert errors == [("work", "Boom", "boom", 1)]
     connection.close()

@@ -49,7 +49,7 @@ def restored(
             batches.setdefault(row.scope, []).append((item.order[1][-1], item))
     for arrival in snapshot.arrivals:
         scopes[arrival.scope].arrivals.setdefault(arrival.place, []).append(arrival)
-    for scope in scopes.values():
+    for scope in reversed(scopes.values()):  # inner ones first: joins of theirs may fire, if the graph is another one
         if scope.window is not None:
             for item in scope.window.restore(batches.get(scope.id, [])):
                 _queue(state, item)

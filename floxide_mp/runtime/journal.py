@@ -164,6 +164,12 @@ class GroupCommit:
         def done() -> bool:
             return not (self._queue if run is None else run.unwritten) or self._trouble is not None
 
+        if not self._threaded and not done():
+            self._lock.release()
+            try:
+                self.pump()
+            finally:
+                self._lock.acquire()
         self._settled.wait_for(done, timeout)
         if done() and self._trouble is not None:
             raise self._trouble

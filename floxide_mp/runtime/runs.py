@@ -1,5 +1,5 @@
-"""``Runs``: the runs of one coordinator: what users ask of them, and what was decided about them. How that comes into
-the store is the ``journal``'s, who works on them the ``Ledger``'s.
+"""``Runs``: the runs of one coordinator: what users tell them to do, and what was decided about them. How that comes
+into the store is the ``journal``'s, what users see of it ``View``'s, who works on them the ``Ledger``'s.
 
 The lock is one for all; the verbs take it, and what begins with an underscore is called with it held.
 """
@@ -15,22 +15,23 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from .. import failpoints
-from ..checks import nearest
 from ..core.plan import Plan
 from ..core.records import Commit, ErrorRecord
 from ..core.restore import restored
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
-from ..errors import AlreadyCompletedError, FloxideError, NotStartedError, RunTimeoutError, StoreError
+from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, StoreError
 from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from . import codec
+from .changes import carried_over, same_graph
 from .clock import monotonic, time
 from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
 from .running import Feed, Known, Running, Tail, check_not_over, progress_of
+from .view import View
 
 log = logging.getLogger("floxide_mp")
 
@@ -38,27 +39,17 @@ T = TypeVar("T")
 GRACE: Final = 2.0  # seconds that running steps get when their run is cancelled, or longer than allowed
 
 
-class Runs:
-    """See the module.
-
-    Args:
-        store: what remembers them. The runs that are in it already can be looked at, and taken up by ``resume``.
-        threaded: as of ``GroupCommit``.
-    """
+class Runs(View):
+    """See the module. ``threaded``: as of ``GroupCommit``."""
 
     def __init__(self, store: CheckpointStore, threaded: bool = True) -> None:
-        self.store = store
+        super().__init__(store)
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
-        self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # workers wait here for something to do
-        self._changed = threading.Condition(self._lock)  # users wait here for their run
-        self._runs: dict[str, Known] = {r.run_id: Known(r, store.progress(r.run_id)) for r in store.runs()}
         self._active: OrderedDict[str, Running] = OrderedDict()  # of these, the ones not over; the first is next
         self._timed: dict[str, Running] = {}  # of these, the ones with a deadline
         self._sessions: dict[int, Session] = {}
         self._costs: dict[bytes, list[float | None]] = {}
-        self._streams = 0  # how many of those who wait want to hear of outputs, too
-        self._stopping = False
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
         self._ends = 0  # runs whose phase has changed, in the store
         self.journal = journal_for(store, self, self._lock, threaded)
@@ -127,11 +118,22 @@ class Runs:
             if record is not None and plan is not None:
                 if left or run.progress.phase is Phase.FAILED:
                     run = self._restore(record, plan, retry)
+                elif run.record.shape != record.shape:
+                    text = f"run {run_id!r} goes on in its own graph while the coordinator that paused it is there"
+                    raise FloxideError(text, run_id=run_id)
             elif left:
                 text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
                 raise FloxideError(text, run_id=run_id)
             assert isinstance(run, Running)
             self._go_on(run)
+            self._tell(run)
+
+    def _tell(self, run: Running) -> None:
+        """What a user asked for is seen when the verb is over, unless the store takes nothing at the moment."""
+        if run.shown.phase in FINAL and not run.over:
+            run.shown = run.progress  # or who waits would be told of the end before
+        with suppress(StoreError):
+            self.journal.settle(run)
 
     def _go_on(self, run: Running) -> None:
         if run.state.phase in (Phase.FAILED, Phase.PAUSED):
@@ -148,9 +150,16 @@ class Runs:
     def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
         run_id = record.run_id
         kept = self.store.progress(run_id)
-        snapshot = self.store.snapshot(run_id)
+        snapshot, old = self.store.snapshot(run_id), self._runs[run_id].record
+        same = same_graph(old, record)
+        if not same:
+            snapshot = carried_over(old, plan, snapshot)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
         run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
+        if not same:
+            self.store.replace(record, snapshot)
+        elif old.versions != record.versions:
+            self.store.replace(record)
         self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
@@ -193,6 +202,7 @@ class Runs:
                     run.time_left = max(0.0, run.deadline - monotonic())
                     self._no_deadline(run)
                 self._commit(run)
+                self._tell(run)
 
     @whole
     def cancel(self, run_id: str, grace: float) -> None:
@@ -206,6 +216,7 @@ class Runs:
                 run.state.cancel()
                 self._give_grace(run, grace)
                 self._commit(run)
+                self._tell(run)
 
     def _note(self, run: Known, phase: Phase, finished_at: float | None = None) -> None:
         """Where a run stands that nobody works on."""
@@ -250,60 +261,10 @@ class Runs:
         if run.feed is not None and run.feed.exhausted:
             run.state.close()
 
-    def look(self, run_id: str, at: Callable[[Known, CheckpointStore], T]) -> T:
-        """What ``at`` makes of the run, seen between two commits."""
-        with self.journal.page, self._lock:
-            return at(self._run(run_id), self.store)
-
-    def known(self, run_id: str) -> Known:
-        """The run, to look at what never changes.
-
-        Raises:
-            NotStartedError: there is none of that id.
-        """
-        with self._lock:
-            return self._run(run_id)
-
-    def runs(self) -> list[str]:
-        """All runs, oldest first."""
-        with self._lock:
-            return list(self._runs)
-
-    def news(self, run_id: str, seen: int | None) -> bool:
-        """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
-        run = self._runs[run_id]
-        if not isinstance(run, Running) or run.shown.phase in FINAL:
-            return True
-        return (self._stopping and not run.unwritten) or (seen is not None and run.outputs > seen)
-
-    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        """Wait for ``news``; False if there are none after ``timeout`` seconds."""
-        with self._lock:
-            self._run(run_id)
-            if timeout == 0:
-                return self.news(run_id, seen)
-            self._streams += seen is not None
-            try:
-                return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
-            finally:
-                self._streams -= seen is not None
-
-    def settle(self, run_id: str) -> None:
-        """Wait until what was decided about the run is in the store, unless that takes nothing at the moment."""
-        with self._lock, suppress(StoreError):
-            run = self._run(run_id)
-            if isinstance(run, Running) and run.unwritten:
-                self.journal.poke()
-                self.journal.settle(run)
-
     def disown(self) -> None:
-        """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
-        self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
+        super().disown()
         self._work = threading.Condition(self._lock)
-        self._changed = threading.Condition(self._lock)
-        self.journal.disown(self._lock)
         self._sessions = {}
-        self._stopping = True
         self.on_deadline = lambda: None
 
     # -- writing -------------------------------------------------------------------------------------
@@ -411,13 +372,6 @@ class Runs:
             if ready or any(run.state.next_due is not None for run in self._active.values()):
                 choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
                 self._work.notify(idle if choosy else max(1, min(idle, ready)))
-
-    def _run(self, run_id: str) -> Known:
-        run = self._runs.get(run_id)
-        if run is None:
-            hint = nearest(run_id, self._runs) or "; coordinator.start(workflow, input, run_id=...) starts one"
-            raise NotStartedError(f"there is no run {run_id!r}{hint}", run_id=run_id)
-        return run
 
     def _check_going(self) -> None:
         if self._stopping and self._broken is None:

@@ -72,14 +72,15 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
 
 def pack_block(run: int, items: Sequence[Fixed]) -> tuple[Row, bytes]:
     """The row of a block: for each item its place and last branch number."""
-    first, _, (depth, path), _, scope, _ = items[0]
+    first, place, (depth, path), _, scope, _ = items[0]
+    only = place if all(item[1] == place for item in items) else None  # for a person: places are in the payload
     body = pack_many(([i[1] for i in items], [i[2][1][-1] for i in items]), [i[3] for i in items])
-    return (run, first, len(items), scope, pack_order((depth, path[:-1]))), body
+    return (run, first, len(items), only, scope, pack_order((depth, path[:-1]))), body
 
 
 def unpack_block(row: Row, done: int) -> Iterator[ItemRow]:
     """The items of a row that are not ``done``."""
-    _, first, count, scope, packed, body = row
+    _, first, count, _, scope, packed, body = row
     depth, prefix = unpack_order(packed)
     for k, (place, last, payload) in enumerate(unpack_many(body, count, 2)):
         if not done >> k & 1:

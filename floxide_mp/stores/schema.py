@@ -6,10 +6,10 @@ has its own, but for those that were added together to ``events``, ``outputs`` a
 reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
     store      one row: who owns the store, in which epoch, and how many runs there are
-    runs       what each run began with; ``shape``, ``places`` and ``main`` are JSON
+    runs       what each run began with; ``shape``, ``places``, ``main`` and ``versions`` are JSON
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
-    blocks     many such items in one row, numbered from ``block`` on (``blocks``)
+    blocks     many such items in one row, numbered from ``block`` on; ``place`` is NULL if they differ in it
     arrivals   values that wait at a join, ``count`` of them in a row
     scopes     fan-outs that some join collects, while something of them is alive; ``batch`` is a batch's input
     spoilt     batches that have failed, until what runs of them is over: the number of the item and its error
@@ -20,8 +20,10 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
+    steps      how many steps of each node are completed; of a run of version 1, those since it became one of version 2
 
-Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item.
+Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item or block, of
+whose ``items`` some may be over.
 """
 
 from __future__ import annotations
@@ -37,12 +39,11 @@ from ..errors import StoreError, StoreVersionError
 from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
-VERSION: Final = 1
+VERSION: Final = 2
 CHUNK: Final = 256  # rows that may have one seal
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
 
-Migration = Callable[[sqlite3.Connection, Seals], None]
-MIGRATIONS: Final[Mapping[int, Migration]] = {}  # from a version to the next; none of this package's is older yet
+Migration = Callable[[sqlite3.Connection, Seals], None]  # from a version to the next: see ``migrations``
 
 
 class Table(NamedTuple):
@@ -97,7 +98,7 @@ RUNS: Final = Table(
     "runs",
     "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
     "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
-    "main TEXT NOT NULL",
+    "main TEXT NOT NULL, versions TEXT NOT NULL",
     1,
     "payload BLOB NOT NULL",
 )
@@ -118,7 +119,8 @@ ITEMS: Final = Table(
 )
 BLOCKS: Final = Table(
     "blocks",
-    "run INTEGER NOT NULL, block INTEGER NOT NULL, count INTEGER NOT NULL, scope INTEGER NOT NULL, ord BLOB NOT NULL",
+    "run INTEGER NOT NULL, block INTEGER NOT NULL, count INTEGER NOT NULL, place INTEGER, scope INTEGER NOT NULL, "
+    "ord BLOB NOT NULL",
     2,
     "payload BLOB NOT NULL",
 )
@@ -165,16 +167,19 @@ ERRORS: Final = Table(
     2,
     "payload BLOB",
 )
+STEPS: Final = Table("steps", "run INTEGER NOT NULL, node TEXT NOT NULL, done INTEGER NOT NULL", 2)
 LIVING: Final = ITEMS, BLOCKS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
-TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS
+TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, STEPS
 
-_VIEWS: Final = (
+VIEWS: Final = (
     "CREATE VIEW overview AS SELECT run_id, name, phase, completed, total, failed, retries, events, outputs, errors, "
     "datetime(started_at, 'unixepoch') AS started, datetime(updated_at, 'unixepoch') AS updated "
     "FROM runs JOIN progress USING (run) ORDER BY run",
-    "CREATE VIEW queue AS SELECT run_id, item, json_extract(places, '$[' || place || ']') AS node, attempt, status, "
-    "datetime(due, 'unixepoch') AS due, hex(ord) AS ord FROM items JOIN runs USING (run) ORDER BY run, ord",
+    "CREATE VIEW queue AS SELECT run_id, item, items, json_extract(places, '$[' || place || ']') AS node, attempt, "
+    "status, datetime(due, 'unixepoch') AS due, hex(ord) AS ord FROM (SELECT run, item, 1 AS items, place, attempt, "
+    "status, due, ord FROM items UNION ALL SELECT run, block, count, place, 1, 'pending', NULL, ord FROM blocks) "
+    "JOIN runs USING (run) ORDER BY run, ord",
 )
 
 
@@ -182,7 +187,7 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     """All of it, in an empty database, in one transaction."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
-    for statement in (*(table.create() for table in TABLES), *_VIEWS):
+    for statement in (*(table.create() for table in TABLES), *VIEWS):
         connection.execute(statement)
     head = 1, 0, 0, None, None, None
     STORE.insert(connection, [(*head, seals.of("store", head))])

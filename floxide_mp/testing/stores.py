@@ -85,9 +85,10 @@ def unknown_runs_are_not_started(store: CheckpointStore, reopen: Reopen) -> None
     for name in ("nosuch", "", "RUN", "run "):
         calls: list[Callable[[], object]] = [
             lambda name=name, read=read: read(name)  # type: ignore[misc]
-            for read in (store.progress, store.snapshot, store.events, store.outputs, store.errors)
+            for read in (store.progress, store.snapshot, store.events, store.outputs, store.errors, store.finished)
         ]
         calls.append(lambda name=name: store.commit(name, Commit(phase_changed=True), at(1)))  # type: ignore[misc]
+        calls.append(lambda name=name: store.replace(record(name)))  # type: ignore[misc]
         for call in calls:
             fails(call, NotStartedError, f"asking for the run {name!r}")
     same(list(store.runs()), [record()], "runs")
@@ -98,7 +99,7 @@ def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: 
         record("b", started_at=5.0),
         record("a", started_at=3.0, timeout=2.5, finish=True, input=None, seed=-(2**80), shape={}, places=(), main=()),
         record(TEXT, name=TEXT, key=BYTES, workflow=BYTES, context=b"", input=b"", shape={TEXT: TEXT}),
-        record("c", places=(TEXT, "b"), main=(TEXT,), seed=2**63, started_at=1700000000.123456),
+        record("c", places=(TEXT, "b"), main=(TEXT,), seed=2**63, started_at=1700000000.123456, versions={TEXT: TEXT}),
     ]
     for one in records:
         store.create(one, Commit(created=[item(1)]), at(1))
@@ -245,6 +246,71 @@ def progress_is_that_of_the_last_commit(store: CheckpointStore, reopen: Reopen) 
         same(store.progress("run"), progress, "progress")
 
 
+def completed_steps_are_counted_by_node(store: CheckpointStore, reopen: Reopen) -> None:
+    started(store)
+    same(dict(store.finished("run")), {}, "completed steps of a new run")
+    store.commit("run", Commit(done={"a": 3, TEXT: 1}, phase_changed=True), at(1))
+    store.commit("run", Commit(done={"a": 2}, phase_changed=True), at(1))
+    store = reopen(store)
+    store.commit("run", Commit(done={"b": 2**40, "a": 1}, phase_changed=True), at(1))
+    before = store.finished("run")
+    store.commit("run", Commit(done={"b": 1}, phase_changed=True), at(1))
+    same(dict(before), {"a": 6, TEXT: 1, "b": 2**40}, "completed steps")
+    same(dict(store.finished("run")), {"a": 6, TEXT: 1, "b": 2**40 + 1}, "completed steps")
+
+
+def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: Reopen) -> None:
+    waiting, scope = Arrival(0, 1, (1, ()), "n", b"v"), ScopeRecord(1, 0, 0, (0, ()), b"b")
+    for name in ("first", "run"):
+        started(store, item(1), item(2), run_id=name)
+    logs = Commit(
+        arrived=[waiting],
+        opened=[scope],
+        joined=[(1, 7)],
+        depths={(0, 0): 1, (1, 0): 2},
+        passed=[3],
+        held=[(5, 2)],
+        spoilt={1: (4, ERROR)},
+        events=[EventRecord((0, ()), 0, "n", 0, b"e")],
+        outputs=[OutputRecord((0, ()), 0, "n", b"o")],
+        errors=[ERROR],
+        done={"n": 1},
+    )
+    store.commit("first", logs, at(2))
+    before, other = facts(store, "first"), facts(store, "run")
+    store.replace(record("first", name="other", key=b"other", shape={"z": ""}, places=("z",), versions={"python": "4"}))
+    store = reopen(store)
+    names = [(run.run_id, run.name, tuple(run.places)) for run in store.runs()]
+    same(names, [("first", "other", ("z",)), ("run", "flow", ("a", "b"))], "runs")
+    same(facts(store, "first"), before, "what the run has done, and has to do")
+    row = ItemRow(2, 8, (1, (9,)), BYTES, 1, ERROR, 3, WorkItemStatus.WAITING_RETRY, 2000.0)
+    new = store.snapshot("first")._replace(
+        items=[row, ItemRow(1, 9, (2, ()), b"", 0, None, 1, WorkItemStatus.PENDING, 0.0)],
+        arrivals=[waiting._replace(place=6)],
+        scopes=[scope._replace(place=8, order=(0, (1 << 58,)))],
+        joined=[(1, 5)],
+        depths={(1, 3): 9},
+        passed=[2],
+        held={6: [2, 1]},
+        spoilt={1: (5, ERROR)},
+    )
+    store.replace(record("first"), new)
+    expected = {**before, **{what: getattr(new, what) for what in ("arrivals", "scopes", "joined", "depths", "passed")}}
+    expected |= {"items": [new.items[0]._replace(due=0.0), new.items[1]], "due": [2000, 0]}
+    expected |= {"held": new.held, "spoilt": new.spoilt}
+    store = reopen(store)
+    same(facts(store, "first"), expected, "what the run has done, and has to do now")
+    same(facts(store, "run"), other, "the other run")
+    store.commit("first", Commit(finished=[2], joined=[(0, 6)], closed=[1], passed=[6], created=[item(3)]), at(3))
+    store = reopen(store)
+    snapshot = store.snapshot("first")
+    same([row.id for row in snapshot.items], [3, 1], "items")
+    left = snapshot.arrivals, snapshot.scopes, snapshot.depths, snapshot.held, snapshot.spoilt
+    same([len(part) for part in left], [0] * 5, "what is left")
+    same(list(snapshot.joined), [(0, 6)], "joins that have fired")
+    same(set(snapshot.passed), {2, 6}, "nodes that passed something on")
+
+
 def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
     names = "one", "two"
     for name in names:
@@ -260,6 +326,7 @@ def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
             events=[EventRecord((0, ()), 0, name, 0, payload)],
             outputs=[OutputRecord((0, ()), 0, name, payload)],
             errors=[ERROR._replace(node=name)],
+            done={name: 1},
         )
         store.commit(name, commit, at(2))
     before = facts(store, "two")
@@ -303,6 +370,8 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         events_outputs_and_errors_come_in_the_order_of_commits,
         what_was_read_stays_as_it_was,
         progress_is_that_of_the_last_commit,
+        completed_steps_are_counted_by_node,
+        a_run_goes_on_as_if_it_had_begun_otherwise,
         runs_do_not_mix,
         any_thread_may_call,
         a_run_of_the_core_is_as_in_memory,
