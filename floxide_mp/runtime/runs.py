@@ -295,10 +295,10 @@ class Runs:
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
-        if failpoints.armed:
-            failpoints.hit("coordinator.commit")
         progress = progress_of(state, finished_at)
         try:
+            if failpoints.armed:
+                failpoints.hit("coordinator.commit")
             self.store.commit(run.record.run_id, commit, progress)
         except BaseException as error:
             self._crash(run, error)
@@ -313,6 +313,8 @@ class Runs:
 
     def _let_go(self, run: Running) -> None:
         """It is over."""
+        if failpoints.armed:
+            failpoints.hit("coordinator.over")
         self._active.pop(run.record.run_id, None)
         self._no_deadline(run)
         run.time_left = None

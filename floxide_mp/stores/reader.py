@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import failpoints
 from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
@@ -24,6 +25,7 @@ from .medium import trouble
 from .rows import Row
 from .schema import Table
 from .tally import Tally
+from .tripped import TrippedConnection
 
 _PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
 
@@ -243,6 +245,7 @@ def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
         uri=True,
+        factory=TrippedConnection if failpoints.armed and mode == "rw" else sqlite3.Connection,
     )
     made.execute("PRAGMA trusted_schema = OFF")
     return made
