@@ -116,6 +116,18 @@ def test_rows_01_02_03_05_07_killed_at(point: str, tmp_path: Path, monkeypatch: 
     assert executed.total() <= plan.count + twice
 
 
+def test_an_interrupted_call_is_not_answered_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises, say. The reply may still come: that worker asks nothing any more, and ends."""
+    token = tmp_path / "token"
+    token.touch()
+    monkeypatch.setenv("FLOXIDE_FAILPOINTS", f"worker.describe.sent=raise:{token}")
+    with Coordinator(2) as c:
+        result = c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
+    assert not token.exists()
+    assert result.outputs == list(range(6))
+    assert result.metrics.failed == 0
+
+
 def test_row_01_killed_while_idle(tmp_path: Path) -> None:
     with Coordinator(2) as c:
         c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
