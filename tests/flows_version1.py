@@ -1,10 +1,16 @@
-"""The workflow of a run in ``data/version1.sql``, which was written when stores had version 1: not to be changed."""
+"""A store as this package wrote it when its version was 1, ``data/version1.sql``, and the workflow of a run in it.
+
+What is in here of the workflow is not to be changed.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 
 from floxide_mp import Context, EventLog, Join, NextAll, Workflow, node
+from floxide_mp.stores.medium import write_private
 
 
 @dataclass
@@ -33,3 +39,18 @@ class Totals(Workflow):
     total = Join(sum, of="spread")
     start = spread
     edges = {spread: [square], square: [total]}
+
+
+@node
+def mended(ctx: Log, number: int) -> int:
+    ctx.log.append(number)
+    return number * number
+
+
+def written_by_version_1(path: Path) -> None:
+    """Two runs with rows in every table, and "totals", one that failed."""
+    text = (Path(__file__).parent / "data" / "version1.sql").read_text()
+    write_private(f"{path}.key", bytes.fromhex(text.splitlines()[0].removeprefix("-- key ")))
+    connection = sqlite3.connect(path)
+    connection.executescript(text)
+    connection.close()

@@ -284,11 +284,11 @@ class Runs(View):
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
-        if failpoints.armed:
-            failpoints.hit("coordinator.commit")
         progress = progress_of(state, finished_at)
         urgent = commit.phase_changed or bool(self._streams and commit.outputs)
         try:
+            if failpoints.armed:
+                failpoints.hit("coordinator.commit")
             self.journal.add(run, commit, progress, urgent)
         except BaseException as error:
             self._crash(run, error)
@@ -328,6 +328,8 @@ class Runs(View):
 
     def _let_go(self, run: Running) -> None:
         """It is over."""
+        if failpoints.armed:
+            failpoints.hit("coordinator.over")
         self._active.pop(run.record.run_id, None)
         self._no_deadline(run)
         run.time_left = None

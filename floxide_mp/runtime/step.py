@@ -80,13 +80,16 @@ class Steps:
             log.cancelled = cancelled
             call = self._calls[node]
             if failpoints.armed:
-                call = failpoints.around(call)
+                call = failpoints.between("worker.node.before", call, "worker.node.after")
             result = call(self._context, _opened(payload))
             if getpid() != self._pid:
                 _end_fork(None)
             if type(result) is CoroutineType:
                 result = _awaited(result)
-            return self._told(node, name, result)
+            told = self._told(node, name, result)
+            if failpoints.armed:
+                failpoints.hit("worker.encoded")
+            return told
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
@@ -131,6 +134,8 @@ class Steps:
         arm = 0
         if keys is not None:
             arm, value = choose(keys, value)
+        if failpoints.armed:
+            failpoints.hit("worker.encode")
         return arm, codec.encode(value, f"the result of {name}")
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:

@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import failpoints
 from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
@@ -25,6 +26,7 @@ from .medium import trouble
 from .rows import Row
 from .schema import Table
 from .tally import Tally
+from .tripped import TrippedConnection
 
 _order = attrgetter("order")
 _PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
@@ -265,6 +267,7 @@ def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
         uri=True,
+        factory=TrippedConnection if failpoints.armed and mode == "rw" else sqlite3.Connection,
     )
     made.execute("PRAGMA trusted_schema = OFF")
     return made

@@ -35,6 +35,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from .. import failpoints
 from ..errors import StoreError, StoreVersionError
 from .integrity import Seals, corrupt, read_key
 from .tally import Tally
@@ -184,8 +185,10 @@ VIEWS: Final = (
 
 
 def create(connection: sqlite3.Connection, seals: Seals) -> None:
-    """All of it, in an empty database, in one transaction."""
-    connection.execute("PRAGMA journal_mode = WAL")
+    """All of it, in an empty database, in one transaction, and in this one file."""
+    # Not with a write-ahead log: closing carries it over, and is silent when it cannot, on a full disk say. Whoever
+    # opens it chooses the log.
+    connection.execute("PRAGMA journal_mode = MEMORY")
     connection.execute("BEGIN IMMEDIATE")
     for statement in (*(table.create() for table in TABLES), *VIEWS):
         connection.execute(statement)
@@ -236,6 +239,8 @@ def upgrade(
             if step is None:
                 text = f"{path} has version {version} of the schema, which cannot be brought to version {to}"
                 raise StoreVersionError(text, path=path, found=version, known=to)
+            if failpoints.armed:
+                failpoints.hit("store.upgrade")
             step(connection, seals)
             version += 1
             connection.execute(f"PRAGMA user_version = {version}")

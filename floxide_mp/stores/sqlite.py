@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
+from .. import failpoints
 from ..core.records import Commit, Snapshot
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
@@ -248,6 +249,8 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
         raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
     if not size:
         _make(path, key or make_key(path), patience)
+    if failpoints.armed:
+        failpoints.hit("store.open")
     connection = connect(path, patience, "rw")
     try:
         version = schema.version_of(connection, path)
@@ -263,6 +266,8 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
 
 def _make(path: str, key: bytes, patience: float) -> None:
     """An empty store is complete before it is there under its name."""
+    if failpoints.armed:
+        failpoints.hit("store.make")
     new = path + ".new"
     medium.write_private(new, b"")
     connection = connect(new, patience, "rw")
@@ -270,5 +275,7 @@ def _make(path: str, key: bytes, patience: float) -> None:
         schema.create(connection, Seals(path, key))
     finally:
         connection.close()
+    if failpoints.armed:
+        failpoints.hit("store.made")
     os.rename(new, path)
     medium.sync_directory(path)

@@ -574,13 +574,10 @@ def test_an_interrupted_question_is_not_answered_with_another() -> None:
         (line,) = vars(proxy)["_idle"]
         inner: Connection = vars(line)["_connection"]
 
-        class Interrupted:
-            send = inner.send
+        def interrupted() -> None:
+            raise KeyboardInterrupt
 
-            def recv(self) -> None:
-                raise KeyboardInterrupt
-
-        vars(line)["_tls"].connection = Interrupted()
+        vars(inner)["recv"] = interrupted
         with pytest.raises(KeyboardInterrupt):
             proxy.info(names[0])
         assert inner.closed

@@ -13,17 +13,14 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, Run, RunFailedError, StoreCorruptError, StoreVersionError
 from floxide_mp import SQLiteStore as Store
-from floxide_mp.node import node
 from floxide_mp.ports import RunRecord
 from floxide_mp.runtime import changes
 from floxide_mp.stores import schema, sqlite
-from floxide_mp.stores.medium import write_private
 from floxide_mp.stores.memory import MemoryStore as Memory
 from tests import flows_version1 as flows
 from tests.filled import MARK, Reading, everything, facts
 from tests.flows_run import Echo
 
-WRITTEN = Path(__file__).parent.parent / "data" / "version1.sql"
 HERE = changes.versions()
 
 
@@ -32,12 +29,7 @@ HERE = changes.versions()
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store as this package wrote it when its version was 1: two runs with rows in every table, one that failed."""
-    text = WRITTEN.read_text()
-    write_private(f"{tmp_path / 'runs.db'}.key", bytes.fromhex(text.splitlines()[0].removeprefix("-- key ")))
-    connection = sqlite3.connect(tmp_path / "runs.db")
-    connection.executescript(text)
-    connection.close()
+    flows.written_by_version_1(tmp_path / "runs.db")
     return tmp_path / "runs.db"
 
 
@@ -46,12 +38,6 @@ def dump(path: Path) -> list[str]:
     found = [*map(str, connection.execute("PRAGMA user_version")), *connection.iterdump()]
     connection.close()
     return found
-
-
-@node
-def mended(ctx: flows.Log, number: int) -> int:
-    ctx.log.append(number)
-    return number * number
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -63,7 +49,7 @@ def test_row_37_a_run_of_version_1_is_migrated_and_goes_on(path: Path, workers: 
         with pytest.raises(RunFailedError, match=r"failed at square \(item 3, attempt 1\): ValueError: -1 is negative"):
             run.wait(60)
         assert run.progress() == {}, "nobody counted"
-        result = coordinator.resume(flows.Totals(square=mended), "totals").wait(60)
+        result = coordinator.resume(flows.Totals(square=flows.mended), "totals").wait(60)
         assert result.output == 9 + 1 + 16
         assert sorted(result.context.log) == [-1, 3, 4]
         assert run.progress() == {"square": 2, "total": 1}

@@ -76,8 +76,13 @@ WORKER_POINTS = {  # point -> (row, whether an item may be executed twice, possi
     "worker.claim.sent": (2, False, {0}),
     "worker.claim.answered": (2, False, {0}),
     "worker.claimed": (3, False, {0}),
+    "worker.describe.unsent": (3, False, {1}),
+    "worker.describe.sent": (3, False, {1}),
+    "worker.describe.answered": (3, False, {1}),
     "worker.node.before": (3, False, {1}),
     "worker.node.after": (5, True, {1}),
+    "worker.encode": (5, True, {1}),
+    "worker.encoded": (5, True, {1}),
     "worker.worked": (5, True, {1}),
     "worker.report.unsent": (5, True, {1}),
     "worker.report.sent": (7, True, {0, 1}),
@@ -86,7 +91,9 @@ WORKER_POINTS = {  # point -> (row, whether an item may be executed twice, possi
 
 
 def test_rows_01_02_03_05_07_every_point_is_here() -> None:
-    assert set(WORKER_POINTS) == {name for name in failpoints.NAMES if name.startswith("worker.")}
+    """But for those of reading the context, which these nodes do not: ``test_every_failpoint`` has them."""
+    points = {name for name in failpoints.NAMES if name.startswith("worker.")}
+    assert set(WORKER_POINTS) == {name for name in points if not name.startswith("worker.events.")}
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS, ids=lambda p: f"row_{WORKER_POINTS[p][0]:02}_{p}")
@@ -107,6 +114,18 @@ def test_rows_01_02_03_05_07_killed_at(point: str, tmp_path: Path, monkeypatch: 
     executed = Counter(lines(tmp_path, "executed"))
     assert set(executed) == set(range(plan.count))
     assert executed.total() <= plan.count + twice
+
+
+def test_an_interrupted_call_is_not_answered_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises, say. The reply may still come: that worker asks nothing any more, and ends."""
+    token = tmp_path / "token"
+    token.touch()
+    monkeypatch.setenv("FLOXIDE_FAILPOINTS", f"worker.describe.sent=raise:{token}")
+    with Coordinator(2) as c:
+        result = c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
+    assert not token.exists()
+    assert result.outputs == list(range(6))
+    assert result.metrics.failed == 0
 
 
 def test_row_01_killed_while_idle(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.managers import BaseProxy, Server, Token
+from multiprocessing.managers import BaseProxy, Server, Token, convert_to_error  # type: ignore[attr-defined]
 from types import SimpleNamespace
 from typing import Any, Final
 
+from ... import failpoints
 from ...core.records import EventRecord
+from ...errors import FloxideError
 from ...ports import Backend, Description, Desk, Reply, Report
 
 VERBS: Final = ("exchange", "describe", "events")
@@ -42,6 +44,8 @@ class LedgerServer(Server):  # undocumented, but the same since Python 2.6
         """Answer requests, in this thread, until the connection ends."""
         # Without a ``close``: the number of a descriptor that this thread closed could be another's already when
         # the engine hangs up. What goes wrong with the connection ends the thread; the worker's pidfd tells the rest.
+        if failpoints.armed:
+            send = failpoints.between("coordinator.reply", send, "coordinator.replied")
         line = SimpleNamespace(recv=receive, send=send, close=lambda: None)
         try:
             self.serve_client(line)  # type: ignore[arg-type]
@@ -58,10 +62,19 @@ class Line(BaseProxy):
     def __init__(self, connection: Connection) -> None:
         super().__init__(Token("Ledger", None, _IDENT), "pickle", authkey=_NOBODY, incref=False)
         # The standard proxy connects once per thread. A worker's two threads take turns on the one connection.
-        vars(self)["_tls"] = SimpleNamespace(connection=connection)
+        self._connection = connection
+        self._owed = False  # a reply may be under way that nobody has read
 
     def _call(self, verb: str, *arguments: Any) -> Any:
-        return self._callmethod(verb, arguments)
+        if self._owed:  # it must not be taken for that of this call
+            raise FloxideError("a call to the coordinator was interrupted: nothing can be asked on its connection now")
+        self._owed = True
+        self._connection.send((_IDENT, verb, arguments, {}))
+        kind, result = self._connection.recv()
+        self._owed = False
+        if kind != "#RETURN":
+            raise convert_to_error(kind, result)
+        return result
 
 
 class LedgerProxy(Line):

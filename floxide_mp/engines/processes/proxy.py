@@ -41,7 +41,6 @@ class DeskProxy(Line):
 
     def __init__(self, connection: Connection, coordinator: int) -> None:
         super().__init__(connection)
-        self._connection = connection
         self._coordinator = coordinator
 
     def join(self, worker_id: int) -> None:

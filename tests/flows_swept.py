@@ -1,0 +1,196 @@
+"""A run that passes every failpoint, on a store of an older version. Each step leaves a line outside of the run.
+
+What one commit writes and the next deletes must not come to nothing by being written together. So a step begins when
+its own item is on disk, and some wait for more: it does not depend on who is quicker. What waits does so one step at a
+time, or all workers could.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from floxide_mp import (
+    Abort,
+    BatchNode,
+    Context,
+    Coordinator,
+    EventLog,
+    Hold,
+    Join,
+    NextAll,
+    RetryPolicy,
+    SQLiteStore,
+    Workflow,
+    node,
+)
+from floxide_mp.stores.reader import Reader
+from tests.flows_faults import note
+from tests.flows_run import until
+from tests.flows_version1 import Totals, mended, written_by_version_1
+
+ID = "swept"
+OTHERS = {"run", "other run", "totals"}  # what is in the store that version 1 has written
+RETRY = RetryPolicy(max_attempts=5, initial_backoff=0.01)
+
+
+@dataclass
+class Log(Context):
+    log: EventLog[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    folder: str
+    number: int
+    rounds: int = 0
+
+
+def database(folder: str) -> str:
+    return os.path.join(folder, "runs.db")
+
+
+def new(folder: str) -> str:
+    return os.path.join(folder, "new.db")
+
+
+@cache
+def reader(folder: str) -> Reader:
+    """One for each worker, which ends with it."""
+    return SQLiteStore.open_reader(database(folder))
+
+
+def enter(ctx: Context, folder: str, then: Callable[[Reader], object] = lambda store: True) -> None:
+    """A step begins: its line, and a wait until its item, and what else must be, is on disk."""
+    note(folder, "effects", f"{ctx.item.node} {ctx.item.item_id}")
+    store = reader(folder)
+    until(lambda: ctx.item.item_id in {item.id for item in store.snapshot(ID).items} and then(store))
+
+
+@node
+def begin(ctx: Log, folder: str) -> str:
+    enter(ctx, folder)
+    ctx.log.append("begun")
+    return folder
+
+
+@node
+def split(ctx: Log, folder: str) -> NextAll[Part]:
+    enter(ctx, folder)
+    return NextAll(Part(folder, number) for number in range(8))  # enough for a block
+
+
+@node
+def work(ctx: Log, part: Part) -> Part:
+    enter(ctx, part.folder)
+    len(ctx.log)  # what others have written
+    ctx.log.append(f"work {part.number}")
+    if part.number == 1 and ctx.item.attempt == 1:
+        raise ValueError("not at once")
+    return part
+
+
+@node
+def tell(ctx: Log, part: Part) -> str:
+    enter(ctx, part.folder)
+    return f"part {part.number}"
+
+
+@dataclass(frozen=True)
+class Enough:
+    folder: str
+    number: int
+
+
+@node
+def round_(ctx: Log, part: Part) -> Part | Enough:
+    """Three rounds; one part's last waits until another part is at the join."""
+    last = part.rounds == 2
+    enter(ctx, part.folder, lambda store: not (last and part.number == 1) or store.snapshot(ID).arrivals)
+    ctx.log.append(f"round {part.number} {part.rounds}")
+    return Enough(part.folder, part.number) if last else Part(part.folder, part.number, part.rounds + 1)
+
+
+def collected(arrived: list[Enough]) -> str:
+    assert [one.number for one in arrived] == list(range(8))
+    return arrived[0].folder
+
+
+@node
+def lot(ctx: Log, folder: str) -> list[Part]:
+    enter(ctx, folder)
+    return [Part(folder, 0), Part(folder, 1)]
+
+
+@node
+def each(ctx: Log, part: Part) -> int | Abort:
+    """The second one fails, and the first one's end waits for that."""
+    if part.number == 1:
+        enter(ctx, part.folder)
+        return Abort("the batch is spoilt")
+    enter(ctx, part.folder, lambda store: any(e.type_name == "FloxideError" for e in store.errors(ID)))
+    return part.number
+
+
+@node
+def mend(ctx: Log, parts: list[Part]) -> str:
+    enter(ctx, parts[0].folder)
+    return parts[0].folder
+
+
+@node
+def pair(ctx: Log, folder: str) -> NextAll[Part]:
+    enter(ctx, folder)
+    return NextAll((Part(folder, 0), Part(folder, 1)))
+
+
+@node
+def keep(ctx: Log, part: Part) -> str | Hold:
+    """The first is held until the second passes."""
+    enter(ctx, part.folder, lambda store: part.number == 0 or store.snapshot(ID).held)
+    return Hold() if part.number == 0 else "kept"
+
+
+class Swept(Workflow):
+    context = Log
+    begin, split, work, tell, round_, lot, mend, pair, keep = begin, split, work, tell, round_, lot, mend, pair, keep
+    collect = Join(collected, of=split)
+    batch = BatchNode(each, 2)
+    all = Join()
+    start = begin
+    edges = {
+        begin: [split],
+        split: [work],
+        work: [tell, round_],
+        round_: {Part: [round_], Enough: [collect]},
+        collect: [lot],
+        lot: [batch],
+        mend: [pair],
+        pair: [keep],
+        keep: [all],
+    }
+    on_failure = {batch: [mend]}
+
+
+def main(folder: str) -> None:
+    """Says what it knows, line by line: that the run is started, each output once it is written, the end."""
+    SQLiteStore(new(folder)).close()
+    if not os.path.exists(database(folder)):
+        written_by_version_1(Path(database(folder)))
+    with Coordinator(2, store=database(folder), retry=RETRY) as coordinator:
+        run = coordinator.start(Swept, folder, run_id=ID)
+        print("started", flush=True)
+        for output in run.stream():
+            print(f"told {output}", flush=True)
+        print("over", flush=True)
+        coordinator.resume(Totals(square=mended), "totals").wait()  # made by another version
+
+
+if __name__ == "__main__":
+    from tests.flows_swept import main as imported
+
+    imported(sys.argv[1])
