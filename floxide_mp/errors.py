@@ -110,4 +110,10 @@ class StoreCorruptError(StoreError):
 
 
 class StoreVersionError(StoreError):
-    """The store was written by another version of something that matters."""
+    """The store was written by another version of something that matters.
+
+    ``found`` and ``known``: the versions of the schema, where that is what differs.
+    """
+
+    found: int = 0
+    known: int = 0

@@ -143,6 +143,7 @@ class Runs:
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
         run = Running(record, kept, state, self._cost(record, plan))
         self._runs[run_id] = run
+        self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
         self._commit(run)  # it may have come to its end by this
         return run
 
