@@ -1,4 +1,5 @@
-"""The command line: ``python -m floxide_mp MODULE[:NAME]``, or ``floxide-mp MODULE[:NAME]``.
+"""The command line: ``python -m floxide_mp MODULE[:NAME]``, or ``floxide-mp MODULE[:NAME]``. What a workflow's run
+is from here to its results is in ``job``; each command that only looks has a module of its own.
 
 MODULE is a module's name or a path to a ``.py`` file; NAME is a workflow in it, and may be left out where the module
 defines only one, those aside that are parts of it. Each output becomes a line on standard output, in the run's order
@@ -27,9 +28,19 @@ A workflow may say how it wants to be run from here, by any of four class attrib
 A ``RunFailedError`` that leaves ``cli_run`` is told like any failed run, as are ``RunCancelledError`` and
 ``RunTimeoutError``; any other error shows its traceback. Runs get their ids from ``cli_run``, so there is no --run-id.
 
-Exit codes: 0 completed (also when nobody reads the results to their end), 1 the run failed, 2 usage or a wrong
-workflow, 130 stopped by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The first signal ends the run in order: nothing
-starts any more, running steps have 2 seconds, what is done is committed. The second ends everything at once.
+With ``--store PATH`` a run is remembered in that file (``SQLiteStore``). Starting the same run id again with the same
+input takes it up where it was, and so does ``resume RUN --store PATH MODULE[:NAME]``, which also goes on with one that
+failed or is paused, and prints the results of one that is completed once more. A program that is stopped, or whose run
+fails, says the command that goes on; where there is a ``cli_run``, that is the same command again, and takes up the
+runs to which ``cli_run`` gives ids. Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and
+``db check|info|upgrade``, each with ``--store PATH``. Only ``context`` opens pickles.
+
+A module that is called like a command is run by ``run MODULE``.
+
+Exit codes: 0 completed (also when nobody reads the results to their end), 1 the run failed, 2 usage, a wrong workflow
+or a store that cannot be used, 130 stopped by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The first signal ends the run in
+order: nothing starts any more, running steps have 2 seconds, what is done is committed. The second ends everything at
+once.
 """
 
 from __future__ import annotations
