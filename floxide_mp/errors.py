@@ -112,8 +112,8 @@ class StoreCorruptError(StoreError):
 class StoreVersionError(StoreError):
     """The store was written by another version of something that matters.
 
-    ``found`` and ``known``: the versions of the schema, where that is what differs.
+    ``found`` and ``known``: the versions of then and now; numbers where it is the schema's that differ.
     """
 
-    found: int = 0
-    known: int = 0
+    found: Any = None
+    known: Any = None
