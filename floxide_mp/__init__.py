@@ -42,6 +42,7 @@ from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
 from .stepping import ItemProcessedOutcome, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition
+from .version import __version__ as __version__
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from .launch import Coordinator, Run, RunResult, Sender, Source, source
     from .stores.memory import MemoryStore
     from .stores.sqlite import SQLiteStore
-
-__version__ = "0.1.0"
 
 
 def _launcher(name: str) -> Callable[..., Any]:

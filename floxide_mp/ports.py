@@ -6,6 +6,7 @@ These docstrings are the specification. User values are opaque bytes in all of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
@@ -151,6 +152,8 @@ class RunRecord(NamedTuple):
     ``shape`` is the graph's (``Graph.shape``), ``places`` the names of the nodes by number of place, ``main`` the names
     in ``__main__`` that workflow, context and input need.
     ``started_at`` is seconds since the epoch, ``timeout`` seconds.
+    ``versions`` is what made these pickles and those of the steps: ``python`` (its minor version, such as "3.11"),
+    ``cloudpickle``, ``floxide_mp``; empty where that is not known.
     """
 
     run_id: str
@@ -166,6 +169,7 @@ class RunRecord(NamedTuple):
     shape: Mapping[str, str]
     places: tuple[str, ...]
     main: tuple[str, ...]
+    versions: Mapping[str, str] = MappingProxyType({})
 
 
 class Progress(NamedTuple):
@@ -191,6 +195,12 @@ class CheckpointStore(Protocol):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         """Everything of ``commit`` and ``progress``, or nothing."""
 
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+        """The run of that id goes on as if it had begun with this record, in the place of its own.
+
+        Its unfinished work becomes what ``snapshot`` says, if one is given; all else stays as it is.
+        """
+
     def runs(self) -> Sequence[RunRecord]:
         """All runs, oldest first."""
 
@@ -208,6 +218,9 @@ class CheckpointStore(Protocol):
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         """The failed attempts, by number."""
+
+    def finished(self, run_id: str) -> Mapping[str, int]:
+        """How many steps of each node are completed; a node without any need not be there."""
 
     def close(self) -> None:
         """Let go of the medium. Nothing is called afterwards."""

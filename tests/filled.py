@@ -59,6 +59,7 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
         {"a": "b"},
         ("a", "b"),
         (),
+        {"python": "3.11"},
     )
     commit = Commit(
         created=[item(7, payload), item(100)],
@@ -72,6 +73,7 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
         events=[EventRecord((0, ()), n, "a", 0, MARK["events"]) for n in range(2)],
         outputs=outputs,
         errors=[ERROR],
+        done={"a": 1},
     )
     return record, commit, at(100)
 
@@ -91,6 +93,7 @@ def step(number: int) -> tuple[Commit, Progress]:
         events=[EventRecord(order, 0, "a", 0, b"event")],
         outputs=[OutputRecord(order, 0, "a", b"output", 1)],
         depths={(0, 0): number},
+        done={"b": 1},
     ), at(number + 1)
 
 
@@ -103,6 +106,7 @@ def facts(store: Any, run_id: str = "run") -> dict[str, Any]:
         **sets,
         "runs": list(store.runs()),
         "progress": store.progress(run_id),
+        "finished": dict(store.finished(run_id)),
         **{name: list(getattr(store, name)(run_id)) for name in ("events", "outputs", "errors")},
     }
 

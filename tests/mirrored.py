@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ class Mirrored:
         if self.chance.random() < 0.3:
             self.flush()
 
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+        self.flush()
+        self.memory.replace(run, snapshot)
+        self.file.replace(run, snapshot)
+
     def flush(self) -> None:
         self.file.write(self.pending)
         self.pending.clear()
@@ -66,6 +71,9 @@ class Mirrored:
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return self._same(lambda store: store.errors(run_id))
 
+    def finished(self, run_id: str) -> Mapping[str, int]:
+        return self._same(lambda store: store.finished(run_id))
+
     def close(self) -> None:
         """Everything is the same once more, and nothing of the run that is over is left but what is to be kept."""
         self.flush()
@@ -76,6 +84,7 @@ class Mirrored:
             self.outputs(record.run_id, count // 2)
             self.events(record.run_id)
             self.errors(record.run_id)
+            assert sum(self.finished(record.run_id).values()) == self.progress(record.run_id).metrics.completed
         self.file.close()
 
     def _same(self, read: Any) -> Any:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent / "floxide_mp"
 WORDS = {"errors", "transition", "retry", "merge", "event_log", "context", "node", "nodes", "route", "facts"} | {
     "failpoints",
     "stepping",
+    "version",
 }
 LADDER = [  # a room may import its own and those above it
     ("words", WORDS),

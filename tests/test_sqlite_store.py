@@ -95,8 +95,8 @@ def test_many_commits_of_many_runs_are_one_transaction(tmp_path: Path) -> None:
             memory.commit(name, *step(number))
     changes = store._writer.total_changes
     store.write(prepared)
-    # For each run: an item is deleted, another one is there, 50 events, 50 outputs, one depth, and where it stands.
-    assert store._writer.total_changes - changes == 2 * (1 + 1 + 50 + 50 + 1 + 1)
+    # For each run: an item goes, another comes, 50 events, 50 outputs, a depth, a node's steps, and where it stands.
+    assert store._writer.total_changes - changes == 2 * (1 + 1 + 50 + 50 + 1 + 1 + 1)
     for name in ("run", "other run"):
         assert facts(store, name) == facts(memory, name)
     with pytest.raises(NotStartedError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import ast
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,31 @@ class Graph:
             return list(map(names, n.arms)), names(n.on_failure), kind
 
         return {n.name: repr(part(number, n)) for number, n in enumerate(self.nodes)}
+
+    @classmethod
+    def of_shape(cls, name: str, shape: Mapping[str, str]) -> Graph:
+        """A graph of that shape, nodes in its order: all that a plan hangs on.
+
+        Raises:
+            ValueError: it is no graph's shape.
+        """
+        numbers = {node: number for number, node in enumerate(shape)}
+
+        def nodes(names: list[str]) -> tuple[int, ...]:
+            return tuple(numbers[name] for name in names)
+
+        start, specs = 0, []
+        try:
+            for number, (node, text) in enumerate(shape.items()):
+                arms, failure, (of, batch, first) = ast.literal_eval(text)
+                join_of = None if of is None else numbers[of] if of else RUN_SCOPE
+                on_failure = None if failure is None else nodes(failure)
+                window = 1 if batch else None
+                specs.append(NodeSpec(node, tuple(map(nodes, arms)), on_failure, join_of, window=window))
+                start = number if first else start
+        except (SyntaxError, TypeError, LookupError) as error:
+            raise ValueError(f"no shape of a graph: {error}") from None
+        return cls(name, tuple(specs), start)
 
     def owners(self) -> frozenset[int]:
         """The nodes that some join is a ``Join(of=...)`` of: each of their steps opens a scope."""

@@ -77,6 +77,10 @@ class Plan:
         """How many joins the fan-out of one step has, at the most."""
         return max((len(scope.joins) for chain, scope in self.scopes.items() if chain), default=0)
 
+    def names(self) -> tuple[str, ...]:
+        """The names of the nodes, by number of place."""
+        return tuple(place.spec.name for place in self.places)
+
     def _walk(self) -> None:
         start = self.graph.start
         if self.graph.nodes[start].join_of is not None:

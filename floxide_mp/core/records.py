@@ -154,6 +154,7 @@ class Commit:
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
     errors: list[ErrorRecord] = field(default_factory=list)
+    done: dict[str, int] = field(default_factory=dict)  # node -> how many of its steps were completed
     phase_changed: bool = False
 
     def __bool__(self) -> bool:

@@ -95,6 +95,8 @@ class RunState(Flow):
         place = self._finish(item, ItemFact.SUCCEEDED)
         self._write(item, place, writes)
         self._completed += 1
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + 1
         if place.node not in self._passed:
             self._passed.add(place.node)
             self._commit.passed.append(place.node)
@@ -116,6 +118,8 @@ class RunState(Flow):
         place = self._finish(item, ItemFact.HELD)
         self._write(item, place, writes)
         self._completed += 1
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + 1
         if place.node not in self._passed and place.spec.window is None:  # of a batch, it just adds nothing
             self.held.setdefault(place.node, []).append(item.id)
             self._commit.held.append((place.node, item.id))

@@ -29,6 +29,7 @@ from ..retry import RetryPolicy
 from ..route import shown
 from ..workflow import UNDECLARED, Compiled, Workflow
 
+CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))

@@ -20,6 +20,7 @@ from ..stepping import StepBackend, StepCallbacks
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec
+from .changes import check_same, check_shape, check_versions, versions
 from .clock import monotonic, time
 from .desk import Desks
 from .guest import Guests
@@ -116,6 +117,7 @@ class Coordinator:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
             FloxideError: the id is taken by another workflow or input, or by a run that failed, or the coordinator is
                 closed.
+            StoreVersionError: the id is taken by a run that was made with other versions (``resume``).
             ValueError: the id is not a short line of text, the seed not a whole number, the time-out no number of
                 seconds, or ``failure`` neither "stop" nor "finish".
         """
@@ -158,17 +160,30 @@ class Coordinator:
         self._ledger.look(run_id, lambda run, store: None)
         return Run(run_id, self._ledger, self._engine)
 
-    def resume(self, workflow: Workflow | type[Workflow], run_id: str) -> Run:
+    def resume(self, workflow: Workflow | type[Workflow], run_id: str, *, allow_changes: bool = False) -> Run:
         """Take up a run that failed, is paused, or was left by another coordinator of this store.
 
         It goes on with the nodes that are given, so what made it fail may have been mended; the graph must be the
         same. What is unfinished in a failed run is tried again as if for the first time. (A run that this coordinator
         paused goes on as it was.)
 
+        Args:
+            workflow: what to go on with; a class means an instance of it.
+            run_id: which run.
+            allow_changes: go on although the graph is another one, or the run was made with another Python, cloudpickle
+                or floxide_mp. What is unfinished is carried over to the new graph by the names of its nodes: those
+                where something is unfinished must be there, in the same fan-outs as before, and nothing that is
+                unfinished may lead to a join that has run. A new join gets what comes from now on. Of what another
+                Python pickled, input, context and values are opened, not the nodes: plain pickles, unless there is a
+                lambda in them, or a class that was defined inside a function, which are code that another Python may
+                crash over.
+
         Raises:
             NotStartedError: there is no such run.
             AlreadyCompletedError: it is completed, or cancelled.
-            FloxideError: it is a run of another workflow, or of another graph.
+            StoreVersionError: it was made with other versions; nothing of it was opened.
+            FloxideError: it is a run of another workflow, or of another graph, or what is unfinished has no place
+                there.
             SerializationError: the workflow cannot be pickled.
         """
         self._check_open()
@@ -177,7 +192,9 @@ class Coordinator:
         if old.name != compiled.graph.name:
             text = f"run {run_id!r} is a run of {old.name}, not of {compiled.graph.name}"
             raise FloxideError(text, run_id=run_id)
-        _check_shape(old, compiled)
+        if not allow_changes:
+            check_versions(old)
+            check_shape(old, compiled)
         self._ledger.resume(run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
         return self.run(run_id)
 
@@ -292,14 +309,22 @@ class Coordinator:
             timeout=None,
             finish=False,
             shape=compiled.graph.shape(),
-            places=tuple(place.spec.name for place in compiled.plan.places),
+            places=compiled.plan.names(),
             main=workflow.main,
+            versions=versions(),
         )
 
     def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:
         """The run with the nodes of another instance of its workflow."""
         workflow = self._pickled(compiled, main=old.main)
-        return old._replace(key=workflow.key, workflow=workflow.payload, main=workflow.main)
+        return old._replace(
+            key=workflow.key,
+            workflow=workflow.payload,
+            shape=compiled.graph.shape(),
+            places=compiled.plan.names(),
+            main=workflow.main,
+            versions=versions(),
+        )
 
     def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
         bundle = codec.Bundle.of(compiled, self._retry)
@@ -328,37 +353,6 @@ class Coordinator:
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
-
-
-def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, failed: bool = False) -> None:
-    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
-
-    Raises:
-        FloxideError: it is not fine.
-    """
-    who = f"run {new.run_id!r}"
-    if old.name != new.name:
-        raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
-    _check_shape(old, compiled)
-    mine, theirs = (old.context, old.input), (new.context, new.input)
-    same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
-    if not same:
-        text = f"{who} was started with another input, ctx or seed; choose another run_id"
-        raise FloxideError(text, run_id=new.run_id)
-    if info.status is RunStatus.FAILED and not failed:
-        how = f"coordinator.resume(workflow, {new.run_id!r})"
-        text = f"{who} has failed; go on with it by {how}, or choose another run_id"
-        raise FloxideError(text, run_id=new.run_id)
-
-
-def _check_shape(old: RunRecord, compiled: Compiled) -> None:
-    """A run can go on only in the graph that it began in."""
-    new = compiled.graph.shape()
-    changed = [name for name in {**old.shape, **new} if old.shape.get(name) != new.get(name)]
-    if changed or old.places != tuple(place.spec.name for place in compiled.plan.places):
-        what = f": {', '.join(changed)} changed" if changed else ""
-        text = f"run {old.run_id!r} began in another graph of that name{what}"
-        raise FloxideError(text, run_id=old.run_id)
 
 
 def _store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: ExitStack) -> CheckpointStore:

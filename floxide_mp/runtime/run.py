@@ -139,6 +139,10 @@ class Run:
     def metrics(self) -> RunMetrics:
         return self.info().metrics
 
+    def progress(self) -> dict[str, int]:
+        """How many steps of each node are completed; those of nodes that have any."""
+        return self._ledger.look(self.run_id, lambda run, store: dict(store.finished(self.run_id)))
+
     def context(self) -> Any:
         """The context as committed so far."""
         record, events = self._ledger.look(

@@ -25,6 +25,7 @@ from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from . import codec
+from .changes import carried_over, same_graph
 from .clock import monotonic, time
 from .interrupts import whole
 from .leases import Leased, Session
@@ -118,6 +119,9 @@ class Runs:
             if record is not None and plan is not None:
                 if left or run.progress.phase is Phase.FAILED:
                     run = self._restore(record, plan, retry)
+                elif run.record.shape != record.shape:
+                    text = f"run {run_id!r} goes on in its own graph while the coordinator that paused it is there"
+                    raise FloxideError(text, run_id=run_id)
             elif left:
                 text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
                 raise FloxideError(text, run_id=run_id)
@@ -139,9 +143,16 @@ class Runs:
     def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
         run_id = record.run_id
         kept = self.store.progress(run_id)
-        snapshot = self.store.snapshot(run_id)
+        snapshot, old = self.store.snapshot(run_id), self._runs[run_id].record
+        same = same_graph(old, record)
+        if not same:
+            snapshot = carried_over(old, plan, snapshot)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
         run = Running(record, kept, state, self._cost(record, plan))
+        if not same:
+            self.store.replace(record, snapshot)
+        elif old.versions != record.versions:
+            self.store.replace(record)
         self._runs[run_id] = run
         self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
         self._commit(run)  # it may have come to its end by this

@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord
+from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord, Snapshot
 from ..ports import Progress
 from . import rows, schema
+from .due import Clocks
 from .integrity import Seals, corrupt
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
@@ -40,10 +41,12 @@ class Batch:
     Args:
         run_id, run: the run and its number.
         tally: as of before. ``self.tally`` is as of afterwards, once it is written.
+        done: completed steps by node, as of before; as of afterwards once it is written.
     """
 
-    def __init__(self, run_id: str, run: int, tally: Tally) -> None:
+    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int]) -> None:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
+        self.done = done
         self.progress: Progress
         self.size = 0  # bytes of payload, about
         self._created: dict[int, Fixed] = {}
@@ -60,6 +63,7 @@ class Batch:
         self._events: list[EventRecord] = []
         self._outputs: list[OutputRecord] = []
         self._errors: list[ErrorRecord] = []
+        self._done: dict[str, int] = {}
 
     def add(self, prepared: Prepared) -> None:
         """One more commit."""
@@ -87,6 +91,33 @@ class Batch:
         self._events += commit.events
         self._outputs += commit.outputs
         self._errors += commit.errors
+        for name, count in commit.done.items():
+            self._done[name] = self._done.get(name, 0) + count
+
+    def renew(self, snapshot: Snapshot, progress: Progress, clocks: Clocks) -> None:
+        """Instead of commits: all that is unfinished, after everything that was has been deleted."""
+        tally = self.tally
+        tally.revision += 1
+        tally.items = tally.item_sum = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = 0
+        self.progress = progress
+        for row in snapshot.items:
+            fixed = row[:6]
+            self._created[row.id] = fixed
+            self._changed[row.id] = fixed, (row.attempt, row.status.value, clocks.to_wall(row.due))
+        for arrival in snapshot.arrivals:
+            self._arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
+        self._opened = {scope.id: scope for scope in snapshot.scopes}
+        self._spoilt = dict(snapshot.spoilt)
+        for scope, place in snapshot.joined:
+            self._of_scopes.setdefault(scope, {})["joined", place] = 0
+        for (scope, component), depth in snapshot.depths.items():
+            self._of_scopes.setdefault(scope, {})["depth", component] = depth
+        for node in snapshot.passed:
+            self._of_nodes[node] = {("passed", 0): 0}
+        for node, items in snapshot.held.items():
+            for item in items:
+                tally.held += 1
+                self._of_nodes.setdefault(node, {})["held", item] = tally.held
 
     def _add_scopes(self, prepared: Prepared) -> None:
         commit = prepared.commit
@@ -140,6 +171,8 @@ class Batch:
         if self._of_scopes or self._of_nodes:
             self._write_marks(connection, seals)
         self._write_logs(connection, seals)
+        if self._done:
+            self._write_steps(connection, seals)
 
     def _write_items(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, created, changed = self.run, self._created, self._changed
@@ -198,6 +231,16 @@ class Batch:
         self.tally.marks += new
         if new < len(made):  # depths grow
             schema.MARKS.insert(connection, [row for row in made if row[1] == "depth"], "REPLACE")
+
+    def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        done, tally = self.done, self.tally
+        tally.steps -= len(done)
+        for name, count in self._done.items():
+            done[name] = done.get(name, 0) + count
+            tally.done += count
+        tally.steps += len(done)
+        heads = [(self.run, rows.text(name), done[name]) for name in self._done]
+        schema.STEPS.insert(connection, [(*head, seals.of("steps", head)) for head in heads], "REPLACE")
 
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
         tally = self.tally

@@ -4,7 +4,7 @@ specification of the port.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..core.records import (
@@ -32,7 +32,7 @@ class _Run:
         self.record = record
         self.progress: Progress
         # Of an item that the core goes on changing, only what never changes is used; the rest is noted here.
-        self.items: dict[int, ItemRecord] = {}
+        self.items: dict[int, ItemRecord | ItemRow] = {}
         self.changed: dict[int, tuple[int, WorkItemStatus, float]] = {}
         self.arrived: dict[tuple[int, int], list[Arrival]] = {}
         self.scopes: dict[int, ScopeRecord] = {}
@@ -44,6 +44,7 @@ class _Run:
         self.events: list[EventRecord] = []
         self.outputs: list[OutputRecord] = []
         self.errors: list[ErrorRecord] = []
+        self.done: dict[str, int] = {}
 
     def apply(self, commit: Commit, progress: Progress) -> None:
         for item in commit.created:
@@ -75,15 +76,13 @@ class _Run:
         self.events += commit.events
         self.outputs += commit.outputs
         self.errors += commit.errors
+        for node, count in commit.done.items():
+            self.done[node] = self.done.get(node, 0) + count
         self.progress = progress
 
     def snapshot(self) -> Snapshot:
-        rows = [
-            ItemRow(i.id, i.place, i.order, i.payload, i.scope.id, i.error, *self.changed.get(i.id, _NEW))
-            for i in self.items.values()
-        ]
         return Snapshot(
-            items=sorted(rows, key=lambda row: row.order),
+            items=sorted(map(self._row, self.items.values()), key=lambda row: row.order),
             arrivals=sorted((a for found in self.arrived.values() for a in found), key=lambda arrival: arrival.order),
             scopes=list(self.scopes.values()),
             joined=[(scope, place) for scope, places in self.joined.items() for place in places],
@@ -92,6 +91,26 @@ class _Run:
             held={node: list(items) for node, items in self.held.items()},
             spoilt=dict(self.spoilt),
         )
+
+    def _row(self, item: ItemRecord | ItemRow) -> ItemRow:
+        if isinstance(item, ItemRow):
+            return ItemRow(*item[:6], *self.changed.get(item.id, item[6:]))
+        fixed = item.id, item.place, item.order, item.payload, item.scope.id, item.error
+        return ItemRow(*fixed, *self.changed.get(item.id, _NEW))
+
+    def replace(self, snapshot: Snapshot) -> None:
+        self.items = {row.id: row for row in snapshot.items}
+        self.changed = {}
+        self.arrived, self.joined, self.depths = {}, {}, {}
+        for arrival in snapshot.arrivals:
+            self.arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
+        for scope, place in snapshot.joined:
+            self.joined.setdefault(scope, []).append(place)
+        for (scope, component), depth in snapshot.depths.items():
+            self.depths.setdefault(scope, {})[component] = depth
+        self.scopes = {scope.id: scope for scope in snapshot.scopes}
+        self.passed, self.spoilt = set(snapshot.passed), dict(snapshot.spoilt)
+        self.held = {node: list(items) for node, items in snapshot.held.items()}
 
 
 class MemoryStore:
@@ -110,6 +129,12 @@ class MemoryStore:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self._run(run_id).apply(commit, progress)
 
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+        known = self._run(run.run_id)
+        known.record = run
+        if snapshot is not None:
+            known.replace(snapshot)
+
     def runs(self) -> Sequence[RunRecord]:
         return [run.record for run in self._runs.values()]
 
@@ -127,6 +152,9 @@ class MemoryStore:
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return list(self._run(run_id).errors)
+
+    def finished(self, run_id: str) -> Mapping[str, int]:
+        return dict(self._run(run_id).done)
 
     def close(self) -> None:
         pass  # another coordinator may go on with what is in it

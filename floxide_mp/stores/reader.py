@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -148,6 +148,11 @@ class Reader:
             run, _, tally = self._stand(run_id)
             return list(map(rows.error, self._log(run_id, run, schema.ERRORS, 0, tally.errors, tally.error_seal)))
 
+    def finished(self, run_id: str) -> Mapping[str, int]:
+        with self._transaction(run_id):
+            run, _, tally = self._stand(run_id)
+            return read_steps(self._reader, self._seals, run_id, run, tally)
+
     # -- for people ----------------------------------------------------------------------------------
 
     def owner(self) -> Owner:
@@ -182,7 +187,7 @@ class Reader:
         if problems != ["ok"]:
             raise corrupt(self.path, "; ".join(problems))
         for record in self.runs():
-            for read in (self.snapshot, self.events, self.outputs, self.errors):
+            for read in (self.snapshot, self.events, self.outputs, self.errors, self.finished):
                 read(record.run_id)
 
     # -- inside --------------------------------------------------------------------------------------
@@ -215,12 +220,7 @@ class Reader:
 
     def _living(self, run_id: str, run: int, table: Table, count: int, order: str) -> list[Row]:
         """Rows of a table whose rows come and go."""
-        found = self._reader.execute(f"SELECT * FROM {table.name} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
-        for row in found:
-            self._seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
-        if len(found) != count:
-            raise corrupt(self.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
-        return found
+        return _all_of(self._reader, self._seals, run_id, run, table, count, order)
 
     def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> Iterator[Row]:
         """Rows, without their seals, from number ``since`` on of a table that is only added to.
@@ -319,3 +319,23 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
     seals.check("progress", row, 1, run_name(run_id), run_id, body=False)
     told = row[1 : 1 + _PROGRESS_COLUMNS]
     return _Stand(row[0], rows.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))
+
+
+def read_steps(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> dict[str, int]:
+    """A run's completed steps by node."""
+    found = _all_of(connection, seals, run_id, run, schema.STEPS, tally.steps, "node")
+    if sum(row[2] for row in found) != tally.done:
+        raise corrupt(seals.path, f"{tally.done} steps were counted, not so many are", run_id, "steps")
+    return {rows.untext(row[1]): row[2] for row in found}
+
+
+def _all_of(
+    connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, table: Table, count: int, order: str
+) -> list[Row]:
+    """The run's rows of a table, of which there are to be so many."""
+    found = connection.execute(f"SELECT * FROM {table.name} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
+    for row in found:
+        seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
+    if len(found) != count:
+        raise corrupt(seals.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
+    return found

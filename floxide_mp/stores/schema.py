@@ -5,7 +5,7 @@ A run's rows carry its number (``run``), and end in the payload, where there is 
 reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
     store      one row: who owns the store, in which epoch, and how many runs there are
-    runs       what each run began with; ``shape``, ``places`` and ``main`` are JSON
+    runs       what each run began with; ``shape``, ``places``, ``main`` and ``versions`` are JSON
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
     arrivals   values that wait at a join
@@ -17,6 +17,7 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     events     writes to the context, in the order of commits
     outputs    outputs of the run, in the order of commits
     errors     failed attempts
+    steps      how many steps of each node are completed; of a run of version 1, those since it became one of version 2
 
 Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item.
 """
@@ -34,11 +35,10 @@ from ..errors import StoreError, StoreVersionError
 from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
 
-Migration = Callable[[sqlite3.Connection, Seals], None]
-MIGRATIONS: Final[Mapping[int, Migration]] = {}  # from a version to the next; none of this package's is older yet
+Migration = Callable[[sqlite3.Connection, Seals], None]  # from a version to the next: see ``migrations``
 
 
 class Table(NamedTuple):
@@ -88,7 +88,7 @@ RUNS: Final = Table(
     "runs",
     "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
     "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
-    "main TEXT NOT NULL",
+    "main TEXT NOT NULL, versions TEXT NOT NULL",
     1,
     "payload BLOB NOT NULL",
 )
@@ -150,11 +150,12 @@ ERRORS: Final = Table(
     2,
     "payload BLOB",
 )
+STEPS: Final = Table("steps", "run INTEGER NOT NULL, node TEXT NOT NULL, done INTEGER NOT NULL", 2)
 LIVING: Final = ITEMS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
-TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS
+TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, STEPS
 
-_VIEWS: Final = (
+VIEWS: Final = (
     "CREATE VIEW overview AS SELECT run_id, name, phase, completed, total, failed, retries, events, outputs, errors, "
     "datetime(started_at, 'unixepoch') AS started, datetime(updated_at, 'unixepoch') AS updated "
     "FROM runs JOIN progress USING (run) ORDER BY run",
@@ -167,7 +168,7 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     """All of it, in an empty database, in one transaction."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
-    for statement in (*(table.create() for table in TABLES), *_VIEWS):
+    for statement in (*(table.create() for table in TABLES), *VIEWS):
         connection.execute(statement)
     head = 1, 0, 0, None, None, None
     STORE.insert(connection, [(*head, seals.of("store", head))])

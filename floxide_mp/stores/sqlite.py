@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
-from ..core.records import Commit
+from ..core.records import Commit, Snapshot
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
 from . import medium, rows, schema
@@ -21,8 +21,9 @@ from .batch import Batch
 from .due import CLOCKS, Clocks
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
+from .migrations import MIGRATIONS
 from .owner import Ownership
-from .reader import Reader, connect, key_of, read_owner, read_stand
+from .reader import Reader, connect, key_of, read_owner, read_stand, read_steps
 from .rows import Prepared
 from .tally import Tally
 
@@ -69,7 +70,7 @@ class SQLiteStore(Reader):
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
-            self._tallies: dict[str, tuple[int, Tally]] = {}  # by run: its number, and where it stands
+            self._stands: dict[str, tuple[int, Tally, dict[str, int]]] = {}  # by run: what ``Batch`` takes
             self._file = medium.identity(real)
             self._epoch = self._take_over()
         except BaseException:
@@ -99,6 +100,9 @@ class SQLiteStore(Reader):
 
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.write([self.prepare(run_id, commit, progress)])
+
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+        self._transact([], lambda: self._replace(run, snapshot))
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
         """A commit that can be written later, by another thread, while the core goes on: it does not change any more.
@@ -141,7 +145,7 @@ class SQLiteStore(Reader):
                 self._roll_back()
                 raise
             for name, batch in done.items():
-                self._tallies[name] = batch.run, batch.tally
+                self._stands[name] = batch.run, batch.tally, batch.done
 
     def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
         known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
@@ -149,7 +153,7 @@ class SQLiteStore(Reader):
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
         head, body = rows.run_row(number, run)
-        batch = Batch(run.run_id, number, Tally())
+        batch = Batch(run.run_id, number, Tally(), {})
         batch.add(prepared)
         sealed = (*head, body, self._seals.of("runs", head, body))
         batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
@@ -157,12 +161,25 @@ class SQLiteStore(Reader):
         self._set_owner(owner._replace(runs=owner.runs + 1))
         return {run.run_id: batch}
 
+    def _replace(self, run: RunRecord, snapshot: Snapshot | None) -> dict[str, Batch]:
+        number, progress, _ = read_stand(self._writer, self._seals, run.run_id)
+        head, body = rows.run_row(number, run)
+        schema.RUNS.insert(self._writer, [(*head, body, self._seals.of("runs", head, body))], "REPLACE")
+        if snapshot is None:
+            return {}
+        for table in schema.LIVING:
+            self._writer.execute(f"DELETE FROM {table.name} WHERE run = ?", (number,))
+        batch = Batch(run.run_id, *self._stood(run.run_id))
+        batch.renew(snapshot, progress, self._clocks)
+        batch.write(self._writer, self._seals, self._epoch, self._clocks.wall())
+        return {run.run_id: batch}
+
     def _write(self, prepared: Sequence[Prepared]) -> dict[str, Batch]:
         batches: dict[str, Batch] = {}
         for one in prepared:
             batch = batches.get(one.run_id)
             if batch is None:
-                batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
+                batch = batches[one.run_id] = Batch(one.run_id, *self._stood(one.run_id))
             if not one.turn:
                 one.turn.append(batch.tally.revision + 1)
             if one.turn[0] > batch.tally.revision + 1:
@@ -191,12 +208,12 @@ class SQLiteStore(Reader):
         text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
-    def _tally(self, run_id: str) -> tuple[int, Tally]:
+    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int]]:
         # Taken out, and put back when it is known to be written: an interrupt may come in between.
-        known = self._tallies.pop(run_id, None)
+        known = self._stands.pop(run_id, None)
         if known is None:
             run, _, tally = read_stand(self._writer, self._seals, run_id)
-            known = run, tally
+            known = run, tally, read_steps(self._writer, self._seals, run_id, run, tally)
         return known
 
     def _take_over(self) -> int:
@@ -235,7 +252,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
         if version < schema.VERSION:
-            schema.upgrade(connection, Seals(path, key_of(path)), path, schema.MIGRATIONS, schema.VERSION)
+            schema.upgrade(connection, Seals(path, key_of(path)), path, MIGRATIONS, schema.VERSION)
     except BaseException:
         connection.close()
         raise

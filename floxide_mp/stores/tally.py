@@ -18,6 +18,7 @@ class Tally:
         arrivals, scopes, spoilt, marks: rows of these tables.
         arrived, held: how many arrivals and held items there have ever been: the last numbers given.
         events, outputs, errors: rows of these tables, and ``..._seal`` the seal of the last one.
+        steps: rows of this table, and ``done`` the sum of what they say.
     """
 
     revision: int = 0
@@ -35,11 +36,13 @@ class Tally:
     event_seal: bytes = b""
     output_seal: bytes = b""
     error_seal: bytes = b""
+    steps: int = 0
+    done: int = 0
 
     def columns(self) -> tuple[Any, ...]:
         """Its values, in order."""
         return (
             *(self.revision, self.items, self.item_sum, self.arrivals, self.arrived, self.scopes, self.spoilt),
             *(self.marks, self.held, self.events, self.outputs, self.errors),
-            *(self.event_seal, self.output_seal, self.error_seal),
+            *(self.event_seal, self.output_seal, self.error_seal, self.steps, self.done),
         )

@@ -68,6 +68,7 @@ def facts(store: CheckpointStore, run_id: str = "run") -> dict[str, Any]:
         "events": list(store.events(run_id)),
         "outputs": list(store.outputs(run_id)),
         "errors": list(store.errors(run_id)),
+        "finished": dict(store.finished(run_id)),
     }
 
 

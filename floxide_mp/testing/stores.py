@@ -85,7 +85,7 @@ def unknown_runs_are_not_started(store: CheckpointStore, reopen: Reopen) -> None
     for name in ("nosuch", "", "RUN", "run "):
         calls: list[Callable[[], object]] = [
             lambda name=name, read=read: read(name)  # type: ignore[misc]
-            for read in (store.progress, store.snapshot, store.events, store.outputs, store.errors)
+            for read in (store.progress, store.snapshot, store.events, store.outputs, store.errors, store.finished)
         ]
         calls.append(lambda name=name: store.commit(name, Commit(phase_changed=True), at(1)))  # type: ignore[misc]
         for call in calls:
@@ -98,7 +98,7 @@ def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: 
         record("b", started_at=5.0),
         record("a", started_at=3.0, timeout=2.5, finish=True, input=None, seed=-(2**80), shape={}, places=(), main=()),
         record(TEXT, name=TEXT, key=BYTES, workflow=BYTES, context=b"", input=b"", shape={TEXT: TEXT}),
-        record("c", places=(TEXT, "b"), main=(TEXT,), seed=2**63, started_at=1700000000.123456),
+        record("c", places=(TEXT, "b"), main=(TEXT,), seed=2**63, started_at=1700000000.123456, versions={TEXT: TEXT}),
     ]
     for one in records:
         store.create(one, Commit(created=[item(1)]), at(1))
@@ -245,6 +245,19 @@ def progress_is_that_of_the_last_commit(store: CheckpointStore, reopen: Reopen) 
         same(store.progress("run"), progress, "progress")
 
 
+def completed_steps_are_counted_by_node(store: CheckpointStore, reopen: Reopen) -> None:
+    started(store)
+    same(dict(store.finished("run")), {}, "completed steps of a new run")
+    store.commit("run", Commit(done={"a": 3, TEXT: 1}, phase_changed=True), at(1))
+    store.commit("run", Commit(done={"a": 2}, phase_changed=True), at(1))
+    store = reopen(store)
+    store.commit("run", Commit(done={"b": 2**40, "a": 1}, phase_changed=True), at(1))
+    before = store.finished("run")
+    store.commit("run", Commit(done={"b": 1}, phase_changed=True), at(1))
+    same(dict(before), {"a": 6, TEXT: 1, "b": 2**40}, "completed steps")
+    same(dict(store.finished("run")), {"a": 6, TEXT: 1, "b": 2**40 + 1}, "completed steps")
+
+
 def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
     names = "one", "two"
     for name in names:
@@ -260,6 +273,7 @@ def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
             events=[EventRecord((0, ()), 0, name, 0, payload)],
             outputs=[OutputRecord((0, ()), 0, name, payload)],
             errors=[ERROR._replace(node=name)],
+            done={name: 1},
         )
         store.commit(name, commit, at(2))
     before = facts(store, "two")
@@ -303,6 +317,7 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         events_outputs_and_errors_come_in_the_order_of_commits,
         what_was_read_stays_as_it_was,
         progress_is_that_of_the_last_commit,
+        completed_steps_are_counted_by_node,
         runs_do_not_mix,
         any_thread_may_call,
         a_run_of_the_core_is_as_in_memory,

@@ -14,6 +14,7 @@ import pytest
 from floxide_mp.core.records import Commit
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
 from floxide_mp.stores import schema
+from floxide_mp.stores import sqlite as sqlite_store
 from floxide_mp.stores.integrity import Seals
 from floxide_mp.stores.reader import key_of
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -246,9 +247,9 @@ def test_row_37_it_is_done_when_a_store_is_opened(path: Path, monkeypatch: pytes
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
-    with pytest.raises(StoreVersionError, match=r"opening it to go on with it brings it to 2"):
+    with pytest.raises(StoreVersionError, match=r"opening it to go on with it brings it to 3"):
         SQLiteStore.open_reader(path)
-    monkeypatch.setattr(schema, "MIGRATIONS", {schema.VERSION - 1: step})
+    monkeypatch.setattr(sqlite_store, "MIGRATIONS", {schema.VERSION - 1: step})
     store = SQLiteStore(path)
     assert facts(store)
     store.close()
@@ -260,9 +261,9 @@ def test_row_38_a_newer_schema_is_refused(path: Path) -> None:
     edit_version(path, 7)
     before = path.read_bytes()
     for open_it in (SQLiteStore, SQLiteStore.open_reader):
-        with pytest.raises(StoreVersionError, match=r"has version 7 of the schema, this package knows 1") as caught:
+        with pytest.raises(StoreVersionError, match=r"has version 7 of the schema, this package knows 2") as caught:
             open_it(path)
-        assert (caught.value.found, caught.value.known) == (7, 1)  # type: ignore[attr-defined]
+        assert (caught.value.found, caught.value.known) == (7, 2)  # type: ignore[attr-defined]
     assert path.read_bytes() == before
 
 
@@ -285,6 +286,8 @@ def edit_version(path: Path, version: int) -> None:
         "UPDATE progress SET (phase, seal) = (SELECT 'completed', seal FROM progress WHERE run = 2) WHERE run = 1",
         "UPDATE errors SET payload = NULL WHERE run = 1",
         "UPDATE marks SET value = value + 1 WHERE run = 1 AND kind = 'depth'",
+        "UPDATE steps SET done = done + 1 WHERE run = 1",
+        "UPDATE runs SET versions = '{}'",
     ],
 )
 def test_row_81_a_payload_swapped_in_the_store(path: Path, statement: str) -> None:

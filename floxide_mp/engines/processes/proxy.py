@@ -23,7 +23,8 @@ from ...facts import RunInfo
 from ...ports import Description, Lease, Report, RunRecord
 from ...retry import RetryPolicy
 from ...runtime.board import SIZE, Board
-from ...runtime.coordinator import Coordinator, check_same
+from ...runtime.changes import check_same
+from ...runtime.coordinator import Coordinator
 from ...runtime.guest import Guest, Guests
 from ...stepping import StepBackend, StepCallbacks
 from ...stores.memory import MemoryStore
