@@ -30,7 +30,8 @@ A ``RunFailedError`` that leaves ``cli_run`` is told like any failed run, as are
 
 With ``--store PATH`` a run is remembered in that file (``SQLiteStore``). Starting the same run id again with the same
 input takes it up where it was, and so does ``resume RUN --store PATH MODULE[:NAME]``, which also goes on with one that
-failed or is paused, and prints the results of one that is completed once more. A program that is stopped, or whose run
+failed or is paused (``--allow-changes``: in a graph that has changed, or by other versions), and prints the results of
+one that is completed once more. A program that is stopped, or whose run
 fails, says the command that goes on; where there is a ``cli_run``, that is the same command again, and takes up the
 runs to which ``cli_run`` gives ids. Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and
 ``db check|info|upgrade``, each with ``--store PATH``. Only ``context`` opens pickles.
@@ -55,7 +56,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from . import __version__, graph_command, report, store_option
-from .errors import WorkflowDefinitionError
+from .errors import FloxideError, WorkflowDefinitionError
 from .job import COMPLETED, Job, unwritten
 from .report import Parser, Refused, say
 from .targets import load
@@ -127,7 +128,9 @@ def resume(arguments: Sequence[str]) -> int:
             raise Refused(report.wrong_workflow(error)) from None
         if record.name != workflow.name:
             raise Refused(report.message(f"run {options.run!r} is a run of {record.name}, not of {workflow.name}"))
-        return job.resume(options.run) if completed is None else job.show(completed)
+        if not options.allow_changes:
+            _check_unchanged(record, None if completed else workflow, job.again(options.run))
+        return job.resume(options.run, options.allow_changes) if completed is None else job.show(completed)
 
 
 def runs(arguments: Sequence[str]) -> int:
@@ -191,6 +194,22 @@ def _job(workflow: Workflow, options: Namespace, results: Results, stop: Stop) -
     return Job(workflow, workers, options.store, again, results, stop)
 
 
+def _check_unchanged(record: RunRecord, workflow: Workflow | None, command: str) -> None:
+    """What a run left can be opened here, and this ``workflow`` can go on with it, if it is to.
+
+    Raises:
+        Refused: it was made by other versions, or in another graph.
+    """
+    from .runtime.changes import check_shape, check_versions
+
+    try:
+        check_versions(record)
+        if workflow is not None:
+            check_shape(record, workflow.compiled)
+    except FloxideError as error:
+        raise Refused(report.message(str(error), f"{command} --allow-changes")) from None
+
+
 def _result_in(reader: Reader, record: RunRecord) -> RunResult | None:
     """What a completed run gave; None for one that is not."""
     from .core.table import Phase
@@ -232,7 +251,7 @@ def _resume_parser() -> Parser:
         prog=f"{report.PROGRAM} resume",
         description="Go on with a run that was interrupted or killed, that failed, or that is paused. Steps that are "
         "finished are not run again. It prints what run would have printed; for a run that is completed, too, and then "
-        "nothing is run. The workflow may have been mended meanwhile, but its graph must be the same.",
+        "nothing is run. The workflow may have been mended meanwhile; a graph that has changed is refused, or allowed.",
         epilog="Exit codes: those of run.",
         allow_abbrev=False,
     )
@@ -240,6 +259,8 @@ def _resume_parser() -> Parser:
     parser.add_argument("target", metavar="MODULE[:NAME]", help=TARGET)
     store_option.add(parser, "the file that the run is remembered in")
     _add_workers(parser)
+    allowed = "go on although the graph has changed, or another Python, cloudpickle or floxide-mp began the run"
+    parser.add_argument("--allow-changes", action="store_true", help=allowed)
     _add_loudness(parser)
     return parser
 

@@ -15,11 +15,13 @@ from typing import Any
 from . import report, store_option
 from .context import Context, field_names
 from .core.records import EventRecord
+from .errors import StoreVersionError
 from .event_log import EventLog
 from .merge import Fixed, Merge, SharedState
 from .ports import RunRecord
 from .report import Parser, Refused
 from .runtime import codec
+from .runtime.changes import check_versions
 from .runtime.run import replay
 from .targets import bring
 
@@ -41,6 +43,8 @@ def parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("run", metavar="RUN", help="the run's id")
     parser.add_argument("target", metavar="MODULE", nargs="?", help="the workflow's module, where it is not found else")
     store_option.add(parser, "the file that a program was given as --store, or as store=")
+    allowed = "open it although another Python, cloudpickle or floxide-mp made it"
+    parser.add_argument("--allow-changes", action="store_true", help=allowed)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -54,6 +58,11 @@ def show(options: Namespace) -> list[str]:
     with store_option.reading(options.store) as reader:
         record = store_option.find(reader, options.run)
         events = list(reader.events(options.run))
+    if not options.allow_changes:
+        try:
+            check_versions(record)
+        except StoreVersionError as error:
+            raise Refused(report.message(str(error))) from None
     if options.target is not None:
         bring(options.target)
     made = _opened(record, events, options.target)

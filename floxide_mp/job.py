@@ -67,10 +67,14 @@ class Job:
 
         return self._result_of(begin, run_id)
 
-    def resume(self, run_id: str) -> int:
+    def resume(self, run_id: str, allow_changes: bool) -> int:
         """Go on with a run of the store, and print what it gives."""
+
+        def begin(coordinator: Coordinator) -> Run:
+            return coordinator.resume(self.workflow, run_id, allow_changes=allow_changes)
+
         self._prepare_farewell(run_id)
-        return self._result_of(lambda coordinator: coordinator.resume(self.workflow, run_id), run_id)
+        return self._result_of(begin, run_id)
 
     def drive(self, value: Any) -> int:
         """Let the workflow's ``cli_run`` do it. It may start any number of runs, and catch what it likes."""

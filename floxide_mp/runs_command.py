@@ -135,13 +135,9 @@ def owned(owner: Owner) -> str:
 
 
 def _nodes(found: Details) -> list[str]:
-    """Progress by node. What is not known has no column."""
-    known = [one.finished for one in found.nodes if one.finished is not None]
-    head = ("node", *(["finished"] if known else []), "waiting or running", "failed")
-    rows = [
-        (one.node, *([str(one.finished)] if known else []), str(one.waiting), str(one.failed)) for one in found.nodes
-    ]
-    return _table(rows, head)
+    """Progress by node."""
+    rows = [(one.node, str(one.finished), str(one.waiting), str(one.failed)) for one in found.nodes]
+    return _table(rows, ("node", "finished", "waiting or running", "failed"))
 
 
 def _item(item: Item) -> str:

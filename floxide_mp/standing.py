@@ -73,10 +73,10 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class NodeCounts:
-    """Items of one node. ``waiting`` are those that run, too: a store is not told which."""
+    """Items of one node; ``waiting`` are those that run, too: a store is not told which."""
 
     node: str
-    finished: int | None
+    finished: int
     waiting: int
     failed: int
 
@@ -155,7 +155,7 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
         owner = owner_of(reader)
         standing = _standing(reader, owner, record)
         snapshot = reader.snapshot(run_id)
-        finished = _finished(reader, run_id)
+        finished = reader.finished(run_id)
         errors = [Error(*e[4:], *e[:3]) for e in reader.errors(run_id)]
         logged = sorted(enumerate(reader.events(run_id)), key=lambda one: place(one[1])) if with_events else []
     items = [
@@ -192,20 +192,11 @@ def _standing(reader: Reader, owner: Owner, record: RunRecord) -> Standing:
     )
 
 
-def _finished(reader: Reader, run_id: str) -> Mapping[str, int] | None:
-    """Finished steps by node; None from a store that does not count them."""
-    count = getattr(reader, "finished", None)
-    return None if count is None else count(run_id)
-
-
-def _counts(record: RunRecord, snapshot: Snapshot, finished: Mapping[str, int] | None) -> list[NodeCounts]:
+def _counts(record: RunRecord, snapshot: Snapshot, finished: Mapping[str, int]) -> list[NodeCounts]:
     """By node, in the order of the graph."""
     found = Counter((record.places[row.place], row.status is WorkItemStatus.FAILED) for row in snapshot.items)
     found.update((record.places[a.place], False) for a in snapshot.arrivals)
-    return [
-        NodeCounts(name, None if finished is None else finished.get(name, 0), found[name, False], found[name, True])
-        for name in record.shape
-    ]
+    return [NodeCounts(name, finished.get(name, 0), found[name, False], found[name, True]) for name in record.shape]
 
 
 def _workers_of(owner: int | None) -> list[Process]:

@@ -18,6 +18,7 @@ import pytest
 from floxide_mp import Coordinator, SQLiteStore
 from floxide_mp.db_command import do
 from floxide_mp.report import Refused
+from floxide_mp.runtime import changes
 from floxide_mp.standing import standings
 from floxide_mp.stores import schema
 from tests.flows_durable import COUNT, Durable
@@ -253,6 +254,44 @@ def test_a_run_that_is_paused_goes_on_and_one_that_was_cancelled_does_not(tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "floxide-mp: run cancelled was cancelled\n")
 
 
+def test_row_54_another_graph_is_refused_unless_changes_are_allowed(tmp_path: Path) -> None:
+    gated(tmp_path, 0)
+    with started(tmp_path, *begin("--workers", "1")) as process:
+        appears(tmp_path / "entered-1")
+        process.kill()
+        process.communicate(timeout=LIMIT)
+    more = """
+    @node
+    def last(value):
+        return value["n"]
+
+    class Gated(Gated):
+        spread, wait, last = spread, wait, last
+        start = spread
+        edges = {spread: [wait], wait: [last]}
+    """
+    gated(tmp_path, *range(COUNTS), more=more)
+    text = refused(tmp_path, "resume", "r", "--store", "runs.db", "gated", "--workers", "1")
+    assert "began in another graph" in text and "wait" in text
+    done = pasted(tmp_path, text.splitlines()[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == str(COUNTS - 1), "what was left has gone the new way"
+
+
+def test_row_53_what_other_versions_made_is_not_opened_unless_changes_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "runs.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "__version__", "0.0.1")
+        filled(path)
+    for asked in (["resume", "r", "tests.flows_durable"], ["context", "r"]):
+        text = refused(ROOT, *asked, "--store", str(path))
+        assert "was made with floxide_mp 0.0.1, and this is floxide_mp" in text and "--allow-changes" in text
+        assert floxide(ROOT, *asked, "--store", str(path), "--allow-changes").returncode == 0
+    assert floxide(ROOT, "show", "r", "--store", str(path)).returncode == 0
+
+
 DRIVES = """
     runs = [coordinator.start(Halves, n, run_id=f"half-{n}") for n in numbers]
     for run in runs:
@@ -297,6 +336,8 @@ def test_a_run_is_looked_at_while_another_process_writes_it(tmp_path: Path) -> N
         assert {worker["state"] for worker in found["workers"]} <= {"running", "sleeping"}
         counts = {node["node"]: node for node in found["nodes"]}
         assert list(counts) == ["spread", "wait"]
+        assert counts["spread"]["finished"] == 1
+        assert counts["wait"]["finished"] == found["metrics"]["completed"] - 1
         assert counts["wait"]["waiting"] == len(found["unfinished"]) == COUNTS + 1 - found["metrics"]["completed"]
         assert len(found["events"]) == found["metrics"]["completed"] - 1
         assert {(event["node"], event["field"]) for event in found["events"]} <= {("wait", 0)}
