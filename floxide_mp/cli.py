@@ -30,11 +30,11 @@ A ``RunFailedError`` that leaves ``cli_run`` is told like any failed run, as are
 
 With ``--store PATH`` a run is remembered in that file (``SQLiteStore``). Starting the same run id again with the same
 input takes it up where it was, and so does ``resume RUN --store PATH MODULE[:NAME]``, which also goes on with one that
-failed or is paused (``--allow-changes``: in a graph that has changed, or by other versions), and prints the results of
-one that is completed once more. A program that is stopped, or whose run
-fails, says the command that goes on; where there is a ``cli_run``, that is the same command again, and takes up the
-runs to which ``cli_run`` gives ids. Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and
-``db check|info|upgrade``, each with ``--store PATH``. Only ``context`` opens pickles.
+failed or is paused (with ``--allow-changes``: in a graph that has changed, or with other versions), and prints the
+results of one that is completed once more. A program that is stopped, or whose run fails, says the command that goes
+on; where there is a ``cli_run``, that is the same command again, and takes up the runs to which ``cli_run`` gives ids.
+Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and ``db check|info|upgrade``, each with
+``--store PATH``; of these, only ``context`` opens pickles.
 
 A module that is called like a command is run by ``run MODULE``.
 
