@@ -9,15 +9,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from floxide_mp import Coordinator, SQLiteStore
-from floxide_mp.db_command import do
-from floxide_mp.report import Refused
 from floxide_mp.runtime import changes
 from floxide_mp.standing import standings
 from floxide_mp.stores import schema
@@ -564,23 +561,24 @@ def test_row_35_check_names_the_first_fault(tmp_path: Path) -> None:
     assert "row outputs 7: it is not what was written" in text and "put a copy of it" in text
 
 
-def test_row_37_upgrade_brings_an_older_store_to_this_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "runs.db"
-    filled(path)
+def test_row_37_upgrade_brings_an_older_store_to_this_version(tmp_path: Path) -> None:
+    text = (ROOT / "tests" / "data" / "version1.sql").read_text()
+    (tmp_path / "runs.db.key").write_bytes(bytes.fromhex(text.splitlines()[0].removeprefix("-- key ")))
+    connection = sqlite3.connect(tmp_path / "runs.db")
+    connection.executescript(text)
+    connection.close()
 
-    def ask(what: str) -> list[str]:
-        return do(Namespace(what=what, store=str(path)))
+    def ask(what: str) -> str:
+        return floxide(tmp_path, "db", what, "--store", "runs.db").stdout
 
-    before = schema.VERSION
-    assert ask("upgrade") == [f"nothing to do: it has version {before}, which is this floxide-mp's"]
-    monkeypatch.setattr(schema, "VERSION", before + 1)
-    monkeypatch.setattr(schema, "MIGRATIONS", {**schema.MIGRATIONS, before: lambda *_: None})
-    assert ask("info")[0] == f"schema: version {before}; this floxide-mp has {before + 1}"
-    with pytest.raises(Refused, match=r"floxide-mp db upgrade --store .*/runs\.db does that"):
-        ask("check")
-    assert ask("upgrade") == [f"version {before} became version {before + 1}"]
-    assert ask("check") == ["ok"]
-    assert "runs: 1 completed" in ask("info")
+    assert ask("info").startswith(f"schema: version 1; this floxide-mp has {schema.VERSION}\n")
+    hint = "  floxide-mp db upgrade --store runs.db does that\n"
+    for asked in (["db", "check"], ["runs"], ["resume", "totals", "tests.flows_version1"]):
+        assert refused(tmp_path, *asked, "--store", "runs.db").endswith(hint)
+    assert ask("upgrade") == f"version 1 became version {schema.VERSION}\n"
+    assert ask("check") == "ok\n"
+    assert ask("info").startswith(f"schema: version {schema.VERSION}\n")
+    assert ask("upgrade") == f"nothing to do: it has version {schema.VERSION}, which is this floxide-mp's\n"
 
 
 def test_row_40_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
