@@ -1,4 +1,5 @@
-"""The command line: ``python -m floxide_mp MODULE[:NAME]``, or ``floxide-mp MODULE[:NAME]``.
+"""The command line: ``python -m floxide_mp MODULE[:NAME]``, or ``floxide-mp MODULE[:NAME]``. What a workflow's run
+is from here to its results is in ``job``; each command that only looks has a module of its own.
 
 MODULE is a module's name or a path to a ``.py`` file; NAME is a workflow in it, and may be left out where the module
 defines only one, those aside that are parts of it. Each output becomes a line on standard output, in the run's order
@@ -27,41 +28,50 @@ A workflow may say how it wants to be run from here, by any of four class attrib
 A ``RunFailedError`` that leaves ``cli_run`` is told like any failed run, as are ``RunCancelledError`` and
 ``RunTimeoutError``; any other error shows its traceback. Runs get their ids from ``cli_run``, so there is no --run-id.
 
-Exit codes: 0 completed (also when nobody reads the results to their end), 1 the run failed, 2 usage or a wrong
-workflow, 130 stopped by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The first signal ends the run in order: nothing
-starts any more, running steps have 2 seconds, what is done is committed. The second ends everything at once.
+With ``--store PATH`` a run is remembered in that file (``SQLiteStore``). Starting the same run id again with the same
+input takes it up where it was, and so does ``resume RUN --store PATH MODULE[:NAME]``, which also goes on with one that
+failed or is paused (with ``--allow-changes``: in a graph that has changed, or with other versions), and prints the
+results of one that is completed once more. A program that is stopped, or whose run fails, says the command that goes
+on; where there is a ``cli_run``, that is the same command again, and takes up the runs to which ``cli_run`` gives ids.
+Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and ``db check|info|upgrade``, each with
+``--store PATH``; of these, only ``context`` opens pickles.
+
+A module that is called like a command is run by ``run MODULE``.
+
+Exit codes: 0 completed (also when nobody reads the results to their end), 1 the run failed, 2 usage, a wrong workflow
+or a store that cannot be used, 130 stopped by SIGINT, 143 by SIGTERM, 129 by SIGHUP. The first signal ends the run in
+order: nothing starts any more, running steps have 2 seconds, what is done is committed. The second ends everything at
+once.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import logging
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from floxide_mp import __version__
-
-from . import graph_command, report
-from .errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError, WorkflowDefinitionError
-from .facts import RunStatus
+from . import __version__, graph_command, report, store_option
+from .errors import FloxideError, WorkflowDefinitionError
+from .job import COMPLETED, Job, unwritten
 from .report import Parser, Refused, say
 from .targets import load
 from .terminal import Results, Stop, discard, open_standard_streams
 from .workflow import Workflow
 
 if TYPE_CHECKING:
-    from .runtime.coordinator import Coordinator
-    from .runtime.run import Run, RunResult
+    from .ports import RunRecord
+    from .runtime.run import RunResult
+    from .stores.reader import Reader
 
 log = logging.getLogger("floxide_mp")
 
-COMPLETED: Final = 0
-FAILED: Final = 1
-REFUSED: Final = 2
 DEFAULTS: Final = ("workers", "run_id", "input")
+TARGET: Final = "module or path to a .py file, and workflow in it"
 UNSAID: Final = object()
 
 
@@ -74,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given) if command is None else command(given[1:])
     except Refused as refusal:
         say(str(refusal))
-        return REFUSED
+        return refusal.code
     finally:
         try:
             sys.stdout.flush()
@@ -84,160 +94,185 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a workflow: the command that is meant when none is named."""
-    options = _parser().parse_args(arguments)
-    _log_to_stderr(logging.INFO if options.verbose else logging.ERROR if options.quiet else logging.WARNING)
+    options = _run_parser().parse_args(arguments)
+    _log_to_stderr(options)
     with Results() as results, Stop() as stop:
         try:
             workflow = load(options.target)
+            driven = hasattr(workflow, "cli_run")
+            if driven and options.run_id is not None:
+                raise Refused(report.message(f"argument --run-id: {workflow.name}.cli_run names its runs itself"))
             defaults = _defaults(workflow)
-            value = defaults.get("input") if options.input is UNSAID else options.input
-            value = _converted(workflow, value)
-            workers = defaults.get("workers") if options.workers is None else options.workers
+            value = _converted(workflow, defaults.get("input") if options.input is UNSAID else options.input)
             run_id = defaults.get("run_id") if options.run_id is None else options.run_id
-            return _run(workflow, value, workers, run_id, results, stop)
+            job = _job(workflow, options, results, stop)
+            if driven:
+                return replace(job, again=lambda _: store_option.repeating(arguments)).drive(value)
+            return job.start(value, run_id)
         except WorkflowDefinitionError as error:
             raise Refused(report.wrong_workflow(error)) from None
 
 
+def resume(arguments: Sequence[str]) -> int:
+    """Go on with a run of a store; of a completed one, print the results again."""
+    options = _resume_parser().parse_args(arguments)
+    _log_to_stderr(options)
+    with Results() as results, Stop() as stop:
+        with store_option.reading(options.store) as reader:  # before anything is imported or started
+            record = store_option.find(reader, options.run)
+            completed = _result_in(reader, record)
+        try:
+            workflow = load(options.target)
+            job = _job(workflow, options, results, stop)
+        except WorkflowDefinitionError as error:
+            raise Refused(report.wrong_workflow(error)) from None
+        if record.name != workflow.name:
+            raise Refused(report.message(f"run {options.run!r} is a run of {record.name}, not of {workflow.name}"))
+        if not options.allow_changes:
+            _check_unchanged(record, None if completed else workflow, job.again(options.run))
+        return job.resume(options.run, options.allow_changes) if completed is None else job.show(completed)
+
+
+def runs(arguments: Sequence[str]) -> int:
+    """List the runs of a store."""
+    from . import runs_command
+
+    return _print(runs_command.list_runs, runs_command.parse_runs(arguments))
+
+
+def show(arguments: Sequence[str]) -> int:
+    """Show one run of a store."""
+    from . import runs_command
+
+    return _print(runs_command.show, runs_command.parse_show(arguments))
+
+
+def context(arguments: Sequence[str]) -> int:
+    """Show what the steps of a run have written."""
+    from . import context_command
+
+    return _print(context_command.show, context_command.parse(arguments))
+
+
+def db(arguments: Sequence[str]) -> int:
+    """Look after a store's file."""
+    from . import db_command
+
+    return _print(db_command.do, db_command.parse(arguments))
+
+
 def graph(arguments: Sequence[str]) -> int:
     """Draw a workflow."""
-    options = graph_command.parse(arguments)
+    return _print(graph_command.draw, graph_command.parse(arguments))
+
+
+COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
+    f.__name__: f for f in (run, resume, runs, show, context, db, graph)
+}
+
+
+def _print(lines_of: Callable[[Namespace], Iterable[str]], options: Namespace) -> int:
+    """Print the lines that the options ask for."""
     with Results() as results:
         try:
-            lines = graph_command.draw(options)
+            lines = lines_of(options)
         except WorkflowDefinitionError as error:
             raise Refused(report.wrong_workflow(error)) from None
         try:
             results.write(lines)
         except OSError as error:
-            return _unwritten(error, results)
+            return unwritten(error, results)
     return COMPLETED
 
 
-COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {"run": run, "graph": graph}
+def _job(workflow: Workflow, options: Namespace, results: Results, stop: Stop) -> Job:
+    workers = _defaults(workflow).get("workers") if options.workers is None else options.workers
+
+    def again(run_id: str) -> str:
+        return store_option.resuming(run_id, options.store, options.target, options.workers)
+
+    return Job(workflow, workers, options.store, again, results, stop)
 
 
-def _run(workflow: Workflow, value: Any, workers: int | None, run_id: str | None, results: Results, stop: Stop) -> int:
-    from .launch import Coordinator  # brings the engines along: not before signals are watched
+def _check_unchanged(record: RunRecord, workflow: Workflow | None, command: str) -> None:
+    """What a run left can be opened here, and this ``workflow`` can go on with it, if it is to.
 
-    driven = hasattr(workflow, "cli_run")
-    if driven and run_id is not None:
-        raise Refused(report.message(f"argument --run-id: {workflow.name}.cli_run names its runs itself"))
+    Raises:
+        Refused: it was made by other versions, or in another graph.
+    """
+    from .runtime.changes import check_shape, check_versions
+
     try:
-        coordinator = stop.coordinator = Coordinator(workers)
-    except ValueError as error:  # of cli_defaults: the argument is checked
-        raise Refused(report.message(str(error))) from None
+        check_versions(record)
+        if workflow is not None:
+            check_shape(record, workflow.compiled)
     except FloxideError as error:
-        say(report.message(str(error)))
-        return FAILED
-    try:
-        with coordinator:
-            if driven:
-                return _drive(workflow, coordinator, value, results, stop)
-            try:
-                run = coordinator.start(workflow, value, run_id=run_id)
-            except WorkflowDefinitionError:
-                raise
-            except (FloxideError, ValueError) as error:
-                if stop.signal:
-                    return stop.code
-                raise Refused(report.message(str(error))) from None
-            pids = ", ".join(str(worker.pid) for worker in coordinator.workers())
-            log.info("run %s of %s began; workers are the processes %s", run.run_id, workflow.name, pids)
-            try:
-                result = _end_of(run, coordinator)
-            except RunFailedError as error:
-                say(report.failure(error))
-                return FAILED
-            except FloxideError:
-                if not stop.signal:
-                    raise
-                say(report.stopped(run.info(), stop.name))
-                return stop.code
-            log.info("%s", report.completed(run.info()))
-    finally:
-        stop.coordinator = None  # nothing is left that could be ended in order
-    return _show(workflow, result, results)
+        raise Refused(report.message(str(error), f"{command} --allow-changes")) from None
 
 
-def _end_of(run: Run, coordinator: Coordinator) -> RunResult:
-    try:
-        return run.wait()
-    except RunFailedError:
-        raise
-    except FloxideError:  # a signal has begun to close the coordinator; the steps that run may still be the last
-        coordinator.close()
-        return run.wait()
+def _result_in(reader: Reader, record: RunRecord) -> RunResult | None:
+    """What a completed run gave; None for one that is not."""
+    from .core.table import Phase
+    from .runtime.run import RunResult
 
-
-def _drive(workflow: Any, coordinator: Coordinator, value: Any, results: Results, stop: Stop) -> int:
-    """Let ``cli_run`` do it. It may start any number of runs, and catch what it likes."""
-    try:
-        results.write(_lines(workflow.cli_run(coordinator, value)), at_once=True)
-    except WorkflowDefinitionError:
-        raise
-    except FloxideError as error:
-        if stop.signal and not isinstance(error, RunFailedError):
-            coordinator.close()  # a signal has begun to; the steps that run may still be the last
-            for info in coordinator.runs():
-                if info.finished_at is None:
-                    say(report.stopped(info, stop.name))
-            return stop.code
-        over = isinstance(error, RunFailedError | RunCancelledError | RunTimeoutError)
-        say(report.failure(error) if over else report.theirs(error))
-        return FAILED
-    except Exception as error:
-        return _unwritten(error, results)
-    for info in coordinator.runs(RunStatus.COMPLETED):
-        log.info("%s", report.completed(info))
-    return COMPLETED
-
-
-def _show(workflow: Workflow, result: RunResult, results: Results) -> int:
-    hook = getattr(workflow, "cli_report", None)
-    try:
-        results.write(map(report.line_of, result.outputs) if hook is None else _lines(hook(result)))
-    except Exception as error:
-        return _unwritten(error, results)
-    return COMPLETED
-
-
-def _lines(given: Any) -> Iterable[str]:
-    """The lines that a hook gives, whether it yields them, returns a list, or has one or none."""
-    return [given] if isinstance(given, str) else () if given is None else given
-
-
-def _unwritten(error: Exception, results: Results) -> int:
-    """Not all lines were written: making them failed, or nobody takes them."""
-    if not results.lost or not isinstance(error, OSError):
-        say(report.theirs(error))
-    elif error.errno != errno.EPIPE:
-        say(report.message(f"the results cannot be written: {error.strerror}"))
-    else:
-        return COMPLETED  # the reader has seen enough
-    return FAILED
+    run_id = record.run_id
+    with reader.moment():
+        progress = reader.progress(run_id)
+        if progress.phase is not Phase.COMPLETED:
+            return None
+        return RunResult(record, progress.metrics, list(reader.outputs(run_id)), list(reader.events(run_id)))
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run_parser() -> Parser:
     parser = Parser(
         prog=report.PROGRAM,
         description="Run a workflow. Outputs go to standard output, one a line; everything else to standard error.",
-        epilog="Exit codes: 0 completed, 1 the run failed, 2 usage or a wrong workflow, 130/143 stopped by a signal. "
-        f"To draw a workflow instead: {report.PROGRAM} graph MODULE[:NAME].",
+        epilog="Exit codes: 0 completed, 1 the run failed, 2 usage, a wrong workflow or a store that cannot be used, "
+        f"130/143 stopped by a signal. Other commands, each with its own --help ({report.PROGRAM} COMMAND --help): "
+        "resume goes on with a run; runs, show and context look into a store, also while a program writes to it; "
+        "db looks after its file; graph draws a workflow.",
         allow_abbrev=False,
     )
-    parser.add_argument("target", metavar="MODULE[:NAME]", help="module or path to a .py file, and workflow in it")
-    parser.add_argument("--workers", metavar="N", type=_workers, help="processes; 0: none (default: usable CPUs)")
+    parser.add_argument("target", metavar="MODULE[:NAME]", help=TARGET)
+    store_option.add(parser, "remember the run in this file, which is made if it is not there: see resume", False)
+    _add_workers(parser)
     parser.add_argument("--input", metavar="JSON", type=_json, default=UNSAID, help="what the start node gets")
     parser.add_argument("--run-id", metavar="ID", help="a name for the run (default: made up)")
+    _add_loudness(parser)
+    parser.add_argument("--version", action="version", version=f"{report.PROGRAM} {__version__}")
+    return parser
+
+
+def _resume_parser() -> Parser:
+    parser = Parser(
+        prog=f"{report.PROGRAM} resume",
+        description="Go on with a run that was interrupted or killed, that failed, or that is paused. Steps that are "
+        "finished are not run again. It prints what run would have printed; for a run that is completed, too, and then "
+        "nothing is run. The workflow may have been mended meanwhile; a graph that has changed is refused, or allowed.",
+        epilog="Exit codes: those of run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help=f"the run's id; {report.PROGRAM} runs lists them")
+    parser.add_argument("target", metavar="MODULE[:NAME]", help=TARGET)
+    store_option.add(parser, "the file that the run is remembered in")
+    _add_workers(parser)
+    allowed = "go on although the graph has changed, or another Python, cloudpickle or floxide-mp began the run"
+    parser.add_argument("--allow-changes", action="store_true", help=allowed)
+    _add_loudness(parser)
+    return parser
+
+
+def _add_workers(parser: Parser) -> None:
+    parser.add_argument("--workers", metavar="N", type=_workers, help="processes; 0: none (default: usable CPUs)")
+
+
+def _add_loudness(parser: Parser) -> None:
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="say what is done")
     loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    parser.add_argument("--version", action="version", version=f"{report.PROGRAM} {__version__}")
-    return parser
 
 
 def _workers(text: str) -> int:
@@ -274,7 +309,8 @@ def _converted(workflow: Workflow, value: Any) -> Any:
         raise Refused(report.theirs(error)) from None
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(options: Namespace) -> None:
+    level = logging.INFO if options.verbose else logging.ERROR if options.quiet else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{report.PROGRAM}: %(message)s"))
     log.handlers[:] = [handler]

@@ -112,4 +112,10 @@ class StoreCorruptError(StoreError):
 
 
 class StoreVersionError(StoreError):
-    """The store was written by another version of something that matters."""
+    """The store was written by another version of something that matters.
+
+    ``found`` and ``known``: the versions of then and now; numbers where it is the schema's that differ.
+    """
+
+    found: Any = None
+    known: Any = None

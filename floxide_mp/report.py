@@ -6,18 +6,23 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 from .errors import FloxideError, WorkflowDefinitionError
 from .facts import RunInfo
 
 PROGRAM: Final = "floxide-mp"
+MOST_STOPPED: Final = 2  # runs that are told of one by one: all that a stopped program says is five lines
 MACHINERY: Final = ("floxide_mp", "importlib", "runpy", "_frozen_importlib", "_frozen_importlib_external")
 
 
 class Refused(Exception):
-    """What is asked for cannot be done. The argument is the whole text for standard error."""
+    """What is asked for cannot be done. The ``text`` is all that standard error gets, ``code`` the exit code."""
+
+    def __init__(self, text: str, code: int = 2) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,11 +66,23 @@ def completed(info: RunInfo) -> str:
     )
 
 
-def stopped(info: RunInfo, name: str) -> str:
-    """A run that a signal ended, in one line."""
-    counts = info.metrics
-    left = counts.total_work_items - counts.completed - counts.failed
-    return message(f"run {info.run_id} was stopped by {name}: {counts.completed} steps are done, {left} are left")
+def stopped(infos: Sequence[RunInfo], name: str, command: str = "") -> str:
+    """Runs that a signal ended, a line each if they are few, and the ``command`` that goes on with them, if any."""
+    lines = []
+    for info in infos[:MOST_STOPPED]:
+        counts = info.metrics
+        left = counts.total_work_items - counts.completed - counts.failed
+        lines.append(f"run {info.run_id} was stopped by {name}: {counts.completed} steps are done, {left} are left")
+    if len(infos) > MOST_STOPPED:
+        lines.append(f"{len(infos) - MOST_STOPPED} more runs were stopped by {name}")
+    if command:
+        lines[-1] += "; this goes on:"
+    return "".join(map(message, lines[:-1])) + message(lines[-1], command)
+
+
+def kept(command: str) -> str:
+    """That a failed run is not lost, and the command that goes on with it."""
+    return message("its finished steps are kept; when what was wrong is mended, this goes on with the rest:", command)
 
 
 def theirs(error: BaseException) -> str:

@@ -27,15 +27,10 @@ def load(target: str) -> Workflow:
         Refused: there is no such thing, or importing it fails.
         WorkflowDefinitionError: its graph is wrong.
     """
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as ``python -m`` does
-    place, colon, name = target.rpartition(":")
-    if not colon or Path(target).is_file():
-        place, colon, name = target, "", ""
-    is_file = place.endswith(".py") or os.sep in place
-    module = _import(_module_of(place) if is_file else place)
+    place, name = _split(target)
+    module = bring(target)
     found = _workflows(module)
-    if not colon:
+    if name is None:
         whole = [name for name, one in found.items() if one not in _parts(found.values())]
         if len(whole) != 1:
             raise Refused(_which(place, module, found))
@@ -51,6 +46,24 @@ def load(target: str) -> Workflow:
         what = f"{name} in {place} is no workflow but a {kind}"
     hint = f"workflows in it: {report.listed(found)}" if found else ""
     raise Refused(report.message(what, hint))
+
+
+def bring(target: str) -> ModuleType:
+    """Import the module that ``MODULE[:NAME]`` means.
+
+    Raises:
+        Refused: there is no such thing, or importing it fails.
+        WorkflowDefinitionError: the graph of a workflow in it is wrong.
+    """
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as ``python -m`` does
+    place, _ = _split(target)
+    return _import(_module_of(place) if place.endswith(".py") or os.sep in place else place)
+
+
+def _split(target: str) -> tuple[str, str | None]:
+    place, colon, name = target.rpartition(":")
+    return (place, name) if colon and not Path(target).is_file() else (target, None)
 
 
 def _workflows(module: ModuleType) -> dict[str, type[Workflow]]:

@@ -30,11 +30,13 @@ class Stop:
     Attributes:
         coordinator: what has to be closed; while there is none a signal ends the process at once.
         signal: the number of the signal that came, or 0.
+        farewell: what is said when everything ends at once.
     """
 
     def __init__(self) -> None:
         self.coordinator: Coordinator | None = None
         self.signal = 0
+        self.farewell = ""
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class Stop:
         threading.Thread(target=coordinator.close, args=(GRACE,), daemon=True).start()
         again = self._next(GRACE + SLACK)
         if again or again is None:
+            _write(2, self.farewell)
             os._exit(128 + (again or number))  # the kernel ends the workers
 
     def _next(self, timeout: float | None) -> int | None:

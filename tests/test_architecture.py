@@ -25,7 +25,13 @@ LADDER = [  # a room may import its own and those above it
     ("runtime", {"runtime"}),
     ("engines", {"engines"}),
     ("testing", {"testing"}),
-    ("people", {"launch", "report", "progress", "cli", "graph_command", "targets", "terminal", "__main__", "__init__"}),
+    (
+        "people",
+        {"launch", "report", "progress", "cli", "job", "targets", "terminal", "store_option", "standing"}
+        | {
+            *("graph_command", "runs_command", "context_command", "db_command", "__main__", "__init__"),
+        },
+    ),
 ]
 
 ALLOWED = {  # module -> files that may import it; everything else of that name is refused

@@ -40,6 +40,29 @@ def test_code_in_pages_runs(page: str, tmp_path: Path) -> None:
         assert done.stdout.strip()
 
 
+def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
+    """Those in blocks of ``bash``, beside the page's ``# name.py`` files."""
+    text = (ROOT / "README.md").read_text()
+    for block in blocks("README.md"):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / named.group(1)).write_text(block)
+    (tmp_path / "floxide_mp").symlink_to(ROOT / "floxide_mp")
+    (script,) = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-ec", f'python() {{ "{sys.executable}" "$@"; }}\n{script}'],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    results = [line for line in done.stdout.splitlines() if line.startswith('{"files": ')]
+    assert len(results) == 2 and results[0] == results[1]
+    assert "run tonight of Digests: completed" in done.stdout
+    assert done.stdout.splitlines()[-1] == "ok"
+
+
 def test_the_state_diagrams_are_those_of_the_tables() -> None:
     drawn = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL | re.MULTILINE)
     assert drawn == diagrams()

@@ -161,6 +161,7 @@ class Runs(View):
         elif old.versions != record.versions:
             self.store.replace(record)
         self._runs[run_id] = run
+        self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
         self._commit(run)  # it may have come to its end by this
         return run
 

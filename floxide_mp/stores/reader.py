@@ -23,6 +23,7 @@ from .batch import run_name
 from .due import Clocks
 from .integrity import Seals, corrupt, key_path, read_key
 from .medium import trouble
+from .owner import holder
 from .rows import Row
 from .schema import Table
 from .tally import Tally
@@ -40,6 +41,13 @@ class Owner(NamedTuple):
     pid: int | None
     host: str | None
     since: float | None
+
+
+class Written(NamedTuple):
+    """When a run's last commit was written (seconds since the epoch), and in which epoch."""
+
+    at: float
+    epoch: int
 
 
 class _Stand(NamedTuple):
@@ -65,7 +73,7 @@ class Reader:
     def __init__(self, path: str, patience: float, clocks: Clocks) -> None:
         self.path, self._patience, self._clocks = path, patience, clocks
         self._pid = os.getpid()
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()  # see ``moment``
         if not os.path.exists(path):
             raise StoreError(f"there is no store {path}", path=path)
         if not os.path.getsize(path):
@@ -165,6 +173,23 @@ class Reader:
         with self._transaction():
             return self._owner()
 
+    def holder(self) -> int | None:
+        """The process that owns the store now; None if nobody does, 0 if it cannot be seen from here."""
+        return holder(self.path)
+
+    def written(self, run_id: str) -> Written:
+        """When, and in which epoch, the run's last commit was written."""
+        with self._transaction(run_id):
+            run = self._stand(run_id).run  # which checks the row
+            found = self._reader.execute("SELECT updated_at, epoch FROM progress WHERE run = ?", (run,)).fetchone()
+        return Written(*found)
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that this thread reads in it is of one moment; other threads wait."""
+        with self._transaction():
+            yield
+
     def check(self) -> None:
         """Read everything: pages, rows and what they add up to.
 
@@ -186,6 +211,9 @@ class Reader:
         """All that is read in it is of one moment."""
         self._check_process()
         with self._reading, trouble(self.path, run_id):
+            if self._reader.in_transaction:  # that of a ``moment``
+                yield
+                return
             self._reader.execute("BEGIN")
             try:
                 yield
