@@ -33,6 +33,7 @@ from floxide_mp import Coordinator, Fixed, Run, RunFailedError, SQLiteStore  # n
 from floxide_mp.core.records import place  # noqa: E402
 from floxide_mp.runtime import codec  # noqa: E402
 from floxide_mp.testing.leftovers import descriptors  # noqa: E402
+from tests.conftest import in_use_elsewhere  # noqa: E402
 from tests.flows_killed import MARK, PATIENT, RUN, Ctx, Shape, Token, note, workflow  # noqa: E402
 from tests.kill_history import Facts, check_facts, check_history, executed, parse  # noqa: E402
 from tests.soak_parallel import machine_wide, with_mark  # noqa: E402
@@ -71,7 +72,7 @@ class Killed:
             self._await(lambda: program.poll() is not None, "the undisturbed program ends", program)
             assert program.returncode == 0, f"it returned {program.returncode}"
         self._check_files()
-        lines = parse((self.home / "history").read_bytes())
+        lines = parse(self._history())
         got = self._facts(expected)
         self.counts += check_history(lines, keys, got.outputs)
         check_facts(got, expected)
@@ -84,7 +85,7 @@ class Killed:
     def _program(self, number: int) -> Iterator[subprocess.Popen[bytes]]:
         places = {"TMPDIR": str(self.home / "tmp"), MARK: self.mark, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.killed", str(self.home), str(self.seed), str(number)]
-        self.begun = self._size()
+        self.begun = len(self._history())
         self.counts["programs"] += 1
         with open(self.home / "stderr", "ab") as stderr:
             program = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **places}, stderr=stderr)
@@ -105,25 +106,23 @@ class Killed:
         if when < 0.1:
             self._pause(0.4 * delay, program)  # Python itself starts, and imports
         elif when < 0.3:
-            self._until([self.chance.choice(BEGINNINGS)], 1, 0.03 * delay, program)
+            self._until(self.chance.choice(BEGINNINGS), 1, 0.03 * delay, program)
         elif when < 0.85:
-            self._until(["did", "told"], self.chance.randint(1, int(steps * 1.5)), 0.005 * delay, program)
+            left = steps - len(executed(parse(self._history())))
+            self._until("did", self.chance.randint(1, max(1, left)), 0.005 * delay, program)
         else:
-            self._until([self.chance.choice(ENDS)], 1, 0.02 * delay, program)
+            self._until(self.chance.choice(ENDS), 1, 0.02 * delay, program)
         self._kill(program, self.chance.choice(("worker", "program", "tree", "workers first")))
 
-    def _until(self, what: list[str], count: int, delay: float, program: subprocess.Popen[bytes]) -> None:
+    def _until(self, what: str, count: int, delay: float, program: subprocess.Popen[bytes]) -> None:
         """This program has so many such lines in the history, or is over; then a little later."""
 
-        def reached() -> bool:
-            with open(self.home / "history", "rb") as history:
-                history.seek(self.begun)
-                text = history.read()
-            return program.poll() is not None or sum(text.count(f'["{w}"'.encode()) for w in what) >= count
+        mark = f'["{what}"'.encode()
 
-        self._await(lambda: self._size() > self.begun or program.poll() is not None, "the program begins", program)
-        if program.poll() is None:
-            self._await(reached, f"{count} times {' or '.join(what)}", program)
+        def reached() -> bool:
+            return program.poll() is not None or self._history(self.begun).count(mark) >= count
+
+        self._await(reached, f"{count} times {what}", program)
         self._pause(delay, program)
 
     def _pause(self, delay: float, program: subprocess.Popen[bytes]) -> None:
@@ -161,7 +160,7 @@ class Killed:
 
     def _phase(self) -> str:
         """What the program, or a step, wrote before the kill."""
-        lines = (self.home / "history").read_bytes()[self.begun :].split(b"\n")
+        lines = self._history(self.begun).split(b"\n")
         names = [line[2 : line.find(b'"', 2)].decode() for line in lines]
         *_, last = ["", *(name for name in names if name not in ("", "killing", "killed"))]
         return "the steps" if last in ("did", "told", "looked", "paused") else last or "start"
@@ -181,11 +180,11 @@ class Killed:
                 os.kill(pid, signal.SIGUSR1)
         self._pause(1.0, program)
 
-    def _size(self) -> int:
-        try:
-            return (self.home / "history").stat().st_size
-        except FileNotFoundError:
-            return 0
+    def _history(self, since: int = 0) -> bytes:
+        with suppress(FileNotFoundError), open(self.home / "history", "rb") as history:
+            history.seek(since)
+            return history.read()
+        return b""
 
     # -- what it came to -----------------------------------------------------------------------------
 
@@ -322,7 +321,7 @@ def main() -> None:
     home.rmdir()
     assert descriptors() == mine
     end = time.monotonic() + LIMIT
-    while left := machine_wide() - machine:  # of other programs, too: theirs should go away
+    while left := machine_wide() - machine - in_use_elsewhere():  # of others, too: theirs should go away
         assert time.monotonic() < end, f"shared memory or sockets: {left}"
         time.sleep(0.5)
     print("all as they should be, and nothing is left")
