@@ -61,7 +61,7 @@ def check_history(lines: Sequence[Line], keys: set[str], outputs: Sequence[Any])
     _check_acknowledged(lines)
     _check_programs(lines)
     told = _check_outputs(lines)
-    assert sorted(told) == sorted((number, trail[-1]) for number, trail in outputs)
+    assert sorted(told) == sorted((number, trail[-1]) for number, trail in outputs), f"only {told} was told"
     return Counter({"steps": len(keys), "executed again": _repeated(lines)})
 
 
