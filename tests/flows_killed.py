@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import faulthandler
 import hashlib
-import json
 import os
 import random
 import signal
@@ -30,26 +29,14 @@ from floxide_mp import (
     SharedState,
     Workflow,
 )
+from tests.killing import MARK, note
 
-MARK: Final = "FLOXIDE_SOAK"  # in the environment of a program of the soak, and of all that comes of it
 RUN: Final = "killed"
 PATIENT: Final = RetryPolicy(max_attempts=20, initial_backoff=0.001)  # who is killed is to blame for nothing
 ONCE: Final = RetryPolicy(max_attempts=1)
 
 if MARK in os.environ:  # its stacks can be asked for, should it hang
     faulthandler.register(signal.SIGUSR1)
-
-
-def note(home: str, *what: Any) -> None:
-    """A line of the history. One write to the end of the file: the lines of all processes are in one order.
-
-    It begins with the end of the line before it, which may be torn: its writer may have been killed.
-    """
-    descriptor = os.open(os.path.join(home, "history"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, b"\n" + json.dumps(what).encode())
-    finally:
-        os.close(descriptor)
 
 
 class Sum(Merge):

@@ -1,4 +1,4 @@
-"""A program of ``soak_kills``, which may be killed at any time: ``python -m tests.killed FOLDER SEED NUMBER``.
+"""A program of ``soak_kills``, which may be killed at any time: ``python -m tests.killed FOLDER SEED NAME``.
 
 It begins the run of that seed, or goes on with it, and writes to the history what it is told, as soon as it is told.
 """
@@ -13,15 +13,16 @@ from pathlib import Path
 
 from floxide_mp import AlreadyCompletedError, Coordinator, Fixed, Run, RunFailedError, RunStatus, Workflow
 from floxide_mp.testing.leftovers import leftovers
-from tests.flows_killed import PATIENT, RUN, Ctx, Shape, Token, note, workflow
+from tests.flows_killed import PATIENT, RUN, Ctx, Shape, Token, workflow
+from tests.killing import note
 
 
 class Program:
-    """Its ``number`` among those of the run decides, with the seed, how it goes about it."""
+    """Its name and the seed decide how it goes about it."""
 
-    def __init__(self, home: str, seed: int, number: int) -> None:
+    def __init__(self, home: str, seed: int, name: str) -> None:
         self.home, self.shape = home, Shape.of(seed)
-        self.chance = random.Random(f"{seed} {number}")
+        self.chance = random.Random(f"{seed} {name}")
         self.outputs: list[Token] = []  # that we were told, in that order
         self.known: set[str] = set()  # steps that we were told of
 
@@ -102,4 +103,4 @@ class Program:
 
 
 if __name__ == "__main__":
-    Program(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])).run()
+    Program(sys.argv[1], int(sys.argv[2]), sys.argv[3]).run()

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +30,12 @@ from floxide_mp.core.records import place  # noqa: E402
 from floxide_mp.runtime import codec  # noqa: E402
 from floxide_mp.testing.leftovers import descriptors  # noqa: E402
 from tests.conftest import in_use_elsewhere  # noqa: E402
-from tests.flows_killed import MARK, PATIENT, RUN, Ctx, Shape, Token, note, workflow  # noqa: E402
+from tests.flows_killed import PATIENT, RUN, Ctx, Shape, Token, workflow  # noqa: E402
 from tests.kill_history import Facts, check_facts, check_history, executed, parse  # noqa: E402
-from tests.soak_parallel import machine_wide, with_mark  # noqa: E402
+from tests.killing import LIMIT, WHOM, Killing, Program  # noqa: E402
+from tests.soak_parallel import machine_wide  # noqa: E402
 
-LIMIT: Final = 60.0  # seconds, for everything that is waited for; a program takes a fraction of one
 SIDE_BY_SIDE: Final = 2 * (os.cpu_count() or 1)
-FILES: Final = {"history", "mended", "runs.db", "runs.db.key", "runs.db.lock", "stderr", "tmp"}
 BEGINNINGS: Final = ("born", "opened", "started")
 ENDS: Final = ("done", "closed")
 
@@ -51,9 +46,7 @@ class Killed:
     def __init__(self, home: Path, seed: int) -> None:
         self.home, self.seed, self.shape = home, seed, Shape.of(seed)
         self.chance = random.Random(f"soak {seed}")
-        self.mark = f"{seed}-{os.urandom(8).hex()}"
-        self.counts: Counter[str] = Counter()
-        (home / "tmp").mkdir(parents=True)
+        self.killing = Killing(home, self.chance)
 
     def run(self) -> Counter[str]:
         """Have it killed and resumed, and look at what came of it.
@@ -63,130 +56,33 @@ class Killed:
         """
         expected, keys = self._undisturbed()
         for number in range(self.chance.randint(1, 3)):
-            with self._program(number) as program:
+            with self.killing.program("tests.killed", self.seed, number) as program:
                 for _ in range(self.chance.choice((1, 1, 1, 2))):
                     self._disturb(program, len(keys))
                 if program.poll() is None and self.chance.random() < 0.8:
-                    self._kill(program, "program")  # it lost a worker and would come to its end
-        with self._program(9) as program:
-            self._await(lambda: program.poll() is not None, "the undisturbed program ends", program)
-            assert program.returncode == 0, f"it returned {program.returncode}"
-        self._check_files()
-        lines = parse(self._history())
-        got = self._facts(expected)
-        self.counts += check_history(lines, keys, got.outputs)
+                    self.killing.kill(program, "program")  # it lost a worker and would come to its end
+        with self.killing.program("tests.killed", self.seed, "last"):
+            pass  # undisturbed
+        self.killing.check_files({"mended", "runs.db", "runs.db.key", "runs.db.lock"})
+        got = self._facts()
+        counts = check_history(parse(self.killing.history()), keys, got.outputs)
         check_facts(got, expected)
-        self.counts["runs"] += 1
-        return self.counts
+        return counts + self.killing.counts + Counter({"runs": 1})
 
-    # -- programs, and their ends --------------------------------------------------------------------
-
-    @contextmanager
-    def _program(self, number: int) -> Iterator[subprocess.Popen[bytes]]:
-        places = {"TMPDIR": str(self.home / "tmp"), MARK: self.mark, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.killed", str(self.home), str(self.seed), str(number)]
-        self.begun = len(self._history())
-        self.counts["programs"] += 1
-        with open(self.home / "stderr", "ab") as stderr:
-            program = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **places}, stderr=stderr)
-        try:
-            yield program
-            self._await(lambda: program.poll() is not None, "the program ends", program)
-            self._await(lambda: not with_mark(f"{MARK}={self.mark}"), "nobody of the program is left", program)
-            if program.returncode != -signal.SIGKILL:
-                assert program.returncode == 0, f"the program returned {program.returncode}"
-        finally:
-            program.kill()
-            program.wait()
-
-    def _disturb(self, program: subprocess.Popen[bytes], steps: int) -> None:
+    def _disturb(self, program: Program, steps: int) -> None:
         """Somebody is killed at a random moment of the program's life, unless it is over before."""
         when = self.chance.random()
         delay = self.chance.random()
         if when < 0.1:
-            self._pause(0.4 * delay, program)  # Python itself starts, and imports
+            self.killing.pause(0.4 * delay, program)  # Python itself starts, and imports
         elif when < 0.3:
-            self._until(self.chance.choice(BEGINNINGS), 1, 0.03 * delay, program)
+            self.killing.until(self.chance.choice(BEGINNINGS), 1, 0.03 * delay, program)
         elif when < 0.85:
-            left = steps - len(executed(parse(self._history())))
-            self._until("did", self.chance.randint(1, max(1, left)), 0.005 * delay, program)
+            left = steps - self.killing.history().count(b'["did"')
+            self.killing.until("did", self.chance.randint(1, max(1, left)), 0.005 * delay, program)
         else:
-            self._until(self.chance.choice(ENDS), 1, 0.02 * delay, program)
-        self._kill(program, self.chance.choice(("worker", "program", "tree", "workers first")))
-
-    def _until(self, what: str, count: int, delay: float, program: subprocess.Popen[bytes]) -> None:
-        """This program has so many such lines in the history, or is over; then a little later."""
-
-        mark = f'["{what}"'.encode()
-
-        def reached() -> bool:
-            return program.poll() is not None or self._history(self.begun).count(mark) >= count
-
-        self._await(reached, f"{count} times {what}", program)
-        self._pause(delay, program)
-
-    def _pause(self, delay: float, program: subprocess.Popen[bytes]) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            program.wait(delay)
-
-    def _kill(self, program: subprocess.Popen[bytes], whom: str) -> None:
-        """Their names are in the history before and after. (Workers lead groups of their own, as children.)"""
-        if program.poll() is not None:
-            self.counts["too late"] += 1
-            return
-        workers = _children(program.pid)
-        if whom == "worker":
-            workers = [self.chance.choice(workers)] if workers else []
-        elif whom == "program":
-            workers = []
-        if whom == "worker" and not workers:
-            whom = "program"
-        everybody = [*workers, *([program.pid] if whom != "worker" else [])]
-        if whom == "tree":
-            everybody.reverse()
-        with _watched(everybody, program.pid) as pidfds:
-            note(str(self.home), "killing", whom, everybody)
-            for pidfd in pidfds:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            if whom != "worker":
-                program.wait(LIMIT)
-                self._await(lambda: not with_mark(f"{MARK}={self.mark}"), "all die with their program", program)
-            else:
-                self._await(lambda: all(map(_ended, pidfds)), "the worker dies", program)
-            note(str(self.home), "killed", whom)
-        self.counts[f"killed: {whom}"] += 1
-        self.counts[f"in the phase after {self._phase()!r}"] += 1
-
-    def _phase(self) -> str:
-        """What the program, or a step, wrote before the kill."""
-        lines = self._history(self.begun).split(b"\n")
-        names = [line[2 : line.find(b'"', 2)].decode() for line in lines]
-        *_, last = ["", *(name for name in names if name not in ("", "killing", "killed"))]
-        return "the steps" if last in ("did", "told", "looked", "paused") else last or "start"
-
-    def _await(self, condition: Callable[[], bool], what: str, program: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + LIMIT
-        while not condition():
-            if time.monotonic() > end:
-                self._dump(program)
-                raise AssertionError(f"not after {LIMIT} s: {what}")
-            time.sleep(0.001)
-
-    def _dump(self, program: subprocess.Popen[bytes]) -> None:
-        """Everybody writes their stacks to ``stderr``; who cannot is ended."""
-        for pid in [*_children(program.pid), program.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)
-        self._pause(1.0, program)
-
-    def _history(self, since: int = 0) -> bytes:
-        with suppress(FileNotFoundError), open(self.home / "history", "rb") as history:
-            history.seek(since)
-            return history.read()
-        return b""
-
-    # -- what it came to -----------------------------------------------------------------------------
+            self.killing.until(self.chance.choice(ENDS), 1, 0.02 * delay, program)
+        self.killing.kill(program, self.chance.choice(WHOM))
 
     def _undisturbed(self) -> tuple[Facts, set[str]]:
         """The same run, inline: what it comes to, and the keys of its steps."""
@@ -201,7 +97,7 @@ class Killed:
                 run.wait(LIMIT)
             return facts_of(run), executed(parse(Path(place, "history").read_bytes()))
 
-    def _facts(self, expected: Facts) -> Facts:
+    def _facts(self) -> Facts:
         """What the store has, as read by its reader and by a coordinator; they are to agree."""
         path = self.home / "runs.db"
         reader = SQLiteStore.open_reader(path)
@@ -229,13 +125,6 @@ class Killed:
             assert len(errors) == metrics.retries + metrics.failed, "each failed attempt has its row, and no other has"
         return found
 
-    def _check_files(self) -> None:
-        assert {path.name for path in self.home.iterdir()} <= FILES
-        assert not os.listdir(self.home / "tmp")
-        text = (self.home / "stderr").read_text()
-        strange = [word for word in ("Traceback", "resource_tracker", "Exception ignored", "refused") if word in text]
-        assert not strange, text
-
 
 def facts_of(run: Run) -> Facts:
     """Of a run that is over."""
@@ -243,34 +132,6 @@ def facts_of(run: Run) -> Facts:
     context, m = result.context, result.metrics
     counts = (m.total_work_items, m.completed, m.failed)
     return Facts(result.outputs, list(context.log), context.sum.count, context.last.get(), counts)
-
-
-def _children(pid: int) -> list[int]:
-    """Whoever any of its threads started, and it has not reaped."""
-    found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it ended while we looked
-            found += map(int, thread.read_text().split())
-    return found
-
-
-@contextmanager
-def _watched(pids: list[int], parent: int) -> Iterator[list[int]]:
-    """Descriptors of the parent and of children of it, those that are there: their numbers may become others'."""
-    made = {}
-    try:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                made[pid] = os.pidfd_open(pid)
-        there = {parent, *_children(parent)}
-        yield [pidfd for pid, pidfd in made.items() if pid in there]
-    finally:
-        for pidfd in made.values():
-            os.close(pidfd)
-
-
-def _ended(pidfd: int) -> bool:
-    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 def once(home: Path, seed: int) -> Counter[str]:
