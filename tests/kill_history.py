@@ -2,9 +2,9 @@
 programs wrote down, in the one order in which they did, and what there is in the end.
 
 A line is a list: ``did`` KEY ATTEMPT PID by a step that is executed; by a program, with its PID, ``born``, ``opened``
-FOUND OVER COMPLETED, ``started``, ``told`` INDEX NUMBER KEY KEYS, ``looked`` COMPLETED KEYS, ``paused``, ``failed``,
-``done``, ``closed`` LEFTOVERS; by whoever kills ``killing`` and, when it is dead, ``killed``. KEYS are steps that the
-program knows by this to be committed.
+FOUND OVER COMPLETED, ``started``, ``told`` INDEX NUMBER KEY KEYS, ``looked`` COMPLETED ATTEMPTS KEYS, ``paused``,
+``failed``, ``done``, ``closed`` LEFTOVERS; by whoever kills ``killing`` WHOM and, when it is dead, ``killed``. KEYS are
+steps that the program knows by this to be committed, ATTEMPTS pairs of a step and an attempt that has failed.
 """
 
 from __future__ import annotations
@@ -88,36 +88,45 @@ def _bookings(events: Iterable[str]) -> tuple[list[str], list[int]]:
 
 
 def _check_acknowledged(lines: Sequence[Line]) -> None:
-    """What somebody was told of is not executed any more."""
+    """What somebody was told of is not executed any more: steps, and attempts of them."""
     known: set[str] = set()
+    attempts: dict[str, int] = {}
     for number, line in enumerate(lines):
         if line[0] in ("told", "looked"):
             known.update(line[-1])
+        if line[0] == "looked":
+            attempts.update(sorted(line[3]))
+        elif line[0] == "failed":
+            attempts.clear()  # what is unfinished is tried again as if for the first time
         elif line[0] == "did":
             assert line[1] not in known, f"line {number}: {line} was acknowledged before"
+            assert line[2] > attempts.get(line[1], 0), f"line {number}: attempt {attempts[line[1]]} was acknowledged"
 
 
 def _repeated(lines: Sequence[Line]) -> int:
     """How many executions there were of attempts that had been made before.
 
     That is to be only where somebody was killed while, or after, the earlier one was written down; or where the run
-    failed and what was unfinished began anew. Other than that, no attempt is made twice, and their numbers grow.
+    failed and what was unfinished began anew. What was not on disk when a program was killed has not happened, so
+    there the number of an attempt may go back. Other than that, no attempt is made twice, and their numbers grow.
     """
     again = 0
-    before: dict[str, tuple[int, int]] = {}  # key -> attempt, and how many disturbances were over by then
-    begun = over = 0
+    before: dict[str, tuple[int, int, int]] = {}  # key -> attempt, and how many disturbances, and ends, were over
+    begun = over = ends_begun = ends_over = 0
     for number, line in enumerate(lines):
-        begun += line[0] in ("killing", "failed")
-        over += line[0] in ("killed", "failed")
+        ends = line[0] == "failed" or line[1] != "worker"
+        if line[0] in ("killing", "failed"):
+            begun, ends_begun = begun + 1, ends_begun + ends
+        if line[0] in ("killed", "failed"):
+            over, ends_over = over + 1, ends_over + ends
         if line[0] == "did":
             _, key, attempt, _ = line
-            last, quiet = before.get(key, (0, over))
+            last, quiet, whole = before.get(key, (0, over, ends_over))
             if attempt <= last:
                 again += 1
                 assert begun > quiet, f"line {number}: {line} follows attempt {last}, and nobody was killed in between"
-                if attempt < last:
-                    assert any(line[0] == "failed" for line in lines), f"line {number}: {line} follows attempt {last}"
-            before[key] = attempt, over
+                assert attempt == last or ends_begun > whole, f"line {number}: {line} follows attempt {last}"
+            before[key] = attempt, over, ends_over
     return again
 
 

@@ -87,8 +87,9 @@ class Program:
         self.note("told", index, output.number, output.trail[-1], self._new(output.trail))
 
     def _look(self, run: Run) -> None:
-        completed = run.metrics().completed
-        self.note("looked", completed, self._new(" ".join(event.split(" ", 2)[:2]) for event in run.context().log))
+        completed, failed = run.metrics().completed, [(e.message, e.attempt) for e in run.errors()]
+        attempts = {(_key(message), attempt) for message, attempt in failed if message.endswith(" not yet")}
+        self.note("looked", completed, sorted(attempts), self._new(map(_key, run.context().log)))
 
     def _new(self, keys: object) -> list[str]:
         new = [key for key in dict.fromkeys(keys) if key not in self.known]  # type: ignore[call-overload]
@@ -100,6 +101,11 @@ class Program:
             run.pause()
             self.note("paused")
             run.resume()
+
+
+def _key(text: str) -> str:
+    """Of the step that an event or an error begins with."""
+    return " ".join(text.split(" ", 2)[:2])
 
 
 if __name__ == "__main__":

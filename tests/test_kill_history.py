@@ -18,7 +18,7 @@ GOOD: list[Line] = [
     ["did", "a 0/", 1, 11],
     ["did", "b 1/1", 1, 11],
     ["told", 10, 0, 8, "b 1/1", ["a 0/", "b 1/1"]],
-    ["looked", 10, 2, []],
+    ["looked", 10, 2, [], []],
     ["did", "b 1/0", 1, 12],
     ["killing", "tree", [10]],
     ["killed", "tree"],
@@ -48,10 +48,14 @@ def test_a_good_history() -> None:
         (changed(7, ["did", "b 1/1", 2, 12]), "was acknowledged before"),
         (changed(7, GOOD[7], GOOD[7]), "nobody was killed in between"),
         (changed(8), "nobody was killed in between"),
-        (changed(7, ["did", "b 1/0", 2, 12]), "follows attempt 2"),
+        (
+            [*changed(7, ["did", "b 1/0", 2, 12])[:8], ["killing", "worker"], ["killed", "worker"], *GOOD[12:]],
+            "attempt 2",
+        ),
+        (changed(9, GOOD[9], ["looked", 20, 2, [["b 1/0", 1]], []]), "attempt 1 was acknowledged"),
         (changed(10, ["opened", 20, False, False, 0]), "is lost"),
         (changed(10, ["opened", 20, True, False, 1]), "2 were completed"),
-        (changed(12, GOOD[12], ["looked", 20, 1, []]), "2 were completed"),
+        (changed(12, GOOD[12], ["looked", 20, 1, [], []]), "2 were completed"),
         (changed(8, ["done", 10]), "was told 1 of 2|the run was completed"),
         (changed(16, GOOD[16], ["opened", 30, True, False, 3]), "the run was completed"),
         (changed(15, GOOD[15], ["did", "b 1/0", 3, 21]), "was acknowledged before"),
@@ -65,6 +69,10 @@ def test_a_good_history() -> None:
 def test_what_must_not_be(lines: list[Line], problem: str) -> None:
     with pytest.raises(AssertionError, match=problem):
         check_history(lines, KEYS, OUTPUTS)
+
+
+def test_an_attempt_that_was_not_on_disk_has_not_happened() -> None:
+    check_history(changed(7, ["did", "b 1/0", 2, 12]), KEYS, OUTPUTS)
 
 
 def test_an_execution_while_somebody_is_killed_may_be_lost() -> None:
