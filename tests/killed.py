@@ -54,6 +54,7 @@ class Program:
         return run
 
     def _follow(self, coordinator: Coordinator, run: Run) -> None:
+        looks = 6
         pause = self.chance.randint(0, 60) if self.chance.random() < 0.3 else -1
         while True:
             try:
@@ -61,7 +62,8 @@ class Program:
                     self._tell(index, output)
                     if index == pause:
                         self._pause(run)
-                    if self.chance.random() < 0.1:
+                    if looks and self.chance.random() < 0.1:
+                        looks -= 1  # each costs as much as there are events
                         self._look(run)
                 break
             except RunFailedError:

@@ -46,7 +46,7 @@ class Killing:
     Args:
         home: a directory that is made; the history is in it, and their temporary files and error streams.
         chance: decides who of several is killed.
-        limit: seconds that a program may take.
+        limit: seconds that a program may take without writing to the history.
     """
 
     def __init__(self, home: Path, chance: random.Random, limit: float = LIMIT) -> None:
@@ -66,7 +66,7 @@ class Killing:
         name, _, value = self._mark.partition("=")
         places = {"TMPDIR": str(self.home / "tmp"), name: value, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", module, str(self.home), *map(str, arguments)]
-        self._begun = len(self.history())
+        self._begun = self._size()
         self.counts["programs"] += 1
         with open(self.home / "stderr", "ab") as stderr:
             program = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **places}, stderr=stderr)
@@ -143,6 +143,10 @@ class Killing:
         strange = [word for word in ("Traceback", "resource_tracker", "Exception ignored", "refused") if word in text]
         assert not strange, text
 
+    def _size(self) -> int:
+        history = self.home / "history"
+        return history.stat().st_size if history.exists() else 0
+
     def _errors(self) -> str:
         return (self.home / "stderr").read_text()
 
@@ -157,8 +161,10 @@ class Killing:
         return [int(text.partition(":")[0]) for text in with_mark(self._mark)]
 
     def _await(self, condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
-        end = time.monotonic() + limit
+        end, size = time.monotonic() + limit, 0
         while not condition():
+            if (now := self._size()) > size:  # it is slow, but gets on
+                end, size = time.monotonic() + limit, now
             if time.monotonic() > end:
                 for pid in self._family():  # they write their stacks to ``stderr``; who cannot yet is ended
                     with suppress(ProcessLookupError):
