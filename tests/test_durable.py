@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import AlreadyCompletedError, Coordinator, FloxideError, RunStatus, SQLiteStore, StoreLockedError
+from floxide_mp import (
+    AlreadyCompletedError,
+    Coordinator,
+    FloxideError,
+    Node,
+    RunFailedError,
+    RunStatus,
+    SQLiteStore,
+    StoreLockedError,
+    Workflow,
+)
 from tests.flows_durable import COUNT, Durable
 
 ROOT = Path(__file__).parent.parent
@@ -64,3 +74,30 @@ def test_a_store_that_is_given_is_left_open(tmp_path: Path) -> None:
         coordinator.start(Durable, str(tmp_path), run_id="a").wait(60)
     assert [record.run_id for record in store.runs()] == ["a"]
     store.close()
+
+
+class Gate(Node):
+    """Lets pass once the file is there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def process(self, value: int) -> int:
+        if not Path(self.path).exists():
+            raise ValueError("closed")
+        return value
+
+
+@pytest.mark.parametrize("by", ["run", "coordinator"])
+def test_who_resumes_a_run_and_waits_is_not_told_of_its_old_failure(tmp_path: Path, by: str) -> None:
+    workflow = Workflow.build("Gated", {"gate": Gate(str(tmp_path / "open"))}, "gate", {})
+    with Coordinator(1, store=tmp_path / "runs.db") as coordinator:
+        run = coordinator.start(workflow, 1)
+        with pytest.raises(RunFailedError, match="closed"):
+            run.wait(60)
+        (tmp_path / "open").touch()
+        if by == "run":
+            run.resume()
+        else:
+            coordinator.resume(workflow, run.run_id)
+        assert run.wait(60).outputs == [1]
