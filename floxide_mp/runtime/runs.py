@@ -155,7 +155,7 @@ class Runs:
         limit = run.record.timeout if run.time_left is None else run.time_left
         run.time_left = None
         if limit is not None and run.deadline is None:
-            run.deadline = monotonic() + limit
+            run.deadline = self._now() + limit
             self._timed[run.record.run_id] = run
             self.on_deadline()
         self._wake_others()
@@ -179,9 +179,10 @@ class Runs:
                 if run.progress.phase is Phase.RUNNING:
                     self._note(run, Phase.PAUSED)
             elif run.state.phase is Phase.RUNNING:
+                now = self._now()
                 run.state.pause()
                 if run.deadline is not None:
-                    run.time_left = max(0.0, run.deadline - monotonic())
+                    run.time_left = max(0.0, run.deadline - now)
                     self._no_deadline(run)
                 self._commit(run)
 
@@ -205,7 +206,7 @@ class Runs:
         run.progress = progress
 
     def _give_grace(self, run: Running, grace: float) -> None:
-        until = monotonic() + grace
+        until = self._now() + grace
         run.grace_until = until if run.grace_until is None else min(until, run.grace_until)
         for worker, lease in self._leases_of(run):
             worker.board.revoke(lease.id)
@@ -341,6 +342,10 @@ class Runs:
         self._changed.notify_all()
         if not isinstance(error, Exception):
             raise error  # Ctrl-C: nobody knows how far what it interrupted has come
+
+    def _now(self) -> float:
+        """The monotonic clock, for a decision."""
+        return monotonic()
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():
