@@ -10,7 +10,7 @@ from floxide_mp.core.records import EventRecord, Order, OutputRecord
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec
-from floxide_mp.runtime.run import Run, info_of
+from floxide_mp.runtime.run import Run
 from floxide_mp.runtime.running import Known
 from tests.history import End, History, Told, fold
 
@@ -31,6 +31,7 @@ class Job:
         healed: what would fail the run does not fail any more.
         failures: how often the step with that order key has failed.
         reasons: why the run may have failed.
+        before: ... before it was resumed, as long as that is not told.
         lived: seconds since it was last taken up.
     """
 
@@ -47,6 +48,7 @@ class Job:
         self.taken = self.healed = False
         self.failures: dict[Order, int] = {}
         self.reasons: set[str] = set()
+        self.before: set[str] = set()
         self.lived = 0.0
         self.status = "not created"
         self.error: str | None = None
@@ -70,8 +72,9 @@ class Job:
                 self._resume(status)
         except StoreError as error:
             self.world.note(f"{self.run_id}: {error}")
-        except AlreadyCompletedError as error:  # its cancellation was not over when its coordinator died
-            self.world.hold("cancelled" in self.reasons, str(error))
+        except AlreadyCompletedError as error:  # it came to its end before the resume did, or by it
+            self.world.settle()
+            self.world.hold(self.look() in OVER, str(error))
 
     def _create(self) -> None:
         self.world.note(f"{self.run_id} is started")
@@ -93,19 +96,21 @@ class Job:
     def _resume(self, status: str) -> None:
         self.world.note(f"{self.run_id}, which is {status}, is resumed")
         self.world.changes += 1
+        self.world.settle()
         if status == "failed":
             self.healed = True
-            self.reasons &= {"store", "cancelled"}
+            self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
             self.lived = 0.0
-        self.world.settle()
         self.world.ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         self.taken = True
+        self.world.settle()
 
     def pause(self) -> None:
         if self.created and self.look() == "running":
             self.world.note(f"{self.run_id} is paused")
-            with suppress(StoreError, RuntimeError):
+            with suppress(StoreError, RuntimeError, AlreadyCompletedError):  # it may be over, and not told so yet
                 self.world.ledger.pause(self.run_id)
+                self.world.settle()
 
     def cancel(self) -> None:
         if self.created and self.look() not in OVER:
@@ -113,6 +118,7 @@ class Job:
             self.reasons.add("cancelled")
             with suppress(StoreError, RuntimeError):
                 self.world.ledger.cancel(self.run_id, self.world.chance.choice((0.0, 2.0)))
+                self.world.settle()
 
     @property
     def over(self) -> bool:
@@ -130,20 +136,27 @@ class Job:
 
     # -- what he is told -------------------------------------------------------------------------------
 
+    @property
+    def _run(self) -> Run:
+        return Run(self.run_id, self.world.ledger, None)  # type: ignore[arg-type]  # nothing waits, so nothing works
+
     def look(self) -> str:
         """How it stands."""
         if not self.created:
             return self.status
 
-        def at(run: Known, store: CheckpointStore) -> tuple[Any, Sequence[OutputRecord], Sequence[EventRecord]]:
-            return info_of(run, store), store.outputs(self.run_id), store.events(self.run_id)
+        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
+            return store.outputs(self.run_id), store.events(self.run_id)
 
-        info, outputs, events = self.world.ledger.look(self.run_id, at)
+        info = self._run.info()
+        outputs, events = self.world.ledger.look(self.run_id, at)
         self.status, self.error = info.status.value, info.error
         committed = [event.order for event in events if event.field == TRACE]
         self.history.seen.append(Told(self.status, tuple(outputs), tuple(events), committed))
         if self.status == "failed":
             self._check_failed(info.error or "")
+        else:
+            self.before = set()
         if self.status == "cancelled":
             self.world.hold("cancelled" in self.reasons, f"{self.run_id} is cancelled, and nobody asked for that")
         return self.status
@@ -154,18 +167,19 @@ class Job:
             good = self.lived >= limit - 1e-6
             self.world.hold(good, f"{self.run_id} has failed after {self.lived} s: {error}")
             return
-        self.world.hold(bool(self.reasons) or self.stuck, f"{self.run_id} has failed for no reason: {error}")
+        self.world.hold(
+            bool(self.reasons or self.before) or self.stuck, f"{self.run_id} has failed for no reason: {error}"
+        )
 
     def end(self) -> End:
         """What there is when all is over."""
-        run = Run(self.run_id, self.world.ledger, None)  # type: ignore[arg-type]
         status = self.look()
         told = self.history.seen[-1]
         assert isinstance(told, Told)
         outputs: list[Any] = sorted(told.outputs, key=lambda o: (o.order, o.index))  # type: ignore[attr-defined]
         events: list[Any] = list(told.events)
         folded = fold((e.order, e.index, FIELDS[e.field], codec.decode(e.payload)) for e in events)
-        contexts = _shown(run.context()), _shown(run.checkpoint().context), folded
+        contexts = _shown(self._run.context()), _shown(self._run.checkpoint().context), folded
         return End(status, self.whole, [codec.decode(o.payload) for o in outputs], contexts, told.committed)
 
     def check(self) -> End:
@@ -173,12 +187,12 @@ class Job:
         end = self.end()
         undisturbed = self.case.undisturbed
         self.history.check(undisturbed, end)
-        info = self.world.ledger.look(self.run_id, info_of)
         if self.status == "completed":
-            left = Run(self.run_id, self.world.ledger, None).work_items()  # type: ignore[arg-type]
+            left = self._run.work_items()
             self.world.hold(not left, f"{self.run_id} is completed, and there is work left: {left}")
         if end.whole:
-            counts = info.metrics.completed, info.metrics.failed
+            metrics = self._run.metrics()
+            counts = metrics.completed, metrics.failed
             should = len(undisturbed.steps) - len(undisturbed.failed), len(undisturbed.failed)
             self.world.hold(counts == should, f"{self.run_id} counts {counts} completed and failed, and not {should}")
         return end

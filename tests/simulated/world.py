@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from inspect import signature
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,9 @@ from .worker import Guest, Worker
 LOOK: Final = 2.0  # seconds between looks at the workers
 STALL: Final = 10.0  # seconds that a worker may be stopped
 DEFAULT: Final = RetryPolicy(max_attempts=3, initial_backoff=0.5)
+BY_HAND: Final = (
+    {"threaded": False} if "threaded" in signature(Ledger).parameters else {}
+)  # until the journal is merged
 KEPT: Final = 80  # of the schedule's last events
 
 
@@ -62,7 +66,7 @@ class World:
     def _open(self) -> None:
         """A coordinator begins."""
         self.changes += 1
-        self.ledger = self._ledger(self.medium.open(), 0.0)
+        self.ledger = self._ledger(self.medium.open(), 0.0, **BY_HAND)
         self.ledger.on_deadline = self._wake
         self.desks = Desks(self.ledger, self.retry)
         self.late: list[Worker] = []  # given up, and there all the same
