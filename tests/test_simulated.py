@@ -17,7 +17,7 @@ import pytest
 from floxide_mp.core import restore
 from floxide_mp.core.records import Commit, ItemRecord
 from floxide_mp.core.state import RunState
-from floxide_mp.errors import FloxideError
+from floxide_mp.errors import FloxideError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress, Reply, Report
 from floxide_mp.runtime.leases import Ask, Overdue, Session
@@ -126,6 +126,30 @@ def test_writes_of_a_failed_attempt_that_count_are_found(monkeypatch: pytest.Mon
 
 def test_a_stop_of_everything_that_counts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Attention, "missed", lambda self, now, used: 0.0)
+    found()
+
+
+def test_telling_what_is_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = pytest.importorskip("floxide_mp.runtime.journal").GroupCommit
+    add = journal.add
+
+    def eager(self: Any, run: Any, *what: Any) -> None:
+        add(self, run, *what)
+        self._owner.written(run, self._queue[-1].what)
+
+    monkeypatch.setattr(journal, "add", eager)
+    found()
+
+
+def test_a_group_that_is_given_up_when_there_is_no_space_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = pytest.importorskip("floxide_mp.runtime.journal").GroupCommit
+    stand = journal._stand
+
+    def given_up(self: Any, error: StoreError) -> None:
+        stand(self, error)
+        self._drop(list(self._queue)[:1])
+
+    monkeypatch.setattr(journal, "_stand", given_up)
     found()
 
 

@@ -87,6 +87,7 @@ class _Schedule:
             "the store fails": (3, world.trouble),
             "the store is mended": (3, world.mend),
             "the coordinator dies": (3, world.restart),
+            "the coordinator is closed": (1, world.close_coordinator),
             "a run is paused": (2, lambda: self._job().pause()),
             "a run is cancelled": (1, lambda: self.chance.random() < 0.2 and self._job().cancel()),
         }
@@ -184,9 +185,8 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     """A runner of that kind of ledger, with its clock, a quiet log and a directory for stores."""
     log, clock = logging.getLogger("floxide_mp"), Clock()
     before, log.disabled = log.disabled, True
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     try:
-        with tempfile.TemporaryDirectory(dir=memory) as place, installed(clock), watched():
+        with tempfile.TemporaryDirectory() as place, installed(clock), watched():
             yield Runner(clock, Path(place), ledger)
     finally:
         log.disabled = before

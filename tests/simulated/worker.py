@@ -63,7 +63,10 @@ class Worker:
     def late(self) -> bool:
         """Whether what it has is not its own any more."""
         session = self.world.ledger._sessions.get(self.session)
-        return session is None or self.lease is None or self.lease.id not in session.leases
+        if session is None or self.lease is None:
+            return True
+        leased = session.leases.get(self.lease.id)
+        return leased is None or leased.run is not self.world.ledger._runs[self.lease.run_id]  # that broke, say
 
     # -- moves -----------------------------------------------------------------------------------------
 

@@ -102,10 +102,24 @@ class World:
         job, (number, node, attempt, order, *_) = self.jobs[worker.lease.run_id], worker.grant
         spec = job.case.plan.graph.nodes[node]
         job.history.seen.append(Executed(spec.name, order, attempt, worker.late))
+        self._check_alone(worker)
         if spec.timeout is not None and self.rate and self.chance.random() < 0.2:
             worker.slow = self.may_be_late(worker)
         slow = ", which does not come back" if worker.slow else ""
         self.note(f"{worker} begins item {number}, {spec.name}, attempt {attempt}{slow}")
+
+    def _check_alone(self, worker: Worker) -> None:
+        """Nobody else is at the same item, and of serial nodes nobody at any."""
+        if worker.late or worker.lease is None or worker.grant is None:
+            return
+        nodes = self.jobs[worker.lease.run_id].case.plan.graph.nodes
+        for other in self.workers:
+            if other is worker or other.lease is None or other.grant is None or not other.running or other.late:
+                continue
+            if other.lease.run_id == worker.lease.run_id:
+                self.hold(other.grant[0] != worker.grant[0], f"{other} and {worker} are at the same item")
+                both = nodes[other.grant[1]].serial and nodes[worker.grant[1]].serial
+                self.hold(not both, f"{other} and {worker} are at serial nodes")
 
     def result(self, run_id: str, grant: Grant) -> StepResult:
         """What comes of a step."""
@@ -359,6 +373,17 @@ class World:
         for job in self.jobs.values():
             self.hold(job.run_id in there or not job.created, f"{job.run_id} was created and is not there")
             job.created = job.run_id in there
+
+    def close_coordinator(self) -> None:
+        """It is closed in order: workers hand in what they have, and another one begins."""
+        self.note("the coordinator is closed")
+        self.ledger.stop()
+        for worker in list(self.workers):
+            moves = 0
+            while not isinstance(worker, Guest) and moves < 3 and worker.step():
+                moves += 1
+        self.settle()
+        self.restart()
 
     def close(self) -> None:
         self.medium.close()
