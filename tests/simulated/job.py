@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from floxide_mp import Context
 from floxide_mp.core.records import EventRecord, Order, OutputRecord
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
@@ -14,11 +15,12 @@ from floxide_mp.runtime.run import Run
 from floxide_mp.runtime.running import Known
 from tests.history import End, History, Told, fold
 
-from .cases import CONTEXT, FIELDS, TRACE, Case, Ctx
+from .cases import CONTEXT, FIELDS, TRACE, Case
 
 if TYPE_CHECKING:
     from .world import World
 
+NOBODY: Any = None  # in place of an engine: nobody waits
 OVER: Final = frozenset({"completed", "cancelled"})
 
 
@@ -138,7 +140,7 @@ class Job:
 
     @property
     def _run(self) -> Run:
-        return Run(self.run_id, self.world.ledger, None)  # type: ignore[arg-type]  # nothing waits, so nothing works
+        return Run(self.run_id, self.world.ledger, NOBODY)
 
     def look(self) -> str:
         """How it stands."""
@@ -176,7 +178,7 @@ class Job:
         status = self.look()
         told = self.history.seen[-1]
         assert isinstance(told, Told)
-        outputs: list[Any] = sorted(told.outputs, key=lambda o: (o.order, o.index))  # type: ignore[attr-defined]
+        outputs: list[Any] = sorted(told.outputs, key=_place)
         events: list[Any] = list(told.events)
         folded = fold((e.order, e.index, FIELDS[e.field], codec.decode(e.payload)) for e in events)
         contexts = _shown(self._run.context()), _shown(self._run.checkpoint().context), folded
@@ -198,5 +200,9 @@ class Job:
         return end
 
 
-def _shown(context: Ctx) -> dict[str, list[Any]]:
+def _place(record: Any) -> tuple[Order, int]:
+    return record.order, record.index
+
+
+def _shown(context: Context) -> dict[str, list[Any]]:
     return {name: found for name in FIELDS if (found := list(getattr(context, name)))}

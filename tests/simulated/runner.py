@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,12 +19,13 @@ from .cases import case
 from .clock import Clock, installed
 from .faults import Death
 from .job import Job
+from .worker import Worker
 from .world import World
 
 PER_CASE: Final = 16  # schedules for one case
 RATES: Final = (0.0, 0.01, 0.03, 0.1, 0.2)
 HANG: Final = 1500  # moves without faults after which a run that is not over hangs
-KINDS: Final = ("memory",) * 10 + ("groups",) * 9 + ("file",)
+KINDS: Final = ("memory",) * 15 + ("groups",) * 24 + ("file",)  # which is slow
 
 
 class Failed(AssertionError):
@@ -89,7 +91,7 @@ class _Schedule:
             "the coordinator dies": (3, world.restart),
             "the coordinator is closed": (1, world.close_coordinator),
             "a run is paused": (2, lambda: self._job().pause()),
-            "a run is cancelled": (1, lambda: self.chance.random() < 0.2 and self._job().cancel()),
+            "a run is cancelled": (1, self._cancel),
         }
         self._names = list(self._faults)
         self._weights = [weight for weight, _ in self._faults.values()]
@@ -170,10 +172,14 @@ class _Schedule:
         """Whether all runs are over, for good or because nobody resumes them; who can bring them on does."""
         jobs = self.world.jobs.values()
         for job in jobs:
-            self._mortal(lambda job=job: job.act(patient))
+            self._mortal(partial(job.act, patient))
         return all(job.over or job.whole or (job.status == "failed" and not patient) for job in jobs)
 
-    def _worker(self) -> Any:
+    def _cancel(self) -> None:
+        if self.chance.random() < 0.2:
+            self._job().cancel()
+
+    def _worker(self) -> Worker:
         return self.chance.choice(self.world.workers)
 
     def _job(self) -> Job:

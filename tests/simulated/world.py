@@ -8,9 +8,10 @@ import random
 from collections import deque
 from inspect import signature
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from floxide_mp.core import invariants
+from floxide_mp.core.state import MAX_DEATHS
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
 from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Lease, StepResult
 from floxide_mp.retry import RetryPolicy
@@ -19,7 +20,7 @@ from floxide_mp.runtime.desk import Desks
 from floxide_mp.runtime.leases import Overdue, Session, stalled
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import STOPPED, Look, last_sign
-from tests.core.simulation import ERROR, MAX_DEATHS
+from tests.core.simulation import ERROR
 from tests.history import Executed, HistoryError
 
 from .cases import TRACE, plain
@@ -337,7 +338,7 @@ class World:
 
     def pump(self) -> bool:
         """The journal writes what waits, if there is one that does so by itself; whether anything waited."""
-        journal = getattr(self.ledger, "journal", None)
+        journal: Any = getattr(self.ledger, "journal", None)
         pump = getattr(journal, "pump", None)
         if pump is None or not journal._queue:
             return False
