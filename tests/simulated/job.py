@@ -103,9 +103,15 @@ class Job:
             self.healed = True
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
             self.lived = 0.0
-        self.world.ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
+        ledger = self.world.ledger
+        ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         self.taken = True
+        ended = ledger.wait(self.run_id, None, 0)
         self.world.settle()
+        if ended and ledger is self.world.ledger:
+            self.world.hold(
+                self.look() != "running", f"who waits for {self.run_id} is told of its end before the resume"
+            )
 
     def pause(self) -> None:
         if self.created and self.look() == "running":
