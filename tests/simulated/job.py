@@ -76,7 +76,7 @@ class Job:
             self.world.note(f"{self.run_id}: {error}")
         except AlreadyCompletedError as error:  # it came to its end before the resume did, or by it
             self.world.settle()
-            self.world.hold(self.look() in OVER, str(error))
+            self.world.hold(self.look() in OVER or "cancelled" in self.reasons, str(error))
 
     def _create(self) -> None:
         self.world.note(f"{self.run_id} is started")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from floxide_mp.core.records import EventRecord
 from floxide_mp.errors import FloxideError
 from floxide_mp.ports import Grant, Lease, Reply, Report, StepResult
 from floxide_mp.runtime.board import SIZE, Board
@@ -40,6 +41,7 @@ class Worker:
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
         self.running = self.slow = self.stopped = self.dead = False
         self.killed: Overdue | None = None  # on purpose
+        self._logs: dict[str, list[EventRecord]] = {}  # by run: its events, as far as this one has looked
         self._idle = -1  # how much had happened when there was nothing to do
         self._join()
         self._begin_again()
@@ -67,6 +69,13 @@ class Worker:
             return True
         leased = session.leases.get(self.lease.id)
         return leased is None or leased.run is not self.world.ledger._runs[self.lease.run_id]  # that broke, say
+
+    def look(self, run_id: str) -> None:
+        """Its step reads the context: what is new since the last time is fetched."""
+        log = self._logs.setdefault(run_id, [])
+        log += self.world.ledger.events(run_id, len(log))
+        right = log == list(self.world.ledger.events(run_id, 0))
+        self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
 
     # -- moves -----------------------------------------------------------------------------------------
 

@@ -104,6 +104,8 @@ class World:
         spec = job.case.plan.graph.nodes[node]
         job.history.seen.append(Executed(spec.name, order, attempt, worker.late))
         self._check_alone(worker)
+        if not worker.late and self.chance.random() < 0.2:
+            worker.look(job.run_id)
         if spec.timeout is not None and self.rate and self.chance.random() < 0.2:
             worker.slow = self.may_be_late(worker)
         slow = ", which does not come back" if worker.slow else ""
