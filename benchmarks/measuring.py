@@ -107,11 +107,12 @@ class Paper:
             cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
             self.say("  " + "   ".join(cells))
 
-    def target(self, what: str, reached: float, wanted: float) -> bool:
-        """One number that was promised; all of them are "at least"."""
-        met = reached >= wanted
-        self.record("target", what=what, reached=round(reached, 3), wanted=wanted, met=met)
-        self.say(f"  {'met   ' if met else 'MISSED'}  {what}: {reached:,.2f}, wanted at least {wanted:,.2f}")
+    def target(self, what: str, reached: float, wanted: float, most: bool = False) -> bool:
+        """One number that was promised: "at least", or "at most"."""
+        met = reached <= wanted if most else reached >= wanted
+        self.record("target", what=what, reached=round(reached, 3), wanted=wanted, most=most, met=met)
+        bound = "most" if most else "least"
+        self.say(f"  {'met   ' if met else 'MISSED'}  {what}: {reached:,.2f}, wanted at {bound} {wanted:,.2f}")
         return met
 
 

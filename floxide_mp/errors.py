@@ -96,9 +96,11 @@ class StoreError(FloxideError):
     """The checkpoint store could not do what was asked.
 
     ``transient``: nothing was lost, and the same may work later (no space left, locked by another program).
+    ``full``: it will, once there is space.
     """
 
     transient: bool = False
+    full: bool = False
 
 
 class StoreLockedError(StoreError):

@@ -6,7 +6,7 @@ These docstrings are the specification. User values are opaque bytes in all of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
 from .core.table import Phase
@@ -211,6 +211,28 @@ class CheckpointStore(Protocol):
 
     def close(self) -> None:
         """Let go of the medium. Nothing is called afterwards."""
+
+
+P = TypeVar("P")
+
+
+@runtime_checkable
+class GroupStore(CheckpointStore, Protocol[P]):
+    """A store for which it pays to write many commits at once. Then a thread does that, while others read."""
+
+    def prepare(self, run_id: str, commit: Commit, progress: Progress) -> P:
+        """A commit to be written later, in the order of these calls: what the caller changes meanwhile is not in it.
+
+        Quick, and without a look at the medium.
+        """
+
+    def write(self, prepared: Sequence[P]) -> None:
+        """Any number of them, of any runs: all or nothing.
+
+        Raises:
+            StoreError: ``transient`` if the same may be given again later; it does not matter whether they were
+                written this time. Otherwise no more is given of their runs, until these are read anew.
+        """
 
 
 # -- where steps run ----------------------------------------------------------------------------------------------

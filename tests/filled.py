@@ -26,7 +26,7 @@ from floxide_mp.stores.sqlite import SQLiteStore
 
 MARK = {  # a part of a payload (or of a text) that is found in one table only
     name: b"<" + name.upper().encode() + b">"
-    for name in ("runs", "items", "arrivals", "scopes", "spoilt", "events", "outputs", "errors", "progress")
+    for name in ("runs", "items", "blocks", "arrivals", "scopes", "spoilt", "events", "outputs", "errors", "progress")
 }
 _PLAN = Plan(Graph("g", (NodeSpec("a", ((1,),)), NodeSpec("b", join_of=RUN_SCOPE)), 0))
 _ROOT = Scope.open(0, _PLAN.scopes[()], None, (0, ()))
@@ -61,7 +61,7 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
         (),
     )
     commit = Commit(
-        created=[item(7, payload), item(100)],
+        created=[item(7, payload), *(item(number, MARK["blocks"]) for number in range(20, 32)), item(100)],
         arrived=[Arrival(0, 1, (2, ()), "a", MARK["arrivals"])],
         opened=[ScopeRecord(1, 0, 0, (0, ()), MARK["scopes"])],
         joined=[(1, 4)],

@@ -60,6 +60,21 @@ def test_audit_compares_the_same_batch() -> None:
     assert len(by(lines, "target", "what")) == 2
 
 
+def test_durable_measures_stores_peers_bytes_and_a_resume() -> None:
+    sizes = "--wide", "40", "--long", "10", "--rounds", "2", "--finished", "60", "--pending", "20"
+    lines = lines_of("durable", *sizes, "--peers", "pool", "joblib")
+    ours = {"in memory", "SQLite", "SQLite, full"}
+    peers = {"pool", "joblib"}
+    found = by(lines, "samples", "scenario", "contender") | by(lines, "absent", "scenario", "contender")
+    assert found == {("fan_out", n) for n in ours | peers} | {("chain", n) for n in ours | peers | {"SQLite, loop"}}
+    told = [line["what"] for line in lines if line["kind"] == "target"]
+    assert [what for what in told if "in memory" in what] == ["fan-out on SQLite, times floxide_mp, in memory"]
+    assert sum("bytes on disk" in what for what in told) == 2
+    (resumed,) = (line for line in lines if line["kind"] == "resumed")
+    assert (resumed["finished"], resumed["pending"]) == (60, 20)
+    assert 0 < resumed["resumed"] < resumed["seconds"]
+
+
 def test_manager_measures_each_place_and_caller() -> None:
     lines = lines_of("manager", "--calls", "20", "--rounds", "1")
     servers = {"thread, socket pair", "thread, listener", "own process"}

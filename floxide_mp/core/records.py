@@ -164,6 +164,7 @@ class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
 
     ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order.
+    ``events`` and ``outputs``: how many there are.
     """
 
     items: Sequence[ItemRow]
@@ -174,3 +175,5 @@ class Snapshot(NamedTuple):
     passed: Collection[int]
     held: Mapping[int, Sequence[int]]
     spoilt: Mapping[int, tuple[int, ErrorRecord]]
+    events: int
+    outputs: int

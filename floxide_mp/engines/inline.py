@@ -59,6 +59,7 @@ class InlineEngine:
                     self._ledger.overdue()  # loops of the user's own may be at what everybody waits for
                 if seen is not None:
                     self._worker.hand_in()  # who streams has each output before the next step is begun
+                    self._ledger.settle(run_id)
             self._worker.hand_in()  # or what is done would not count when this was the last wait
         except Exception:
             raise

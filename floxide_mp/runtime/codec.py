@@ -59,6 +59,7 @@ def encode(value: Any, what: str = "value") -> bytes:
 
     Raises:
         SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
+        MemoryError: there is no room for them.
     """
     if value is None:
         return _NONE
@@ -70,7 +71,7 @@ def encode(value: Any, what: str = "value") -> bytes:
         pass
     try:
         return _by_value(value)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
         raise _explained(value, what, error) from None

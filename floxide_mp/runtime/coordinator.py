@@ -21,6 +21,7 @@ from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec
 from .clock import monotonic, time
+from .cpus import usable_cpus
 from .desk import Desks
 from .guest import Guests
 from .ledger import Ledger
@@ -28,6 +29,7 @@ from .run import Run, checked_seconds, info_of
 from .source import Source
 
 MOST_WORKERS: Final = 1024
+SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
@@ -155,7 +157,7 @@ class Coordinator:
         Raises:
             NotStartedError: there is none.
         """
-        self._ledger.look(run_id, lambda run, store: None)
+        self._ledger.known(run_id)
         return Run(run_id, self._ledger, self._engine)
 
     def resume(self, workflow: Workflow | type[Workflow], run_id: str) -> Run:
@@ -173,7 +175,7 @@ class Coordinator:
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
-        old = self._ledger.look(run_id, lambda run, store: run.record)
+        old = self._ledger.known(run_id).record
         if old.name != compiled.graph.name:
             text = f"run {run_id!r} is a run of {old.name}, not of {compiled.graph.name}"
             raise FloxideError(text, run_id=run_id)
@@ -189,7 +191,7 @@ class Coordinator:
         """
         if status is not None and not isinstance(status, RunStatus):
             raise ValueError(f"status must be a RunStatus, such as RunStatus.FAILED, not {status!r}")
-        infos = [self._ledger.look(run_id, info_of) for run_id in self._ledger.runs()]
+        infos = [info_of(self._ledger.known(run_id)) for run_id in self._ledger.runs()]
         return [info for info in infos if status is None or info.status is status]
 
     def info(self, run_id: str) -> RunInfo:
@@ -249,6 +251,7 @@ class Coordinator:
                     self._desks.close(end - monotonic())
                     if self._door is not None:
                         self._door.close()
+                    self._ledger.journal.close(SETTLE)
                     self._opened.close()
 
     def __enter__(self) -> Self:
@@ -319,7 +322,8 @@ class Coordinator:
 
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
-        old, info = self._ledger.look(new.run_id, lambda run, store: (run.record, info_of(run, store)))
+        run = self._ledger.known(new.run_id)
+        old, info = run.record, info_of(run)
         check_same(old, info, new, compiled, failed)
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
@@ -395,16 +399,3 @@ def checked_workers(workers: object) -> int:
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
         raise ValueError(f"workers must be a whole number from 0 (inline) to {MOST_WORKERS}, not {workers!r}")
     return workers
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its control group."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no such limit here
-    return count

@@ -16,7 +16,7 @@ from ..core.plan import Plan
 from ..core.records import EventRecord
 from ..errors import FloxideError, WorkerDiedError
 from ..facts import RunInfo
-from ..ports import CheckpointStore, Description, Desk, Lease, Report, RunRecord
+from ..ports import Description, Desk, Lease, Report, RunRecord
 from ..retry import RetryPolicy
 from .board import SIZE, Board
 from .guest import Guest
@@ -160,11 +160,9 @@ class LedgerDesk(Desk):
         return not reply.refused
 
     def shape(self, run_id: str) -> dict[str, str]:
-        def look(run: Known, store: CheckpointStore) -> dict[str, str]:
-            assert isinstance(run, Running)  # or nothing of it would have been taken
-            return run.state.plan.graph.shape()
-
-        return self._ledger.look(run_id, look)
+        run = self._ledger.known(run_id)
+        assert isinstance(run, Running)  # or nothing of it would have been taken
+        return run.state.plan.graph.shape()
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         return self._ledger.describe(run_id, known)
@@ -197,14 +195,14 @@ class LedgerDesk(Desk):
     def info(self, run_id: str) -> RunInfo:
         """How a run stands."""
         self._desks.check_open()
-        return self._ledger.look(run_id, info_of)
+        return info_of(self._ledger.known(run_id))
 
     def create(self, record: RunRecord, graph: Graph) -> tuple[RunRecord, RunInfo] | None:
         """Start a run; or, where there is one of that id, what it began with and how it stands."""
         self._desks.check_open()
         if self._ledger.create(record, Plan(graph), self._desks.retry):
             return None
-        return self._ledger.look(record.run_id, _there)
+        return _there(self._ledger.known(record.run_id))
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -213,12 +211,12 @@ class LedgerDesk(Desk):
         self._ledger.gone(self._session, FloxideError, "", Overdue(self._session, None, None))
 
 
-def _there(run: Known, store: CheckpointStore) -> tuple[RunRecord, RunInfo]:
+def _there(run: Known) -> tuple[RunRecord, RunInfo]:
     if not isinstance(run, Running) and not run.over:
         run_id = run.record.run_id
         how = f"where the coordinator is, coordinator.resume(workflow, {run_id!r}) goes on with it"
         raise FloxideError(f"run {run_id!r} was left by another coordinator; {how}", run_id=run_id)
-    return run.record, info_of(run, store)
+    return run.record, info_of(run)
 
 
 def _closed() -> FloxideError:

@@ -32,8 +32,8 @@ T = TypeVar("T")
 class Ledger(Runs):
     """See the module. ``patience``: seconds that ``exchange`` waits for work at the most."""
 
-    def __init__(self, store: CheckpointStore, patience: float) -> None:
-        super().__init__(store)
+    def __init__(self, store: CheckpointStore, patience: float, threaded: bool = True) -> None:
+        super().__init__(store, threaded)
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
@@ -79,7 +79,8 @@ class Ledger(Runs):
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
-            return self.store.events(run_id, since)
+            run = self._run(run_id)
+            return self.journal.events(run, since) if isinstance(run, Running) else self.store.events(run_id, since)
 
     # -- for engines ---------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Ledger(Runs):
 
     def _grant(self, worker: Session, want: float) -> Lease | None:
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
-        if self._stopping or not want or worker.number not in self._sessions:
+        if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
         run = self._next_run(worker.only)
         if run is None:
@@ -256,7 +257,8 @@ class Ledger(Runs):
         end = monotonic() + patience
         lease = None
         worker.waiting = True
-        while lease is None and not self._stopping and worker.number in self._sessions:
+        ends = self._ends
+        while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
             now = monotonic()
             dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
             until = min(dues, default=end)

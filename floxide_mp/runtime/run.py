@@ -130,7 +130,7 @@ class Run:
         self._ledger.cancel(self.run_id, checked_seconds("grace", grace))
 
     def info(self) -> RunInfo:
-        return self._ledger.look(self.run_id, info_of)
+        return info_of(self._ledger.known(self.run_id))
 
     @property
     def status(self) -> RunStatus:
@@ -164,8 +164,8 @@ class Run:
 
         def look(run: Known, store: CheckpointStore) -> tuple[Any, ...]:
             outputs, events = list(store.outputs(self.run_id)), list(store.events(self.run_id))
-            result = RunResult(run.record, run.progress.metrics, outputs, events)
-            return result, STATUS[run.progress.phase], _items(run, store)
+            result = RunResult(run.record, run.shown.metrics, outputs, events)
+            return result, STATUS[run.shown.phase], _items(run, store)
 
         result, status, items = self._ledger.look(self.run_id, look)
         return Checkpoint(self.run_id, status, result.context, tuple(items), tuple(result.outputs))
@@ -194,17 +194,20 @@ def replay(record: RunRecord, events: list[EventRecord]) -> Context:
     )
 
 
-def info_of(run: Known, store: CheckpointStore) -> RunInfo:
-    """A run's facts, as of its last commit."""
-    record, progress = run.record, run.progress
+def info_of(run: Known) -> RunInfo:
+    """A run's facts, as of its last commit. One whose store takes nothing at the moment is shown as paused by that."""
+    record, progress, trouble = run.record, run.shown, run.trouble
+    status = STATUS[progress.phase]
+    waits = trouble is not None and status is RunStatus.RUNNING
+    failure = None if progress.failure is None else failure_text(record.run_id, progress.failure)
     return RunInfo(
         run_id=record.run_id,
         workflow=record.name,
-        status=STATUS[progress.phase],
+        status=RunStatus.PAUSED if waits else status,
         started_at=record.started_at,
         finished_at=progress.finished_at,
         metrics=progress.metrics,
-        error=None if progress.failure is None else failure_text(record.run_id, progress.failure),
+        error=str(trouble) if waits else failure,
     )
 
 
@@ -218,7 +221,7 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
 
 
 def _result(run: Known, store: CheckpointStore) -> RunResult:
-    run_id, progress = run.record.run_id, run.progress
+    run_id, progress = run.record.run_id, run.shown
     if progress.phase is Phase.COMPLETED:
         return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
     if progress.phase is Phase.CANCELLED:

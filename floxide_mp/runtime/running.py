@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ..core.records import ErrorRecord, ItemRecord
+from ..core.records import ErrorRecord, EventRecord, ItemRecord
 from ..core.state import RunState
-from ..core.table import FINAL, Phase
-from ..errors import FloxideError
+from ..core.table import FINAL, STATUS, Phase
+from ..errors import AlreadyCompletedError, FloxideError, StoreError
+from ..facts import RunStatus
 from ..ports import HOLD, NEXT_ALL, Grant, Progress, RunRecord, StepResult
 from . import codec
 from .clock import monotonic, time
@@ -22,6 +23,7 @@ from .clock import monotonic, time
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
+KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
 
 class Feed(Protocol):
@@ -43,26 +45,65 @@ class Feed(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """A run as of its last commit."""
+    """A run. ``progress`` is what was decided last, ``shown`` what the store has of that: what users are told."""
 
     record: RunRecord
     progress: Progress
+    shown: Progress = field(init=False)
+    trouble: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
+
+    def __post_init__(self) -> None:
+        self.shown = self.progress
 
     @property
     def over(self) -> bool:
         return self.progress.phase in FINAL
 
 
+class Tail:
+    """The end of a run's event log, for workers: what is not written yet, and some more, so that few need the store.
+
+    Args:
+        count: how many events there are in the store.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.start = count  # the number of events before the first one that is here
+        self.records: list[EventRecord] = []
+        self._written = count
+
+    def add(self, records: Sequence[EventRecord]) -> None:
+        self.records += records
+
+    def wrote(self, count: int) -> None:
+        """So many more are in the store."""
+        self._written += count
+        spare = self._written - self.start - KEPT
+        if spare > KEPT:
+            del self.records[:spare]
+            self.start += spare
+
+
 @dataclass(slots=True, eq=False)
 class Running(Known):
-    """See the module. ``cost`` is seconds per step by node, as far as known."""
+    """See the module.
+
+    Attributes:
+        cost: seconds per step by node, as far as known.
+        tail: the end of its event log.
+        outputs: how many of them are in the store.
+        unwritten: commits that are not.
+    """
 
     state: RunState
     cost: list[float | None]
+    tail: Tail
+    outputs: int = 0
     feed: Feed | None = None
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
+    unwritten: int = 0
 
     @property
     def ready(self) -> int:
@@ -155,6 +196,21 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
         text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
         failure = ErrorRecord("RunFailedError", text, "", None)
     return Progress(state.phase, state.metrics, state.counts, finished_at, failure)
+
+
+def check_not_over(run: Known) -> None:
+    """Whether it can go on.
+
+    Raises:
+        AlreadyCompletedError: it cannot.
+    """
+    run_id, status = run.record.run_id, STATUS[run.progress.phase]
+    if status is RunStatus.COMPLETED:
+        text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
+        raise AlreadyCompletedError(text, run_id=run_id)
+    if status is RunStatus.CANCELLED:
+        text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
+        raise AlreadyCompletedError(text, run_id=run_id)
 
 
 def jitter(seed: int, item: ItemRecord) -> float:

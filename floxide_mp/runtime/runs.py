@@ -1,5 +1,5 @@
-"""``Runs``: the runs of one coordinator: what users ask of them, and the writing of what was decided. Who works on
-them is the ``Ledger``'s.
+"""``Runs``: the runs of one coordinator: what users ask of them, and what was decided about them. How that comes into
+the store is the ``journal``'s, who works on them the ``Ledger``'s.
 
 The lock is one for all; the verbs take it, and what begins with an underscore is called with it held.
 """
@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from .. import failpoints
@@ -19,16 +20,17 @@ from ..core.plan import Plan
 from ..core.records import Commit, ErrorRecord
 from ..core.restore import restored
 from ..core.state import RunState
-from ..core.table import STATUS, Phase
-from ..errors import AlreadyCompletedError, FloxideError, NotStartedError, RunTimeoutError
+from ..core.table import FINAL, STATUS, Phase
+from ..errors import AlreadyCompletedError, FloxideError, NotStartedError, RunTimeoutError, StoreError
 from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from . import codec
 from .clock import monotonic, time
 from .interrupts import whole
+from .journal import Written, journal_for
 from .leases import Leased, Session
-from .running import Feed, Known, Running, progress_of
+from .running import Feed, Known, Running, Tail, check_not_over, progress_of
 
 log = logging.getLogger("floxide_mp")
 
@@ -41,9 +43,10 @@ class Runs:
 
     Args:
         store: what remembers them. The runs that are in it already can be looked at, and taken up by ``resume``.
+        threaded: as of ``GroupCommit``.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
+    def __init__(self, store: CheckpointStore, threaded: bool = True) -> None:
         self.store = store
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
         self._lock = threading.Lock()
@@ -57,6 +60,8 @@ class Runs:
         self._streams = 0  # how many of those who wait want to hear of outputs, too
         self._stopping = False
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
+        self._ends = 0  # runs whose phase has changed, in the store
+        self.journal = journal_for(store, self, self._lock, threaded)
 
     @whole
     def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None = None, feed: Feed | None = None) -> bool:
@@ -73,7 +78,7 @@ class Runs:
             if self._broken is not None:
                 state.abandon(self._broken)
             progress = progress_of(state, time() if state.over else None)
-            run = Running(record, progress, state, self._cost(record, plan), feed)
+            run = Running(record, progress, state, self._cost(record, plan), Tail(0), feed=feed)
             if failpoints.armed:
                 failpoints.hit("coordinator.create")
             self.store.create(record, state.take_commit(), run.progress)
@@ -111,9 +116,13 @@ class Runs:
         with self._lock:
             run = self._run(run_id)
             self._check_going()
+            if isinstance(run, Running):
+                self.journal.poke()
+                if run.state.over:
+                    self.journal.settle(run)  # what is taken up is what is in the store
             if only is not None and STATUS[run.progress.phase] not in only:
                 return
-            _check_not_over(run)
+            check_not_over(run)
             left = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
             if record is not None and plan is not None:
                 if left or run.progress.phase is Phase.FAILED:
@@ -130,7 +139,7 @@ class Runs:
             run.grace_until = None
         elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
             return
-        _check_not_over(run)
+        check_not_over(run)
         if self._broken is not None:
             run.state.abandon(self._broken)
         self._activate(run)
@@ -141,7 +150,7 @@ class Runs:
         kept = self.store.progress(run_id)
         snapshot = self.store.snapshot(run_id)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
-        run = Running(record, kept, state, self._cost(record, plan))
+        run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
         self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
@@ -203,7 +212,7 @@ class Runs:
         """Where a run stands that nobody works on."""
         progress = run.progress._replace(phase=phase, finished_at=finished_at)
         self.store.commit(run.record.run_id, Commit(phase_changed=True), progress)
-        run.progress = progress
+        run.progress = run.shown = progress
 
     def _give_grace(self, run: Running, grace: float) -> None:
         until = self._now() + grace
@@ -244,8 +253,17 @@ class Runs:
 
     def look(self, run_id: str, at: Callable[[Known, CheckpointStore], T]) -> T:
         """What ``at`` makes of the run, seen between two commits."""
-        with self._lock:
+        with self.journal.page, self._lock:
             return at(self._run(run_id), self.store)
+
+    def known(self, run_id: str) -> Known:
+        """The run, to look at what never changes.
+
+        Raises:
+            NotStartedError: there is none of that id.
+        """
+        with self._lock:
+            return self._run(run_id)
 
     def runs(self) -> list[str]:
         """All runs, oldest first."""
@@ -255,8 +273,9 @@ class Runs:
     def news(self, run_id: str, seen: int | None) -> bool:
         """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
         run = self._runs[run_id]
-        nothing_comes = self._stopping or not isinstance(run, Running) or run.state.over
-        return nothing_comes or (seen is not None and len(self.store.outputs(run_id, seen)) > 0)
+        if not isinstance(run, Running) or run.shown.phase in FINAL:
+            return True
+        return (self._stopping and not run.unwritten) or (seen is not None and run.outputs > seen)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         """Wait for ``news``; False if there are none after ``timeout`` seconds."""
@@ -270,11 +289,20 @@ class Runs:
             finally:
                 self._streams -= seen is not None
 
+    def settle(self, run_id: str) -> None:
+        """Wait until what was decided about the run is in the store, unless that takes nothing at the moment."""
+        with self._lock, suppress(StoreError):
+            run = self._run(run_id)
+            if isinstance(run, Running) and run.unwritten:
+                self.journal.poke()
+                self.journal.settle(run)
+
     def disown(self) -> None:
         """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
         self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
         self._work = threading.Condition(self._lock)
         self._changed = threading.Condition(self._lock)
+        self.journal.disown(self._lock)
         self._sessions = {}
         self._stopping = True
         self.on_deadline = lambda: None
@@ -299,18 +327,44 @@ class Runs:
         if failpoints.armed:
             failpoints.hit("coordinator.commit")
         progress = progress_of(state, finished_at)
+        urgent = commit.phase_changed or bool(self._streams and commit.outputs)
         try:
-            self.store.commit(run.record.run_id, commit, progress)
+            self.journal.add(run, commit, progress, urgent)
         except BaseException as error:
             self._crash(run, error)
             return
         run.progress = progress
-        if failpoints.armed:
-            failpoints.hit("coordinator.committed")
-        if commit.phase_changed or (self._streams and commit.outputs):
-            self._changed.notify_all()
         if state.over:
             self._let_go(run)
+
+    # -- of ``journal.Owner`` ------------------------------------------------------------------------
+
+    def written(self, run: Running, what: Written) -> None:
+        if run.shown.phase is Phase.BROKEN:
+            return
+        run.shown = what.progress
+        run.outputs += what.outputs
+        if what.changed:
+            self._ends += 1
+            self._work.notify_all()  # who would work inline waits for the end, too
+        if what.changed or (self._streams and what.outputs):
+            self._changed.notify_all()
+
+    def unwritable(self, run: Running, error: BaseException) -> None:
+        if run.shown.phase is not Phase.BROKEN:
+            self._crash(run, error)
+
+    def troubled(self, error: StoreError | None) -> None:
+        for run in self._runs.values():
+            run.trouble = error if isinstance(run, Running) else None
+        if error is not None:
+            names = ", ".join(self._active) or "what was last decided"
+            log.error("nothing new starts until this can be written, and nothing is lost: %s (%s)", error, names)
+
+    def caught_up(self) -> None:
+        self._wake_others()
+
+    # -- inside --------------------------------------------------------------------------------------
 
     def _let_go(self, run: Running) -> None:
         """It is over."""
@@ -336,7 +390,8 @@ class Runs:
         run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
         # The state may have come to its end; as long as that is not written, the run has not.
-        run.progress = run.progress._replace(phase=Phase.BROKEN, finished_at=time(), failure=failure)
+        run.progress = run.shown = run.shown._replace(phase=Phase.BROKEN, finished_at=time(), failure=failure)
+        run.trouble = None
         self._give_grace(run, GRACE)
         self._let_go(run)
         self._changed.notify_all()
@@ -372,13 +427,3 @@ class Runs:
     def _check_going(self) -> None:
         if self._stopping and self._broken is None:
             raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
-
-
-def _check_not_over(run: Known) -> None:
-    run_id, status = run.record.run_id, STATUS[run.progress.phase]
-    if status is RunStatus.COMPLETED:
-        text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
-        raise AlreadyCompletedError(text, run_id=run_id)
-    if status is RunStatus.CANCELLED:
-        text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
-        raise AlreadyCompletedError(text, run_id=run_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -48,6 +48,7 @@ class Worker:
         bundles: workflows that need not be fetched and opened, by key.
         want: seconds of work to ask for at a time, for a worker in the caller's thread; in a process of its own that
             follows from how long a round trip takes.
+        worn: told how many items this worker has run, says whether another should run the next ones.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Worker:
         board: Board,
         bundles: dict[bytes, codec.Bundle] | None = None,
         want: float | None = None,
+        worn: Callable[[int], bool] | None = None,
     ) -> None:
         self._session = session
         self._backend = backend
@@ -67,16 +69,21 @@ class Worker:
         self._reports: list[Report] = []
         self._want = want or FLOOR
         self._inline = want is not None
+        self._worn = worn
+        self._count = 0  # items that were run
         self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
         self._work: _Work | None = None  # a lease of several items
         self._busy = threading.Event()  # it is there
         self._broken: BaseException | None = None  # what the early report failed with: the connection is of no use
         self._teller: threading.Thread | None = None
 
-    def run(self) -> None:
-        """Work until the coordinator says stop."""
+    def run(self) -> bool:
+        """Work until the coordinator says stop, or this worker is worn; whether it is."""
         while not self.turn().stop:
-            pass
+            if self._worn is not None and self._worn(self._count):
+                self.hand_in()
+                return True
+        return False
 
     def turn(self) -> Reply:
         """One round trip, and the work that it brought."""
@@ -129,6 +136,7 @@ class Worker:
         """Run the lease's items in order, and say how long which nodes took."""
         lease, board, lock = work.lease, self._board, self._lock
         cancelled = partial(board.cancelled, lease.id)
+        worn = self._worn
         spent: list[tuple[int, int, float]] = []
         before = monotonic_ns()
         node, count = -1, 0
@@ -137,6 +145,8 @@ class Worker:
             with lock:
                 # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
                 if work.cut or board.revoked(lease.id) or (now > work.limit and index):
+                    break
+                if worn is not None and index and worn(self._count + index):
                     break
                 board.enter(index, now)
             if grant[1] != node:
@@ -148,6 +158,7 @@ class Worker:
                 result = steps.in_time(grant, result, monotonic_ns() - now)
             work.results.append(result)
             count += 1
+        self._count += len(work.results)
         if count:
             spent.append((node, count, (monotonic_ns() - before) / 1e9))
         return tuple(spent)
@@ -159,8 +170,12 @@ class Worker:
         self._busy.set()
         if self._teller is None:
             # Only now: a worker whose items are leased one by one has no second thread, and its nodes may fork.
-            self._teller = threading.Thread(target=self._tell_early, name="floxide-teller", daemon=True)
-            self._teller.start()
+            teller = threading.Thread(target=self._tell_early, name="floxide-teller", daemon=True)
+            try:
+                teller.start()
+            except RuntimeError:
+                return  # there is none to be had: what this lease brings is told when all of it is done
+            self._teller = teller
 
     def _tell_early(self) -> None:
         """While one item takes long, report those before it and give back those behind it."""

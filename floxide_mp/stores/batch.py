@@ -6,21 +6,21 @@ What begins and ends within a batch is never written. What each commit would hav
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final
 
 from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord
 from ..ports import Progress
 from . import rows, schema
+from .blocks import LEAST, Blocks, arrival_rows, blocks_of, event_rows, output_rows, pack_block
 from .integrity import Seals, corrupt
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
 from .tally import Tally
 
-T = TypeVar("T")
-
 # Many keys are handed over as one value: one statement for any number of them.
 _FINISHED: Final = "DELETE FROM items WHERE run = ? AND item IN (SELECT value FROM json_each(?))"
+_EMPTY: Final = "DELETE FROM blocks WHERE run = ? AND block IN (SELECT value FROM json_each(?))"
 _USED: Final = "DELETE FROM arrivals WHERE run = ? AND scope = ? AND place = ?"
 _CLOSED: Final = "DELETE FROM {} WHERE run = ? AND scope IN (SELECT value FROM json_each(?))"
 _UNMARKED: Final = "DELETE FROM marks WHERE run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
@@ -40,10 +40,12 @@ class Batch:
     Args:
         run_id, run: the run and its number.
         tally: as of before. ``self.tally`` is as of afterwards, once it is written.
+        blocks: of the run, which are changed as it is written.
     """
 
-    def __init__(self, run_id: str, run: int, tally: Tally) -> None:
+    def __init__(self, run_id: str, run: int, tally: Tally, blocks: Blocks) -> None:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
+        self.blocks = blocks
         self.progress: Progress
         self.size = 0  # bytes of payload, about
         self._created: dict[int, Fixed] = {}
@@ -56,6 +58,7 @@ class Batch:
         self._spoilt: dict[int, tuple[int, ErrorRecord]] = {}
         self._of_scopes: dict[int, dict[tuple[str, int], int]] = {}  # scope -> marks
         self._of_nodes: dict[int, dict[tuple[str, int], int]] = {}
+        self._of_blocks: dict[int, dict[tuple[str, int], int]] = {}
         self._released: list[int] = []
         self._events: list[EventRecord] = []
         self._outputs: list[OutputRecord] = []
@@ -127,38 +130,64 @@ class Batch:
         self._write_items(connection, seals)
         if self._closed or self._released or self._used:
             self._delete(connection, seals)
-        arrivals = list(enumerate((a for found in self._arrived.values() for a in found), self.tally.arrived + 1))
-        if arrivals:
-            self._insert(connection, seals, schema.ARRIVALS, (rows.arrival_row(run, n, a) for n, a in arrivals))
-            self.tally.arrivals += len(arrivals)
+        if self._arrived:
+            arrivals = [arrival for found in self._arrived.values() for arrival in found]
+            made = list(arrival_rows(run, self.tally.arrived + 1, arrivals))
+            self._insert(connection, seals, schema.ARRIVALS, made)
+            self.tally.arrivals += len(made)
             self.tally.arrived += len(arrivals)
         if self._opened:
             self._insert(connection, seals, schema.SCOPES, (rows.scope_row(run, s) for s in self._opened.values()))
             self.tally.scopes += len(self._opened)
         if self._spoilt:
             self._write_spoilt(connection, seals)
-        if self._of_scopes or self._of_nodes:
+        if self._of_scopes or self._of_nodes or self._of_blocks:
             self._write_marks(connection, seals)
         self._write_logs(connection, seals)
 
     def _write_items(self, connection: sqlite3.Connection, seals: Seals) -> None:
-        run, created, changed = self.run, self._created, self._changed
-        if self._finished:
-            done = connection.execute(_FINISHED, (run, str(self._finished)))
-            self._expect(seals, len(self._finished), done.rowcount, "items")
-            self.tally.items -= len(self._finished)
-            self.tally.item_sum -= sum(self._finished)
-        if created:
-            made = (
-                rows.item_row(run, fixed, changed.pop(n)[1] if changed and n in changed else rows.NEW)
-                for n, fixed in created.items()
-            )
-            self._insert(connection, seals, schema.ITEMS, made)
-            self.tally.items += len(created)
-            self.tally.item_sum += sum(created)
+        run, tally, changed = self.run, self.tally, self._changed
+        if self._finished or changed:
+            self._take_out(connection, seals)
+        single: list[tuple[Row, bytes]] = []
+        blocks: list[tuple[Row, bytes]] = []
+        for stretch in blocks_of(self._created.values()):
+            if len(stretch) < LEAST or (changed and any(fixed[0] in changed for fixed in stretch)):
+                for fixed in stretch:
+                    state = changed.pop(fixed[0])[1] if fixed[0] in changed else rows.NEW
+                    single.append(rows.item_row(run, fixed, state))
+            else:
+                blocks.append(pack_block(run, stretch))
+                self.blocks.add(stretch[0][0], len(stretch))
+        if single:
+            self._insert(connection, seals, schema.ITEMS, single)
+        if blocks:
+            self._insert(connection, seals, schema.BLOCKS, blocks)
+        tally.blocks += len(blocks)
+        tally.items += len(self._created)
+        tally.item_sum += sum(self._created)
         if changed:
             again = (rows.item_row(run, fixed, state) for fixed, state in changed.values())
             self._insert(connection, seals, schema.ITEMS, again, "REPLACE")
+
+    def _take_out(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        """What is finished goes, and what was changed gets a row of its own."""
+        tally, finished = self.tally, self._finished
+        tally.items -= len(finished)
+        tally.item_sum -= sum(finished)
+        again = [number for number in self._changed if number not in self._created]
+        single, done, empty = self.blocks.take_out(sorted((*finished, *again)))
+        single = [number for number in single if number not in self._changed]
+        if single:
+            found = connection.execute(_FINISHED, (self.run, str(single))).rowcount
+            self._expect(seals, len(single), found, "items")
+        if empty:
+            found = connection.execute(_EMPTY, (self.run, str(empty))).rowcount
+            self._expect(seals, len(empty), found, "blocks")
+            tally.blocks -= len(empty)
+            tally.marks -= connection.execute(_UNMARKED, (self.run, "done", str(empty))).rowcount
+        for block, bits in done.items():
+            self._of_blocks[block] = {("done", 0): bits}
 
     def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
@@ -189,32 +218,29 @@ class Batch:
     def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
         found = [
             (self.run, kind, a, b, value)
-            for marks in (self._of_scopes, self._of_nodes)
+            for marks in (self._of_scopes, self._of_nodes, self._of_blocks)
             for a, of_a in marks.items()
             for (kind, b), value in of_a.items()
         ]
         made = [(*head, seals.of("marks", head)) for head in found]
         new = schema.MARKS.insert(connection, made, "INSERT OR IGNORE")
         self.tally.marks += new
-        if new < len(made):  # depths grow
-            schema.MARKS.insert(connection, [row for row in made if row[1] == "depth"], "REPLACE")
+        if new < len(made):  # what grows may be there already
+            schema.MARKS.insert(connection, [row for row in made if row[1] in ("depth", "done")], "REPLACE")
 
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
-        tally = self.tally
+        run, tally = self.run, self.tally
         if self._events:
-            tally.event_seal = self._append(
-                connection, seals, schema.EVENTS, rows.event_row, self._events, tally.events, tally.event_seal
-            )
+            made = event_rows(run, tally.events + 1, self._events)
+            tally.event_seal = self._append(connection, seals, schema.EVENTS, made, tally.event_seal)
             tally.events += len(self._events)
         if self._outputs:
-            tally.output_seal = self._append(
-                connection, seals, schema.OUTPUTS, rows.output_row, self._outputs, tally.outputs, tally.output_seal
-            )
+            made = output_rows(run, tally.outputs + 1, self._outputs)
+            tally.output_seal = self._append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
             tally.outputs += len(self._outputs)
         if self._errors:
-            tally.error_seal = self._append(
-                connection, seals, schema.ERRORS, rows.error_row, self._errors, tally.errors, tally.error_seal
-            )
+            errors = (rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1))
+            tally.error_seal = self._append(connection, seals, schema.ERRORS, errors, tally.error_seal)
             tally.errors += len(self._errors)
 
     def _append(
@@ -222,18 +248,20 @@ class Batch:
         connection: sqlite3.Connection,
         seals: Seals,
         table: Table,
-        make: Callable[[int, int, T], tuple[Row, bytes | None]],
-        records: Sequence[T],
-        count: int,
+        made: Iterable[tuple[Row, bytes | None]],
         seal: bytes,
     ) -> bytes:
-        made = []
-        for number, record in enumerate(records, count + 1):
-            head, body = make(self.run, number, record)
-            seal = seals.of(table.name, head, body, seal)
-            self.size += len(body or b"")
-            made.append((*head, body, seal))
-        table.insert(connection, made)
+        """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
+        made = list(made)
+        found: list[Row] = []
+        for at in range(0, len(made), schema.CHUNK):
+            together = made[at : at + schema.CHUNK]
+            seal = seals.of_rows(table.name, together, seal)
+            found += [(*head, body, b"") for head, body in together[:-1]]
+            head, body = together[-1]
+            found.append((*head, body, seal))
+        self.size += sum(len(body or b"") for _, body in made)
+        table.insert(connection, found)
         return seal
 
     def _insert(

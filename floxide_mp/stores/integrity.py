@@ -81,6 +81,16 @@ class Seals:
         mac.update(f"{table}{head!a}{body is None}".encode() + before + (body or b""))
         return mac.digest()
 
+    def of_rows(self, table: str, found: Sequence[tuple[tuple[Any, ...], bytes | None]], before: bytes) -> bytes:
+        """The seal of rows that were added together: ``head`` and ``body`` of each."""
+        if len(found) == 1:
+            return self.of(table, *found[0], before)
+        mac = self._keyed.copy()
+        heads = [(head, body is None or len(body)) for head, body in found]
+        mac.update(f"{len(found)} rows of {table}{heads!a}".encode() + before)
+        mac.update(b"".join([body or b"" for _, body in found]))
+        return mac.digest()
+
     def check(
         self,
         table: str,
@@ -105,4 +115,17 @@ class Seals:
         if not isinstance(made, bytes) or not compare_digest(made, expected):
             name = " ".join(str(part) for part in (table, *row[1:key]))
             raise corrupt(self.path, "it is not what was written", run_id, name)
+        return made
+
+    def check_rows(self, table: str, found: Sequence[Sequence[Any]], before: bytes, run_id: str) -> bytes:
+        """The seal of rows that were added together: all columns of each, the payload and the seal last.
+
+        Raises:
+            StoreCorruptError: it is not theirs.
+        """
+        made = found[-1][-1]
+        expected = self.of_rows(table, [(tuple(row[:-2]), row[-2]) for row in found], before)
+        if not isinstance(made, bytes) or not compare_digest(made, expected):
+            which = str(found[0][1]) if len(found) == 1 else f"{found[0][1]} to {found[-1][1]}"
+            raise corrupt(self.path, "it is not what was written", run_id, f"{table} {which}")
         return made

@@ -15,6 +15,7 @@ from ..errors import StoreCorruptError, StoreError
 PRIVATE: Final = 0o600
 TROUBLE: Final = sqlite3.Error, UnicodeError, OSError  # what a medium, or text in it that is none, can raise
 _READ_ONLY: Final = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+_NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 # ``SQLITE_ERROR``: our statements do not fit the schema. ``SQLITE_CONSTRAINT``: a row is there that was never written.
 _CORRUPT: Final = {
@@ -93,6 +94,10 @@ def trouble(path: str, run_id: str | None = None, need: int = 0) -> Iterator[Non
 def translated(path: str, error: Exception, run_id: str | None = None, need: int = 0) -> StoreError:
     """One of ``TROUBLE`` as one of our errors. ``transient`` ones may be tried again."""
     if isinstance(error, OSError):
+        if error.errno in _NO_SPACE:
+            return StoreError(
+                f"{path}: {error.strerror}{_free(path)}", path=path, run_id=run_id, transient=True, full=True
+            )
         forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
         what = f"{path} cannot be written" if forbidden else error.filename or path
         return StoreError(f"{what}: {error.strerror}", path=path, run_id=run_id)
@@ -116,7 +121,16 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
         text, transient = f"{path} cannot be opened: may its directory be written to?", False
     else:
         text, transient = f"{path}: {error}", False
-    return StoreError(text, path=path, run_id=run_id, transient=transient)
+    # The log's index is mapped, and cannot say what it lacks.
+    full = code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and not _has_space(path, need))
+    return StoreError(text, path=path, run_id=run_id, transient=transient, full=full)
+
+
+def _has_space(path: str, need: int) -> bool:
+    try:
+        return shutil.disk_usage(os.path.dirname(path)).free >= need
+    except OSError:
+        return True
 
 
 def _free(path: str) -> str:

@@ -91,6 +91,8 @@ class _Run:
             passed=set(self.passed),
             held={node: list(items) for node, items in self.held.items()},
             spoilt=dict(self.spoilt),
+            events=len(self.events),
+            outputs=len(self.outputs),
         )
 
 

@@ -10,13 +10,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
-from . import rows, schema
+from . import blocks, rows, schema
 from .batch import run_name
 from .due import Clocks
 from .integrity import Seals, corrupt, key_path, read_key
@@ -25,6 +26,7 @@ from .rows import Row
 from .schema import Table
 from .tally import Tally
 
+_order = attrgetter("order")
 _PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
 
 
@@ -102,38 +104,48 @@ class Reader:
     def snapshot(self, run_id: str) -> Snapshot:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
-            items = self._living(run_id, run, schema.ITEMS, tally.items, "ord")
+            single = self._living(run_id, run, schema.ITEMS, None, "ord")
+            together = self._living(run_id, run, schema.BLOCKS, tally.blocks, "block")
             arrivals = self._living(run_id, run, schema.ARRIVALS, tally.arrivals, "ord")
             scopes = self._living(run_id, run, schema.SCOPES, tally.scopes, "scope")
             spoilt = self._living(run_id, run, schema.SPOILT, tally.spoilt, "scope")
             marks = self._living(run_id, run, schema.MARKS, tally.marks, "kind, a, value")
-        if sum(row[1] for row in items) != tally.item_sum:
+        done = {block: bits for _, kind, block, _, bits, _ in marks if kind == "done"}
+        items = [rows.item(row[:-1], self._clocks) for row in single]
+        for row in together:
+            items += blocks.unpack_block(row[:-1], done.get(row[1], 0))
+        if len(items) != tally.items:
+            raise corrupt(self.path, f"{tally.items} rows were written, {len(items)} are there", run_id, "items")
+        if sum(item.id for item in items) != tally.item_sum:
             raise corrupt(self.path, "an unfinished item is missing, and a finished one is back", run_id, "items")
         held: dict[int, list[int]] = {}
         for _, kind, node, item, *_ in marks:
             if kind == "held":
                 held.setdefault(node, []).append(item)
         return Snapshot(
-            items=[rows.item(row[:-1], self._clocks) for row in items],
-            arrivals=[rows.arrival(row[:-1]) for row in arrivals],
+            items=sorted(items, key=_order) if together else items,
+            arrivals=sorted((a for row in arrivals for a in blocks.arrivals(row[:-1])), key=_order),
             scopes=[rows.scope(row[:-1]) for row in scopes],
             joined=[(scope, place) for _, kind, scope, place, *_ in marks if kind == "joined"],
             depths={(scope, at): depth for _, kind, scope, at, depth, _ in marks if kind == "depth"},
             passed={node for _, kind, node, *_ in marks if kind == "passed"},
             held=held,
             spoilt={s: (n, e) for _, s, n, packed, _ in spoilt if (e := rows.unpack_error(packed)) is not None},
+            events=tally.events,
+            outputs=tally.outputs,
         )
 
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
-            return list(map(rows.event, self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal)))
+            found = self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal)
+            return [event for row in found for event in blocks.events(row)][-(tally.events - since) :]
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
             found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal)
-            return list(map(rows.output, found))
+            return [output for row in found for output in blocks.outputs(row)][-(tally.outputs - since) :]
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         with self._transaction(run_id):
@@ -185,35 +197,45 @@ class Reader:
     def _stand(self, run_id: str) -> _Stand:
         return read_stand(self._reader, self._seals, run_id)
 
-    def _living(self, run_id: str, run: int, table: Table, count: int, order: str) -> list[Row]:
-        """Rows of a table whose rows come and go."""
+    def _living(self, run_id: str, run: int, table: Table, count: int | None, order: str) -> list[Row]:
+        """Rows of a table whose rows come and go; ``count`` of them, as far as that is known."""
         found = self._reader.execute(f"SELECT * FROM {table.name} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
         for row in found:
             self._seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
-        if len(found) != count:
+        if count not in (None, len(found)):
             raise corrupt(self.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
         return found
 
     def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> Iterator[Row]:
-        """Rows, without their seals, from number ``since`` on of a table that is only added to.
+        """Rows, without their seals, of a table that is only added to: those with number ``since`` and later, and some
+        before them.
 
         That some are missing shows at the end: what is made of them is to be given to nobody before.
         """
         if since >= count:
             return
-        sql = f"SELECT * FROM {table.name} WHERE run = ? AND row >= ? ORDER BY row"
-        seal, number = b"", since - 1 if since else 0
-        for row in self._reader.execute(sql, (run, since)):
-            number += 1
-            if row[1] != number:
-                raise corrupt(self.path, "it is missing", run_id, f"{table.name} {number}")
-            if number == since:
-                seal = row[-1] if isinstance(row[-1], bytes) else b""
-            else:
-                seal = self._seals.check(table.name, row, table.key, seal, run_id)
-                yield row[:-1]
-        if number != count or seal != last:
-            raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{table.name} {number + 1}")
+        name = table.name
+        first, seal = self._sealed_before(run, table, since)
+        end, found = first, list[Row]()
+        for row in self._reader.execute(f"SELECT * FROM {name} WHERE run = ? AND row > ? ORDER BY row", (run, first)):
+            if row[1] != end + 1:
+                raise corrupt(self.path, "it is missing", run_id, f"{name} {end + 1}")
+            end += row[2] if table.counted and isinstance(row[2], int) else 1
+            found.append(row)
+            if row[-1] == b"" and len(found) < schema.CHUNK:
+                continue
+            seal = self._seals.check_rows(name, found, seal, run_id)
+            yield from (row[:-1] for row in found)
+            found = []
+        if end != count or found or seal != last:
+            raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{name} {end + 1}")
+
+    def _sealed_before(self, run: int, table: Table, since: int) -> tuple[int, bytes]:
+        """Where the rows up to number ``since`` can be read on from: the last number of a sealed one, and its seal."""
+        end = "row + count - 1" if table.counted else "row"
+        sql = f"SELECT {end}, row, seal FROM {table.name} WHERE run = ? AND row <= ? AND {end} <= ? AND seal != x'' "
+        row = self._reader.execute(sql + "ORDER BY row DESC LIMIT 1", (run, since, since)).fetchone()
+        return (row[0], row[2]) if row is not None and isinstance(row[2], bytes) else (0, b"")
 
 
 def _to_read(path: str, patience: float) -> sqlite3.Connection:
@@ -291,3 +313,12 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
     seals.check("progress", row, 1, run_name(run_id), run_id, body=False)
     told = row[1 : 1 + _PROGRESS_COLUMNS]
     return _Stand(row[0], rows.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))
+
+
+def read_blocks(connection: sqlite3.Connection, run: int) -> list[tuple[int, int, int]]:
+    """A run's blocks: first item, count, and which of them are over."""
+    sql = (
+        "SELECT block, count, coalesce(value, 0) FROM blocks LEFT JOIN marks "
+        "ON marks.run = blocks.run AND kind = 'done' AND a = block AND b = 0 WHERE blocks.run = ? ORDER BY block"
+    )
+    return connection.execute(sql, (run,)).fetchall()

@@ -13,14 +13,11 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..core.records import (
-    Arrival,
     Commit,
     ErrorRecord,
-    EventRecord,
     ItemRecord,
     ItemRow,
     Order,
-    OutputRecord,
     Payload,
     ScopeRecord,
 )
@@ -68,9 +65,15 @@ def pack_order(order: Order) -> bytes:
 
 def _pack_number(number: int) -> bytes:
     if number < _ONE:
-        return number.to_bytes(1, "big")
+        return _SMALL[number]
+    if 255 < number < 65536:
+        return _pack_two(_ONE + 1, number)
     size = (number.bit_length() + 7) >> 3
     return (_ONE - 1 + size).to_bytes(1, "big") + number.to_bytes(size, "big")
+
+
+_SMALL: Final = [bytes((number,)) for number in range(_ONE)]
+_pack_two: Final = struct.Struct(">BH").pack
 
 
 def unpack_order(packed: bytes) -> Order:
@@ -208,16 +211,6 @@ def item(row: Row, clocks: Clocks) -> ItemRow:
     )
 
 
-def arrival_row(run: int, number: int, arrival: Arrival) -> tuple[Row, bytes]:
-    head = run, arrival.scope, arrival.place, number, pack_order(arrival.order), text(arrival.node)
-    return head, pack(arrival.payload)
-
-
-def arrival(row: Row) -> Arrival:
-    _, scope, place, _, order, node, payload = row
-    return Arrival(scope, place, unpack_order(order), untext(node), unpack(payload))
-
-
 def scope_row(run: int, scope: ScopeRecord) -> tuple[Row, bytes | None]:
     head = run, scope.id, scope.parent, scope.place, pack_order(scope.order)
     return head, None if scope.batch is None else pack(scope.batch)
@@ -226,25 +219,6 @@ def scope_row(run: int, scope: ScopeRecord) -> tuple[Row, bytes | None]:
 def scope(row: Row) -> ScopeRecord:
     _, number, parent, place, order, batch = row
     return ScopeRecord(number, parent, place, unpack_order(order), None if batch is None else unpack(batch))
-
-
-def event_row(run: int, number: int, event: EventRecord) -> tuple[Row, bytes]:
-    return (run, number, pack_order(event.order), event.index, text(event.node), event.field), event.payload
-
-
-def event(row: Row) -> EventRecord:
-    _, _, order, index, node, field, payload = row
-    return EventRecord(unpack_order(order), index, untext(node), field, payload)
-
-
-def output_row(run: int, number: int, output: OutputRecord) -> tuple[Row, bytes]:
-    head = run, number, pack_order(output.order), output.index, text(output.node), output.worker
-    return head, pack(output.payload)
-
-
-def output(row: Row) -> OutputRecord:
-    _, _, order, index, node, worker, payload = row
-    return OutputRecord(unpack_order(order), index, untext(node), unpack(payload), worker)
 
 
 def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | None]:

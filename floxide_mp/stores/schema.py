@@ -1,6 +1,7 @@
 """The schema, and how an older one becomes it.
 
-A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``).
+A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``). Each
+has its own, but for those that were added together to ``events``, ``outputs`` and ``errors``: the last one has it.
 ``ord`` is an order key, as bytes that sort like it. Times are seconds since the epoch. Payloads are not for
 reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
@@ -8,14 +9,16 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     runs       what each run began with; ``shape``, ``places`` and ``main`` are JSON
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
-    arrivals   values that wait at a join
+    blocks     many such items in one row, numbered from ``block`` on (``blocks``)
+    arrivals   values that wait at a join, ``count`` of them in a row
     scopes     fan-outs that some join collects, while something of them is alive; ``batch`` is a batch's input
     spoilt     batches that have failed, until what runs of them is over: the number of the item and its error
     marks      small facts by ``kind``: 'depth' (scope a, component b): the deepest level so far;
                'joined' (scope a, place b): that join has fired; 'passed' (node a): it passed something on;
-               'held' (node a, item b): held by it, in the order of ``value``
-    events     writes to the context, in the order of commits
-    outputs    outputs of the run, in the order of commits
+               'held' (node a, item b): held by it, in the order of ``value``;
+               'done' (block a): whose items are over, a bit of ``value`` for each
+    events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
+    outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
 
 Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item.
@@ -35,6 +38,7 @@ from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
 VERSION: Final = 1
+CHUNK: Final = 256  # rows that may have one seal
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
 
 Migration = Callable[[sqlite3.Connection, Seals], None]
@@ -48,6 +52,11 @@ class Table(NamedTuple):
     columns: str
     key: int
     payload: str = ""  # "payload BLOB", or "" where there is none
+
+    @property
+    def counted(self) -> bool:
+        """Whether a row may stand for many records."""
+        return ", count INTEGER" in self.columns
 
     def create(self) -> str:
         key = ", ".join(column.split()[0] for column in self.columns.split(", ")[: self.key])
@@ -107,10 +116,16 @@ ITEMS: Final = Table(
     2,
     "payload BLOB NOT NULL",
 )
+BLOCKS: Final = Table(
+    "blocks",
+    "run INTEGER NOT NULL, block INTEGER NOT NULL, count INTEGER NOT NULL, scope INTEGER NOT NULL, ord BLOB NOT NULL",
+    2,
+    "payload BLOB NOT NULL",
+)
 ARRIVALS: Final = Table(
     "arrivals",
-    "run INTEGER NOT NULL, scope INTEGER NOT NULL, place INTEGER NOT NULL, number INTEGER NOT NULL, ord BLOB NOT NULL, "
-    "node TEXT NOT NULL",
+    "run INTEGER NOT NULL, scope INTEGER NOT NULL, place INTEGER NOT NULL, number INTEGER NOT NULL, "
+    "count INTEGER NOT NULL, ord BLOB NOT NULL, node TEXT NOT NULL",
     4,
     "payload BLOB NOT NULL",
 )
@@ -130,15 +145,15 @@ MARKS: Final = Table(
 )
 EVENTS: Final = Table(
     "events",
-    "run INTEGER NOT NULL, row INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, node TEXT NOT NULL, "
-    "field INTEGER NOT NULL",
+    "run INTEGER NOT NULL, row INTEGER NOT NULL, count INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, "
+    "node TEXT NOT NULL, field INTEGER NOT NULL",
     2,
     "payload BLOB NOT NULL",
 )
 OUTPUTS: Final = Table(
     "outputs",
-    "run INTEGER NOT NULL, row INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, node TEXT NOT NULL, "
-    "worker INTEGER",
+    "run INTEGER NOT NULL, row INTEGER NOT NULL, count INTEGER NOT NULL, ord BLOB NOT NULL, idx INTEGER NOT NULL, "
+    "node TEXT NOT NULL, worker INTEGER",
     2,
     "payload BLOB NOT NULL",
 )
@@ -150,7 +165,7 @@ ERRORS: Final = Table(
     2,
     "payload BLOB",
 )
-LIVING: Final = ITEMS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
+LIVING: Final = ITEMS, BLOCKS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
 TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS
 

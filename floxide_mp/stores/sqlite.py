@@ -18,11 +18,12 @@ from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
 from . import medium, rows, schema
 from .batch import Batch
+from .blocks import Blocks
 from .due import CLOCKS, Clocks
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
 from .owner import Ownership
-from .reader import Reader, connect, key_of, read_owner, read_stand
+from .reader import Reader, connect, key_of, read_blocks, read_owner, read_stand
 from .rows import Prepared
 from .tally import Tally
 
@@ -69,7 +70,7 @@ class SQLiteStore(Reader):
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
-            self._tallies: dict[str, tuple[int, Tally]] = {}  # by run: its number, and where it stands
+            self._stands: dict[str, tuple[int, Tally, Blocks]] = {}  # by run: its number, and where it stands
             self._file = medium.identity(real)
             self._epoch = self._take_over()
         except BaseException:
@@ -141,7 +142,7 @@ class SQLiteStore(Reader):
                 self._roll_back()
                 raise
             for name, batch in done.items():
-                self._tallies[name] = batch.run, batch.tally
+                self._stands[name] = batch.run, batch.tally, batch.blocks
 
     def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
         known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
@@ -149,7 +150,7 @@ class SQLiteStore(Reader):
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
         head, body = rows.run_row(number, run)
-        batch = Batch(run.run_id, number, Tally())
+        batch = Batch(run.run_id, number, Tally(), Blocks())
         batch.add(prepared)
         sealed = (*head, body, self._seals.of("runs", head, body))
         batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
@@ -162,7 +163,7 @@ class SQLiteStore(Reader):
         for one in prepared:
             batch = batches.get(one.run_id)
             if batch is None:
-                batch = batches[one.run_id] = Batch(one.run_id, *self._tally(one.run_id))
+                batch = batches[one.run_id] = Batch(one.run_id, *self._stand_of(one.run_id))
             if not one.turn:
                 one.turn.append(batch.tally.revision + 1)
             if one.turn[0] > batch.tally.revision + 1:
@@ -191,12 +192,12 @@ class SQLiteStore(Reader):
         text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
-    def _tally(self, run_id: str) -> tuple[int, Tally]:
+    def _stand_of(self, run_id: str) -> tuple[int, Tally, Blocks]:
         # Taken out, and put back when it is known to be written: an interrupt may come in between.
-        known = self._tallies.pop(run_id, None)
+        known = self._stands.pop(run_id, None)
         if known is None:
             run, _, tally = read_stand(self._writer, self._seals, run_id)
-            known = run, tally
+            known = run, tally, Blocks(read_blocks(self._writer, run))
         return known
 
     def _take_over(self) -> int:

@@ -15,7 +15,7 @@ class Tally:
     Attributes:
         revision: how many commits there have been.
         items: unfinished items, and ``item_sum`` the sum of their numbers.
-        arrivals, scopes, spoilt, marks: rows of these tables.
+        blocks, arrivals, scopes, spoilt, marks: rows of these tables.
         arrived, held: how many arrivals and held items there have ever been: the last numbers given.
         events, outputs, errors: rows of these tables, and ``..._seal`` the seal of the last one.
     """
@@ -23,6 +23,7 @@ class Tally:
     revision: int = 0
     items: int = 0
     item_sum: int = 0
+    blocks: int = 0
     arrivals: int = 0
     arrived: int = 0
     scopes: int = 0
@@ -39,7 +40,7 @@ class Tally:
     def columns(self) -> tuple[Any, ...]:
         """Its values, in order."""
         return (
-            *(self.revision, self.items, self.item_sum, self.arrivals, self.arrived, self.scopes, self.spoilt),
-            *(self.marks, self.held, self.events, self.outputs, self.errors),
+            *(self.revision, self.items, self.item_sum, self.blocks, self.arrivals, self.arrived, self.scopes),
+            *(self.spoilt, self.marks, self.held, self.events, self.outputs, self.errors),
             *(self.event_seal, self.output_seal, self.error_seal),
         )

@@ -82,6 +82,7 @@ def test_row_34_a_database_of_another_program(tmp_path: Path) -> None:
 READS: dict[str, tuple[Callable[[Any], object], str]] = {
     "runs": (lambda s: s.runs(), "runs"),
     "items": (lambda s: s.snapshot("run"), "items 7"),
+    "blocks": (lambda s: s.snapshot("run"), "blocks 20"),
     "arrivals": (lambda s: s.snapshot("run"), "arrivals 0 1 1"),
     "scopes": (lambda s: s.snapshot("run"), "scopes 1"),
     "spoilt": (lambda s: s.snapshot("run"), "spoilt 1"),

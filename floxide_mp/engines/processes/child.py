@@ -14,32 +14,38 @@ from typing import Any
 from ... import checks, failpoints
 from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
+from .ends import WORN
 from .manager import LedgerProxy
+from .wear import Limits, worn_by
 
 _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 
 
-def main(session: int, connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
-    """Work for the coordinator at the other end of ``connection``; all arguments but the first are descriptors."""
+def main(
+    session: int, limits: tuple[int | None, ...], connection: int, lifeline: int, board: int, trace: int, stderr: int
+) -> None:
+    """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with(lifeline)
     faulthandler.enable(trace)
     checks.types_wanted = False
     memory = mmap.mmap(board, SIZE)
     proxy = LedgerProxy((TrippedConnection if failpoints.armed else Connection)(connection))
-    worker = Worker(session, proxy, Board(memoryview(memory)))
+    worker = Worker(session, proxy, Board(memoryview(memory)), worn=worn_by(Limits(*limits)))
     if sys.stdout is not None:  # the program has closed it
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
     # Up to here errors went to the trace, for the message that workers cannot start.
     sys.stderr.flush()
     os.dup2(stderr, 2)
     os.close(stderr)
+    code = 0
     try:
-        worker.run()
+        if worker.run():
+            code = WORN
     except (EOFError, ConnectionError):
         pass  # the coordinator closed: nobody is left to tell
     if sys.stdout is not None:
         sys.stdout.flush()
-    os._exit(0)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
+    os._exit(code)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
 
 
 class TrippedConnection(Connection):

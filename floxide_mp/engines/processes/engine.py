@@ -19,8 +19,10 @@ from ...runtime.clock import monotonic
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
 from ..health import healths, look
+from .ends import WORN, Shortage
 from .manager import LedgerServer
 from .spawn import WorkerProcess, spawn
+from .wear import Limits
 
 log = logging.getLogger("floxide_mp")
 
@@ -39,9 +41,23 @@ class ProcessEngine:
         ledger: what the workers work for.
         count: how many.
         stall: seconds that a worker may be stopped (SIGSTOP); then it is ended and replaced.
+        max_tasks_per_worker: items after which a worker is replaced by a new one; None: never for that.
+        max_worker_rss: bytes of memory (resident) above which it is, once the item that it is at is done.
+
+    Raises:
+        ValueError: for a limit that no worker could keep.
     """
 
-    def __init__(self, ledger: Ledger, count: int, stall: float = STALL) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        count: int,
+        stall: float = STALL,
+        *,
+        max_tasks_per_worker: int | None = None,
+        max_worker_rss: int | None = None,
+    ) -> None:
+        self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
         self._ledger = ledger
         self._count = count
         self._stall = stall
@@ -61,6 +77,7 @@ class ProcessEngine:
             os.close(self._word)
             raise FloxideError(f"no worker process can be started: {error}") from error
         self._quick_deaths = self._quick_kills = 0
+        self._shortage = Shortage()
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
         _engines.add(self)
@@ -69,15 +86,7 @@ class ProcessEngine:
         self._selector.register(self._word, selectors.EVENT_READ)
         self._ledger.on_deadline = self._wake
         try:
-            for worker_id in range(self._count):
-                self._start_worker(worker_id)
-            self._supervisor.start()
-        except OSError as error:
-            if not self._processes:
-                self._close()
-                raise FloxideError(f"no worker process can be started: {error}") from error
-            log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, error)
-            self._supervisor.start()
+            self._start_workers()
         except BaseException:  # Ctrl-C, too
             if self._supervisor.is_alive():
                 self.stop(0.0)
@@ -145,6 +154,7 @@ class ProcessEngine:
         if now < self._next_look:
             return []
         self._next_look = now + self._look_every
+        self._shortage.look()
 
         def at(worker: Session) -> tuple[Session, Overdue | None]:
             look(worker, now)
@@ -168,18 +178,43 @@ class ProcessEngine:
         if not self._ledger.gone(worker.number, describe, "", late):
             log.warning("%s", who)
 
+    def _start_workers(self) -> None:
+        """As many as can be had, and the supervisor, whom one of them makes room for if need be."""
+        trouble: Exception | None = None
+        try:
+            for worker_id in range(self._count):
+                self._start_worker(worker_id)
+        except OSError as error:
+            trouble = error
+        while not self._supervisor.is_alive():
+            try:
+                self._supervisor.start()
+            except RuntimeError as error:  # no thread can be started
+                trouble = error
+                if self._processes:
+                    self._give_back(next(reversed(self._processes.values())))
+            if not self._processes and trouble is not None:
+                raise FloxideError(f"no worker process can be started: {trouble}") from trouble
+        if trouble is not None:
+            log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, trouble)
+
     def _start_worker(self, worker_id: int) -> None:
-        process = spawn(worker_id, self._ledger.reserve())
+        process = spawn(worker_id, self._ledger.reserve(), self._limits)
         try:
             self._selector.register(process.pidfd, selectors.EVENT_READ, process)
             self._ledger.enlist(process.session, worker_id, process.board, process.pid)
             self._processes[process.session] = process
             self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
         except RuntimeError as error:  # no thread can be started: as good as no process
-            self._selector.unregister(process.pidfd)
-            process.kill()  # it would wait for ever for its first answer
-            self._lay_to_rest(process)
+            self._give_back(process)  # it would wait for ever for its first answer
             raise OSError(*error.args) from error
+
+    def _give_back(self, process: WorkerProcess) -> None:
+        """End a worker that has just been started, in favour of the others."""
+        self._selector.unregister(process.pidfd)
+        self._killed[process.session] = Overdue(process.session, None, None)  # nothing it is at is to blame
+        process.kill()
+        self._lay_to_rest(process)
 
     def _bury(self, process: WorkerProcess) -> None:
         """A worker has ended: give back what it had, and replace it."""
@@ -188,7 +223,9 @@ class ProcessEngine:
         late = self._killed.get(process.session)
         on_purpose = (late is not None and not late.why) or self._end is not None
         code, why, words, blamed = self._lay_to_rest(process)
-        if not (blamed or on_purpose):
+        if code == WORN and not blamed:
+            log.info("worker %d (pid %d) is replaced by a new one", process.worker_id, process.pid)
+        elif not (blamed or on_purpose):
             log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
         if self._end is None:
             if started:
@@ -201,15 +238,15 @@ class ProcessEngine:
 
     def _lay_to_rest(self, process: WorkerProcess) -> tuple[int, str, str, bool]:
         """Of a worker that has ended or been killed: exit code, why, last words, and whether an item is to blame."""
-        code = process.reap()
+        end = process.reap()
         words = process.last_words()
         del self._processes[process.session]
         late = self._killed.pop(process.session, None)
-        why = (late and late.why) or ended(code)
+        why = (late and late.why) or end.told(self._shortage.lately())
 
         def describe(what: str) -> FloxideError:
             text = f"worker {process.worker_id} (pid {process.pid}) {why} while it ran {what}"
-            return WorkerDiedError(text, exit_code=code, pid=process.pid)
+            return WorkerDiedError(text, exit_code=end.code, pid=process.pid)
 
         try:
             blamed = self._ledger.gone(process.session, describe, words, late)
@@ -219,7 +256,7 @@ class ProcessEngine:
                 process.hang_up()
                 thread.join()
             process.close()
-        return code, why, words, blamed
+        return end.code, why, words, blamed
 
     def _end_all(self) -> None:
         """End every worker at once, without a supervisor."""
@@ -267,14 +304,3 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def ended(code: int) -> str:
-    """How a process ended, in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}"

@@ -29,7 +29,7 @@ from ...runtime.board import SIZE, Board
 from ...runtime.clock import monotonic, sleep
 from ...runtime.desk import Desks, LedgerDesk
 from ...stepping import StepBackend
-from .engine import ended
+from .ends import ended
 from .lines import INTRODUCTION, as_socket, close, hang_up, limit, no_fork, own, peer_of
 from .manager import LedgerServer
 from .proxy import VERBS, Proxy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection, Pipe
 
 from ...runtime.board import SIZE, Board
+from .ends import End
 from .lines import close, hang_up, no_fork, own
+from .wear import UNLIMITED, Limits
 
 _MODULE = "floxide_mp.engines.processes.child"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -40,21 +43,25 @@ class WorkerProcess:
         self.pidfd = pidfd
         self._popen = popen
         self._trace = trace
+        self._parent_peak = _peak()
         self._resources = resources
 
     def kill(self) -> None:
         """SIGKILL to the worker and all that its nodes started. Not after ``reap``: the number may be another's."""
         _kill_group(self.pid)
 
-    def reap(self) -> int:
-        """Its exit code, as in ``subprocess``; the pidfd has said that it has ended, or it was killed."""
+    def reap(self) -> End:
+        """How it ended; the pidfd has said that it has, or it was killed."""
         try:
             # While it is a zombie its group's number cannot be given to others: end what its nodes left first.
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
             self.kill()
+            _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
-            pass  # the user's program waits for all children, or ignores SIGCHLD: it is no zombie any more
-        return self._popen.wait()
+            # The user's program waits for all children, or ignores SIGCHLD: it is no zombie any more.
+            return End(self._popen.wait(), 0, False)
+        self._popen.returncode = code = os.waitstatus_to_exitcode(status)
+        return End(code, usage.ru_maxrss * 1024, usage.ru_maxrss > self._parent_peak)
 
     def last_words(self) -> str:
         """What faulthandler wrote, and what went to its error stream while it started."""
@@ -70,7 +77,7 @@ class WorkerProcess:
         self._resources.close()
 
 
-def spawn(worker_id: int, session: int) -> WorkerProcess:
+def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED) -> WorkerProcess:
     """Start a fresh interpreter that will work as that session, once its connection is served.
 
     Raises:
@@ -95,7 +102,7 @@ def spawn(worker_id: int, session: int) -> WorkerProcess:
         inherited.callback(theirs.close)
         stderr = os.dup(2)
         inherited.callback(os.close, stderr)
-        arguments = f"{session}, {theirs.fileno()}, {lifeline}, {board_fd}, {trace}, {stderr}"
+        arguments = f"{session}, {tuple(limits)}, {theirs.fileno()}, {lifeline}, {board_fd}, {trace}, {stderr}"
         popen = subprocess.Popen(
             [
                 *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
@@ -116,6 +123,11 @@ def spawn(worker_id: int, session: int) -> WorkerProcess:
             raise
         kept.callback(os.close, pidfd)
         return WorkerProcess(session, worker_id, board, connection, popen, pidfd, trace, kept.pop_all())
+
+
+def _peak() -> int:
+    """The most memory that this process has had, in KiB. What it starts begins with that: the kernel's way of vfork."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _kill_group(pid: int) -> None:

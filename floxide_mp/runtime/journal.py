@@ -1,0 +1,314 @@
+"""``Journal``: brings commits into the store, in the order in which they were decided, and says when they are there.
+
+``Direct`` writes each at once. ``GroupCommit`` is for stores for which that would be slow: what comes in while one
+group is being written is the next group, and a thread writes it. What is decided, and what it means to a run when it
+cannot be written, is in ``runs``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, NamedTuple, Protocol
+
+from .. import failpoints
+from ..core.records import Commit, EventRecord, Payload
+from ..errors import StoreError
+from ..ports import CheckpointStore, GroupStore, Progress
+from .running import Running
+
+log = logging.getLogger("floxide_mp")
+
+LINGER: Final = 0.003  # seconds that a group waits for more, unless somebody waits for it
+MOST_BYTES: Final = 1 << 26  # of payload that may wait to be written before nothing more is handed out
+MOST_COMMITS: Final = 1 << 12  # ... and commits
+FULL: Final = 1.0  # seconds between two tries, when there is no space
+TRIES: Final = 6  # what other trouble gets, before it is taken to be there for good
+FIRST: Final = 0.1  # seconds between the first two of these; twice as many each time
+
+
+class Written(NamedTuple):
+    """What there is to tell of a commit. ``outputs``: how many; ``changed``: whether the run's phase did."""
+
+    progress: Progress
+    outputs: int
+    changed: bool
+
+
+class Owner(Protocol):
+    """Whose commits they are. All is called with its lock held."""
+
+    def written(self, run: Running, what: Written) -> None:
+        """It is in the store."""
+
+    def unwritable(self, run: Running, error: BaseException) -> None:
+        """It is not, nor is anything of the run that was decided since, and nothing of that will be."""
+
+    def troubled(self, error: StoreError | None) -> None:
+        """Nothing can be written at the moment, but nothing is lost; or None: that is over."""
+
+    def caught_up(self) -> None:
+        """It is not ``behind``: if it was, more can be begun now."""
+
+
+class Direct:
+    """For a store that is as fast as what would wait for it."""
+
+    behind = False
+    page: AbstractContextManager[object] = nullcontext()
+
+    def __init__(self, store: CheckpointStore, owner: Owner) -> None:
+        self._store, self._owner = store, owner
+
+    def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
+        self._store.commit(run.record.run_id, commit, progress)
+        if failpoints.armed:
+            failpoints.hit("coordinator.committed")
+        self._owner.written(run, Written(progress, len(commit.outputs), commit.phase_changed))
+
+    def events(self, run: Running, since: int) -> Sequence[EventRecord]:
+        return self._store.events(run.record.run_id, since)
+
+    def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+        return True
+
+    def poke(self) -> None:
+        pass
+
+    def close(self, timeout: float) -> None:
+        pass
+
+    def disown(self, lock: threading.Lock) -> None:
+        pass
+
+
+class _Entry(NamedTuple):
+    run: Running
+    prepared: Any
+    what: Written
+    events: int
+    size: int
+
+
+class GroupCommit:
+    """See the module.
+
+    Args:
+        store: where to.
+        lock: the owner's. ``add``, ``settle`` and ``poke`` are called with it held.
+        threaded: whether a thread writes; else whoever calls ``pump``.
+
+    Attributes:
+        page: held while a group is written and told: who reads the store under it sees no commit that is not told yet.
+    """
+
+    def __init__(self, store: GroupStore[Any], owner: Owner, lock: threading.Lock, threaded: bool = True) -> None:
+        self._store, self._owner = store, owner
+        self._threaded = threaded
+        self._thread: threading.Thread | None = None
+        self._queue: deque[_Entry] = deque()
+        self._size = 0
+        self._hurry = self._closing = False
+        self._tries = 0
+        self._trouble: StoreError | None = None
+        self.disown(lock)
+
+    def disown(self, lock: threading.Lock) -> None:
+        """Begin with another lock; nothing waits. This process may be a fork of the one with the thread."""
+        self._queue.clear()
+        self._lock = lock
+        self.page: AbstractContextManager[object] = threading.Lock()
+        self._wanted = threading.Condition(lock)  # the thread waits here
+        self._settled = threading.Condition(lock)  # who waits until something is written
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits that no more should be begun."""
+        return self._trouble is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
+
+    def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
+        """One more commit. ``urgent``: somebody waits for it."""
+        prepared = self._store.prepare(run.record.run_id, commit, progress)
+        what = Written(progress, len(commit.outputs), commit.phase_changed)
+        self._queue.append(_Entry(run, prepared, what, len(commit.events), size := _size(commit)))
+        self._size += size
+        run.unwritten += 1
+        if commit.events:
+            run.tail.add(commit.events)
+        if urgent and not self._hurry:
+            self._hurry = True
+            self._wanted.notify()
+        elif len(self._queue) == 1:
+            self._wanted.notify()
+        if self._thread is None and self._threaded:
+            self._thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
+            self._thread.start()
+
+    def events(self, run: Running, since: int) -> Sequence[EventRecord]:
+        """The run's events from a number on, also those that are not written yet."""
+        tail = run.tail
+        if since >= tail.start:
+            return tail.records[since - tail.start :]
+        return [*self._store.events(run.record.run_id, since)[: tail.start - since], *tail.records]
+
+    def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+        """Wait until all (of the run) is written; False if it is not after ``timeout`` seconds.
+
+        Raises:
+            StoreError: it cannot be, at the moment.
+        """
+
+        def done() -> bool:
+            return not (self._queue if run is None else run.unwritten) or self._trouble is not None
+
+        self._settled.wait_for(done, timeout)
+        if done() and self._trouble is not None:
+            raise self._trouble
+        return done()
+
+    def poke(self) -> None:
+        """Try again now."""
+        self._hurry = True
+        self._wanted.notify()
+
+    def close(self, timeout: float) -> None:
+        """Write what waits, for ``timeout`` seconds at the most: what cannot be written then was told to nobody."""
+        with self._lock:
+            self._closing = True
+            self._wanted.notify()
+            thread = self._thread
+        if thread is None:
+            return
+        thread.join(timeout)
+        with self._lock:
+            if self._queue:
+                log.error("%d commits could not be written: %s", len(self._queue), self._trouble or "no time is left")
+                self._drop(list(self._queue))
+            self._wanted.notify()
+        thread.join()
+
+    # -- the thread ----------------------------------------------------------------------------------
+
+    def _write_on(self) -> None:
+        while self._await_group():
+            pause = self.pump()
+            if pause:
+                with self._lock:
+                    if not self._closing or self._queue:
+                        self._wanted.wait(pause)
+
+    def _await_group(self) -> bool:
+        with self._lock:
+            while not self._queue:
+                if self._closing:
+                    return False
+                self._wanted.wait()
+            if not self._hurry and not self._closing:
+                self._wanted.wait(LINGER)
+            self._hurry = False
+            return True
+
+    def pump(self) -> float:
+        """Write what waits, as one group.
+
+        Returns:
+            after how many seconds to try again, 0 if it is written, or given up.
+        """
+        with self.page:
+            with self._lock:
+                group = list(self._queue)
+            if not group:
+                return 0.0
+            try:
+                self._write(group)
+            except StoreError as error:
+                pause = self._patience(error)
+                if pause:
+                    with self._lock:
+                        self._stand(error)
+                    return pause
+                self._write_apart(group, error)
+            except Exception as error:
+                self._write_apart(group, error)
+            return 0.0
+
+    def _write(self, group: Sequence[_Entry]) -> None:
+        self._store.write([entry.prepared for entry in group])
+        if failpoints.armed:
+            failpoints.hit("coordinator.committed")
+        with self._lock:
+            for entry in group:
+                self._owner.written(entry.run, entry.what)
+                entry.run.tail.wrote(entry.events)
+            if self._trouble is not None:
+                log.warning("the store can be written to again: what waited goes on")
+            self._drop(group)
+            self._go_on()
+
+    def _patience(self, error: StoreError) -> float:
+        """Seconds until it is worth trying again; 0 if it is not."""
+        if not error.transient:
+            return 0.0
+        if error.full:
+            return FULL
+        self._tries += 1
+        return FIRST * 2.0 ** (self._tries - 1) if self._tries < TRIES else 0.0
+
+    def _write_apart(self, group: Sequence[_Entry], error: Exception) -> None:
+        """For each run by itself: what is wrong with one is no reason to lose another."""
+        of_runs: dict[int, list[_Entry]] = {}
+        for entry in group:
+            of_runs.setdefault(id(entry.run), []).append(entry)
+        for entries in of_runs.values():
+            try:
+                if len(of_runs) == 1:
+                    raise error
+                self._write(entries)
+            except Exception as trouble:
+                with self._lock:
+                    run = entries[0].run
+                    self._drop([entry for entry in self._queue if entry.run is run])
+                    self._go_on()
+                    self._owner.unwritable(run, trouble)
+
+    def _go_on(self) -> None:
+        self._tries = 0
+        if self._trouble is not None:
+            self._trouble = None
+            self._owner.troubled(None)
+        if not self.behind:
+            self._owner.caught_up()
+
+    def _stand(self, error: StoreError) -> None:
+        first, self._trouble = self._trouble is None, error
+        if first:
+            self._owner.troubled(error)
+        self._settled.notify_all()
+
+    def _drop(self, entries: Sequence[_Entry]) -> None:
+        """They wait no longer."""
+        gone = set(map(id, entries))
+        waiting, self._queue = self._queue, deque()
+        for entry in waiting:
+            if id(entry) in gone:
+                entry.run.unwritten -= 1
+                self._size -= entry.size
+            else:
+                self._queue.append(entry)
+        self._settled.notify_all()
+
+
+def journal_for(store: CheckpointStore, owner: Owner, lock: threading.Lock, threaded: bool) -> Direct | GroupCommit:
+    """The journal of a store."""
+    return GroupCommit(store, owner, lock, threaded) if isinstance(store, GroupStore) else Direct(store, owner)
+
+
+def _size(commit: Commit) -> int:
+    """Bytes of payload, about."""
+    found: list[Payload] = [record.payload for record in commit.created]
+    found += [output.payload for output in commit.outputs]
+    found += [event.payload for event in commit.events]
+    return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])
