@@ -20,7 +20,7 @@ from ..core.plan import Plan
 from ..core.records import Commit, ErrorRecord
 from ..core.restore import restored
 from ..core.state import RunState
-from ..core.table import FINAL, STATUS, Phase
+from ..core.table import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, NotStartedError, RunTimeoutError, StoreError
 from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
@@ -151,6 +151,7 @@ class Runs:
         snapshot = self.store.snapshot(run_id)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
         run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
+        run.life = self._runs[run_id].life + 1
         self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
@@ -273,7 +274,7 @@ class Runs:
     def news(self, run_id: str, seen: int | None) -> bool:
         """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
         run = self._runs[run_id]
-        if not isinstance(run, Running) or run.shown.phase in FINAL:
+        if not isinstance(run, Running) or run.ended:
             return True
         return (self._stopping and not run.unwritten) or (seen is not None and run.outputs > seen)
 
