@@ -41,7 +41,7 @@ class Worker:
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
         self.running = self.slow = self.stopped = self.dead = False
         self.killed: Overdue | None = None  # on purpose
-        self._logs: dict[str, list[EventRecord]] = {}  # by run: its events, as far as this one has looked
+        self._logs: dict[tuple[str, int], list[EventRecord]] = {}  # by run and life
         self._idle = -1  # how much had happened when there was nothing to do
         self._join()
         self._begin_again()
@@ -70,9 +70,10 @@ class Worker:
         leased = session.leases.get(self.lease.id)
         return leased is None or leased.run is not self.world.ledger._runs[self.lease.run_id]  # that broke, say
 
-    def look(self, run_id: str) -> None:
+    def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
-        log = self._logs.setdefault(run_id, [])
+        run_id = lease.run_id
+        log = self._logs.setdefault((run_id, lease.life), [])
         log += self.world.ledger.events(run_id, len(log))
         right = log == list(self.world.ledger.events(run_id, 0))
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")

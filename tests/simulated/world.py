@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from inspect import signature
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from floxide_mp.core import invariants
 from floxide_mp.core.state import MAX_DEATHS
@@ -17,6 +16,7 @@ from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Lease, StepResul
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.desk import Desks
+from floxide_mp.runtime.journal import GroupCommit
 from floxide_mp.runtime.leases import Overdue, Session, stalled
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import STOPPED, Look, last_sign
@@ -32,9 +32,6 @@ from .worker import Guest, Worker
 LOOK: Final = 2.0  # seconds between looks at the workers
 STALL: Final = 10.0  # seconds that a worker may be stopped
 DEFAULT: Final = RetryPolicy(max_attempts=3, initial_backoff=0.5)
-BY_HAND: Final = (
-    {"threaded": False} if "threaded" in signature(Ledger).parameters else {}
-)  # until the journal is merged
 KEPT: Final = 80  # of the schedule's last events
 
 
@@ -67,7 +64,7 @@ class World:
     def _open(self) -> None:
         """A coordinator begins."""
         self.changes += 1
-        self.ledger = self._ledger(self.medium.open(), 0.0, **BY_HAND)
+        self.ledger = self._ledger(self.medium.open(), 0.0, threaded=False)
         self.ledger.on_deadline = self._wake
         self.desks = Desks(self.ledger, self.retry)
         self.late: list[Worker] = []  # given up, and there all the same
@@ -105,7 +102,7 @@ class World:
         job.history.seen.append(Executed(spec.name, order, attempt, worker.late))
         self._check_alone(worker)
         if not worker.late and self.chance.random() < 0.2:
-            worker.look(job.run_id)
+            worker.look(worker.lease)
         if spec.timeout is not None and self.rate and self.chance.random() < 0.2:
             worker.slow = self.may_be_late(worker)
         slow = ", which does not come back" if worker.slow else ""
@@ -339,14 +336,13 @@ class World:
             self.medium.faults.lasting = None
 
     def pump(self) -> bool:
-        """The journal writes what waits, if there is one that does so by itself; whether anything waited."""
-        journal: Any = getattr(self.ledger, "journal", None)
-        pump = getattr(journal, "pump", None)
-        if pump is None or not journal._queue:
+        """The journal writes what waits; whether anything did."""
+        journal = self.ledger.journal
+        if not isinstance(journal, GroupCommit) or not journal._queue:
             return False
         self.changes += 1
         self.note(f"the journal writes {len(journal._queue)} commits")
-        pump()
+        journal.pump()
         return True
 
     def settle(self) -> None:
