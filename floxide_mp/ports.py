@@ -37,13 +37,15 @@ a failure, and whether it may be tried again."""
 class Lease(NamedTuple):
     """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out.
 
-    ``key`` is that of the run's workflow, which is another one after a resume with another.
+    ``key`` is that of the run's workflow, which is another one after a resume with another. ``life`` grows when the
+    run was read anew from the store: what was known of its events may not have come to be.
     """
 
     id: int
     run_id: str
     key: bytes
     items: tuple[Grant, ...]
+    life: int = 0
 
 
 class Report(NamedTuple):

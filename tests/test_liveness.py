@@ -15,11 +15,19 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, LivenessStatus, WorkerHealth, WorkerStatus
+from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.plan import Plan
+from floxide_mp.core.table import Phase
 from floxide_mp.engines import health
 from floxide_mp.engines.processes import ProcessEngine
+from floxide_mp.ports import RunRecord
+from floxide_mp.runtime import ledger as ledgers
+from floxide_mp.runtime import runs
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.leases import Session, stalled
+from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import LATE, Attention, Look, last_sign, liveness
+from floxide_mp.stores.memory import MemoryStore
 
 from . import flows_faults as flows
 from .faults.test_worker_dies import eventually, lines, pids, state
@@ -141,6 +149,35 @@ def test_row_20_what_is_spared() -> None:
     assert worker.spared_at(worker.board.at()) == 1.0
     worker.spare(1e9, 180.0)
     assert worker.seen == 180.0
+
+
+def test_row_20_what_began_since_is_granted_no_more_than_it_has_taken() -> None:
+    """It began after the stop, and before anybody had noticed that."""
+    worker = session(seen=95.0)
+    worker.board.begin(1)
+    worker.board.enter(0, 3_699_000_000_000)
+    worker.spare(3600.0, 3700.0)
+    assert worker.spared_at(worker.board.at()) == 1.0
+    worker.board.enter(1, 3_760_000_000_000)  # it still imports its workflow
+    worker.spare(3600.0, 3701.0)
+    assert worker.spared_at(worker.board.at()) == 0.0
+
+
+def test_row_20_a_run_that_is_paused_before_anybody_noticed_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    for module in (runs, ledgers):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    graph = Graph("one", (NodeSpec("node"),), 0)
+    record = RunRecord("run", "one", b"", b"", b"", b"input", 0, 0.0, 30.0, False, {}, ("node",), ())
+    ledger = Ledger(MemoryStore(), 0.0)
+    ledger.enlist(ledger.reserve(), 0, Board(memoryview(bytearray(SIZE))), 0)
+    ledger.create(record, Plan(graph))
+    ledger.overdue(within=2.0)
+    now = 160.0
+    ledger.pause("run")
+    ledger.resume("run")
+    ledger.overdue(within=2.0)
+    assert ledger.look("run", lambda run, store: run.progress.phase) is Phase.RUNNING
 
 
 # -- on real processes ---------------------------------------------------------------------------------------------

@@ -53,7 +53,9 @@ class Session:
     def spare(self, seconds: float, now: float) -> None:
         """The last ``seconds`` count neither as silence nor as time of what it is at."""
         at = self.board.at()
-        self.spared = at, seconds + self.spared_at(at)
+        # It may have begun only since: then it is not granted more than it has taken.
+        lost = seconds if at is None else min(seconds, max(0.0, now - at.started / 1e9 - self.spared_at(at)))
+        self.spared = at, lost + self.spared_at(at)
         self.seen = min(self.seen + seconds, now)
         if self.look is not None:
             self.look = self.look._replace(since=min(self.look.since + seconds, now))

@@ -242,7 +242,7 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items))
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life)
 
     def _next_run(self, only: str | None) -> Running | None:
         """The run whose turn it is, of those that have something to start."""

@@ -45,11 +45,14 @@ class Feed(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Known:
-    """A run. ``progress`` is what was decided last, ``shown`` what the store has of that: what users are told."""
+    """A run. ``progress`` is what was decided last, ``shown`` what the store has of that: what users are told.
+    ``life`` is as in ``ports.Lease``.
+    """
 
     record: RunRecord
     progress: Progress
     shown: Progress = field(init=False)
+    life: int = field(default=0, init=False)
     trouble: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
 
     def __post_init__(self) -> None:
@@ -104,6 +107,11 @@ class Running(Known):
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
     unwritten: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over as far as users are told, and not resumed since."""
+        return self.shown.phase is Phase.BROKEN or (self.shown.phase in FINAL and not self.unwritten)
 
     @property
     def ready(self) -> int:

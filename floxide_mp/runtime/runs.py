@@ -19,7 +19,7 @@ from ..core.plan import Plan
 from ..core.records import Commit, ErrorRecord
 from ..core.restore import restored
 from ..core.state import RunState
-from ..core.table import FINAL, STATUS, Phase
+from ..core.table import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, StoreError
 from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
@@ -130,8 +130,6 @@ class Runs(View):
 
     def _tell(self, run: Running) -> None:
         """What a user asked for is seen when the verb is over, unless the store takes nothing at the moment."""
-        if run.shown.phase in FINAL and not run.over:
-            run.shown = run.progress  # or who waits would be told of the end before
         with suppress(StoreError):
             self.journal.settle(run)
 
@@ -160,8 +158,9 @@ class Runs(View):
             self.store.replace(record, snapshot)
         elif old.versions != record.versions:
             self.store.replace(record)
-        self._runs[run_id] = run
+        run.life = self._runs[run_id].life + 1
         self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
+        self._runs[run_id] = run
         self._commit(run)  # it may have come to its end by this
         return run
 
@@ -174,7 +173,7 @@ class Runs(View):
         limit = run.record.timeout if run.time_left is None else run.time_left
         run.time_left = None
         if limit is not None and run.deadline is None:
-            run.deadline = monotonic() + limit
+            run.deadline = self._now() + limit
             self._timed[run.record.run_id] = run
             self.on_deadline()
         self._wake_others()
@@ -198,9 +197,10 @@ class Runs(View):
                 if run.progress.phase is Phase.RUNNING:
                     self._note(run, Phase.PAUSED)
             elif run.state.phase is Phase.RUNNING:
+                now = self._now()
                 run.state.pause()
                 if run.deadline is not None:
-                    run.time_left = max(0.0, run.deadline - monotonic())
+                    run.time_left = max(0.0, run.deadline - now)
                     self._no_deadline(run)
                 self._commit(run)
                 self._tell(run)
@@ -226,7 +226,7 @@ class Runs(View):
         run.progress = run.shown = progress
 
     def _give_grace(self, run: Running, grace: float) -> None:
-        until = monotonic() + grace
+        until = self._now() + grace
         run.grace_until = until if run.grace_until is None else min(until, run.grace_until)
         for worker, lease in self._leases_of(run):
             worker.board.revoke(lease.id)
@@ -360,6 +360,10 @@ class Runs(View):
         self._changed.notify_all()
         if not isinstance(error, Exception):
             raise error  # Ctrl-C: nobody knows how far what it interrupted has come
+
+    def _now(self) -> float:
+        """The monotonic clock, for a decision."""
+        return monotonic()
 
     def _leases_of(self, run: Running) -> Iterator[tuple[Session, Leased]]:
         for worker in self._sessions.values():

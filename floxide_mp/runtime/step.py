@@ -48,6 +48,7 @@ class Steps:
         calls: the workflow's nodes as functions, by ``calls_of``.
         facts: what it began with; ``key`` is that of the workflow.
         fetch: gives the run's committed events from a number on.
+        life: of the lease, see ``ports.Lease``.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class Steps:
         calls: Calls,
         facts: Description,
         fetch: Callable[[int], Sequence[EventRecord]],
+        life: int = 0,
     ) -> None:
-        self.key = facts.key
+        self.key, self.life = facts.key, life
         self._run_id = run_id
         self._bundle = bundle
         self._seed = facts.seed

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TypeVar
 
 from ..checks import nearest
-from ..core.table import FINAL
 from ..errors import NotStartedError, StoreError
 from ..ports import CheckpointStore
 from .journal import Direct, GroupCommit
@@ -58,7 +57,7 @@ class View:
     def news(self, run_id: str, seen: int | None) -> bool:
         """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
         run = self._runs[run_id]
-        if not isinstance(run, Running) or run.shown.phase in FINAL:
+        if not isinstance(run, Running) or run.ended:
             return True
         return (self._stopping and not run.unwritten) or (seen is not None and run.outputs > seen)
 

@@ -116,7 +116,7 @@ class Worker:
         # worker would try the same for ever. The time it takes is not the node's, so its clock starts later.
         board.enter(0, monotonic_ns() + IMPORTING)
         try:
-            steps = self._steps(lease.run_id, lease.key)
+            steps = self._steps(lease)
         except Exception as failure:
             return Report(lease.id, refuse(lease.items, failure), ())
         work = _Work(lease, monotonic_ns() + int(self._want * SLOW * 1e9))
@@ -198,9 +198,10 @@ class Worker:
 
     # -- workflows -----------------------------------------------------------------------------------
 
-    def _steps(self, run_id: str, key: bytes) -> Steps:
+    def _steps(self, lease: Lease) -> Steps:
+        run_id = lease.run_id
         steps = self._runs.get(run_id)
-        if steps is None or steps.key != key:
+        if steps is None or (steps.key, steps.life) != (lease.key, lease.life):
             with self._lock:
                 facts = self._backend.describe(run_id, tuple(self._bundles))
             bundle = self._bundles.get(facts.key)
@@ -214,7 +215,8 @@ class Worker:
             calls = self._calls.get(facts.key)
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
-            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, partial(self._events, run_id))
+            fetch = partial(self._events, run_id)
+            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life)
             if len(self._runs) > KEEP:
                 self._runs.popitem(last=False)
         return steps

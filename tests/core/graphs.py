@@ -1,7 +1,10 @@
-"""Random graphs that are valid: Hypothesis draws nodes and edges, and an edge stays only if the plan still stands."""
+"""Random graphs that are valid: Hypothesis, or whoever has numbers, draws nodes and edges, and an edge stays only if
+the plan still stands.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
@@ -74,29 +77,37 @@ class Draft:
 @st.composite
 def graphs(draw: st.DrawFn, largest: int = 9, serial: bool = True) -> Graph:
     """Fan-outs, routes with empty arms, loops, nested joins, failures that lead somewhere, retries."""
+    return drawn(lambda low, high: draw(st.integers(low, high)), largest, serial)
+
+
+def drawn(number: Callable[[int, int], int], largest: int = 9, serial: bool = True) -> Graph:
+    """The graph that follows from what ``number`` gives, each time from a lowest to a highest value."""
     draft = Draft()
-    small = st.integers(0, 99)
-    for at in range(draw(st.integers(2, largest))):
-        kind = draw(small)
-        draft.arms.append([[] for _ in range((1, 1, 2, 2, 3)[draw(small) % 5])])
+
+    def small() -> int:
+        return number(0, 99)
+
+    for at in range(number(2, largest)):
+        kind = small()
+        draft.arms.append([[] for _ in range((1, 1, 2, 2, 3)[small() % 5])])
         draft.on_failure.append(None)
-        draft.serial.append(serial and draw(small) >= 85)
-        draft.retry.append(POLICIES[kind % 3] if draw(small) >= 75 else None)
-        draft.join_of.append(None if not at or kind < 50 else RUN_SCOPE if kind < 65 else draw(small) % at)
-        if at and not _attach(draft, at, draw(small)):
+        draft.serial.append(serial and small() >= 85)
+        draft.retry.append(POLICIES[kind % 3] if small() >= 75 else None)
+        draft.join_of.append(None if not at or kind < 50 else RUN_SCOPE if kind < 65 else small() % at)
+        if at and not _attach(draft, at, small()):
             draft.join_of[at] = None
-            _attach(draft, at, draw(small))
+            _attach(draft, at, small())
     count = len(draft.arms)
-    for _ in range(draw(st.integers(0, 2 * count))):
-        arms = draft.arms[draw(small) % count]
-        draft.add(arms[draw(small) % len(arms)], draw(small) % count)
+    for _ in range(number(0, 2 * count)):
+        arms = draft.arms[small() % count]
+        draft.add(arms[small() % len(arms)], small() % count)
     for at in range(count):
-        way = draw(small)
+        way = small()
         if way >= 60:
             after: list[int] = []
             draft.on_failure[at] = after
             for _ in range(way % 3):
-                draft.add(after, draw(small) % count)
+                draft.add(after, small() % count)
     return draft.graph()
 
 

@@ -104,7 +104,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.state = RunState(Plan(self.graph), None, self.finishing)
         self.store = self._open()
-        self.model = Model(self.graph, self.ordered)
+        self.model = self._made_model()
         self.state.start(b"input")
         self.model.start(b"input")
         commit = self.state.take_commit()
@@ -113,6 +113,9 @@ class Simulation:
 
     def _open(self) -> CheckpointStore:
         return MemoryStore()
+
+    def _made_model(self) -> Model:
+        return Model(self.graph, self.ordered)
 
     def _reopen(self) -> CheckpointStore:
         """The store after the coordinator's death."""
