@@ -72,7 +72,7 @@ class Job:
             waits = status == "paused" or (status == "failed" and patient and not self.stuck)
             if waits or (status == "running" and not self.taken):
                 self._resume(status)
-        except StoreError as error:
+        except (StoreError, RuntimeError) as error:  # of the store, with which a resume begins
             self.world.note(f"{self.run_id}: {error}")
         except AlreadyCompletedError as error:  # it came to its end before the resume did, or by it
             self.world.settle()
