@@ -19,6 +19,7 @@ from floxide_mp import (
     RunFailedError,
     RunStatus,
     SQLiteStore,
+    StoreError,
     StoreLockedError,
     Workflow,
 )
@@ -101,3 +102,13 @@ def test_who_resumes_a_run_and_waits_is_not_told_of_its_old_failure(tmp_path: Pa
         else:
             coordinator.resume(workflow, run.run_id)
         assert run.wait(60).outputs == [1]
+
+
+def test_a_store_that_was_closed_with_its_coordinator_says_so(tmp_path: Path) -> None:
+    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
+        run = coordinator.start(Durable, str(tmp_path))
+        result = run.wait(60)
+    assert result.outputs == list(range(COUNT))
+    assert run.status is RunStatus.COMPLETED
+    with pytest.raises(StoreError, match=r"runs\.db is closed, by close\(\) or with its coordinator"):
+        run.wait(60)

@@ -73,6 +73,7 @@ class Reader:
     def __init__(self, path: str, patience: float, clocks: Clocks) -> None:
         self.path, self._patience, self._clocks = path, patience, clocks
         self._pid = os.getpid()
+        self._closed = False
         self._reading = threading.RLock()  # see ``moment``
         if not os.path.exists(path):
             raise StoreError(f"there is no store {path}", path=path)
@@ -93,6 +94,7 @@ class Reader:
 
     def close(self) -> None:
         with self._reading:
+            self._closed = True
             self._reader.close()
 
     # -- the port ------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ class Reader:
     @contextmanager
     def _transaction(self, run_id: str | None = None) -> Iterator[None]:
         """All that is read in it is of one moment."""
-        self._check_process()
+        self._check_open()
         with self._reading, trouble(self.path, run_id):
             if self._reader.in_transaction:  # that of a ``moment``
                 yield
@@ -221,10 +223,12 @@ class Reader:
                 if self._reader.in_transaction:
                     self._reader.execute("ROLLBACK")
 
-    def _check_process(self) -> None:
+    def _check_open(self) -> None:
         if os.getpid() != self._pid:
             text = f"{self.path} was opened by process {self._pid}, from which this one was forked: open it again here"
             raise StoreError(text, path=self.path)
+        if self._closed:
+            raise StoreError(f"{self.path} is closed, by close() or with its coordinator", path=self.path)
 
     def _owner(self) -> Owner:
         return read_owner(self._reader, self._seals)

@@ -131,7 +131,7 @@ class SQLiteStore(Reader):
 
     def _transact(self, prepared: Sequence[Prepared], work: Callable[[], dict[str, Batch]]) -> None:
         """``work`` in one transaction of the owner, on the file that it has always been."""
-        self._check_process()
+        self._check_open()
         run_id = prepared[0].run_id if prepared else None
         with self._writing:
             try:
