@@ -509,6 +509,69 @@ def test_the_context_of_a_script_comes_with_its_workflow(tmp_path: Path) -> None
     assert json.loads(done.stdout) == SHOWN
 
 
+OF_A_SCRIPT = """
+    import os, sys
+    from dataclasses import dataclass, field
+    from pathlib import Path
+    from floxide_mp import Context, EventLog, Join, NextAll, Workflow, node
+
+    @dataclass
+    class Value:
+        n: int
+
+    @dataclass
+    class Ctx(Context):
+        log: EventLog[Value] = field(default_factory=EventLog)
+
+    @node
+    def spread(count: int):
+        return NextAll(map(Value, range(count)))
+
+    @node
+    def work(ctx: Ctx, value: Value) -> Value:
+        assert type(value) is Value
+        if value.n == 2 and not Path("mended").exists():
+            raise ValueError("not mended")
+        ctx.log.append(value)
+        return value
+
+    class Flow(Workflow):
+        context = Ctx
+        spread, work, together = spread, work, Join(lambda values: {"of": sorted(values, key=lambda v: v.n)})
+        start = spread
+        edges = {spread: {Value: [work]}, work: [together]}
+        cli_report = staticmethod(lambda result: f"{result.output['of']} {len(list(result.context.log))} writes")
+
+    if __name__ == "__main__":
+        print(Flow.cli_report(Flow().run_with_checkpoint(4, store="runs.db", run_id="r", workers=int(sys.argv[1]))))
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_a_script_began_goes_on_on_the_command_line(tmp_path: Path, workers: str) -> None:
+    """What is in the script's ``__main__``, its context and values, is in a module of its name there."""
+    path = write(tmp_path, "script.py", OF_A_SCRIPT)
+    begun = pasted(tmp_path, shlex.join([sys.executable, str(path), workers]))
+    assert "ValueError: not mended" in begun.stderr
+    (tmp_path / "mended").touch()
+    told = "[Value(n=0), Value(n=1), Value(n=2), Value(n=3)] 4 writes\n"
+    for command in (("resume", "r", "--store", "runs.db"), ("resume", "r", "--store", "runs.db")):  # the second shows
+        done = floxide(tmp_path, *command, "script.py", "--workers", workers)
+        assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+    done = floxide(tmp_path, "script.py", "--store", "runs.db", "--run-id", "r", "--input", "4", "--workers", workers)
+    assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+
+
+def test_a_script_that_starts_what_the_command_line_began_is_told_to_resume_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "script.py", OF_A_SCRIPT)
+    (tmp_path / "mended").touch()
+    begun = floxide(tmp_path, "script.py", "--store", "runs.db", "--run-id", "r", "--input", "4", "--workers", "0")
+    assert begun.returncode == 0, begun.stderr
+    again = pasted(tmp_path, shlex.join([sys.executable, str(path), "0"]))
+    text = "run 'r' was started with another input, ctx or seed, or as a module, not as a script: then resume it;"
+    assert text in again.stderr
+
+
 # -- the file -----------------------------------------------------------------------------------------------------
 
 ASKING = {
