@@ -128,6 +128,8 @@ def _page(found: Details, store: str) -> Iterator[str]:
 
 def owned(owner: Owner) -> str:
     """Who has a store, or had it last."""
+    if owner.pid is None:
+        return "no process has had the store yet"
     where = f"on {owner.host} since {_date(owner.since or 0.0)}"
     if owner.lives:
         return f"process {owner.pid} has the store {where}"

@@ -590,6 +590,34 @@ def test_a_store_that_is_not_there_is_a_line_and_is_not_made(tmp_path: Path, arg
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_has_a_store_is_not_guessed(tmp_path: Path) -> None:
+    filled(tmp_path / "runs.db")
+    (tmp_path / "runs.db.lock").unlink()
+    (tmp_path / "runs.db.lock").symlink_to("runs.db.lock")
+    text = refused(ROOT, "db", "info", "--store", str(tmp_path / "runs.db"))
+    assert text == f"floxide-mp: {tmp_path}/runs.db.lock: Too many levels of symbolic links\n"
+
+
+def test_what_has_failed_for_good_is_not_due(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "fails.py",
+        """
+        from floxide_mp import RetryPolicy, Workflow, node
+
+        @node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.001))
+        def work(n):
+            raise ValueError("not today")
+
+        class Fails(Workflow):
+            work = work
+            start = work
+        """,
+    )
+    assert floxide(tmp_path, "fails.py", "--store", "runs.db", "--run-id", "r", "--workers", "0").returncode == 1
+    assert [(item["status"], item["due"]) for item in shown(tmp_path, "r")["unfinished"]] == [("failed", None)]
+
+
 def filled(path: Path) -> None:
     with Coordinator(0, path) as coordinator:
         coordinator.start(Durable, str(path.parent), run_id="r").wait()

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final, Literal
 
 from .. import failpoints
@@ -59,8 +59,9 @@ class SQLiteStore(Reader):
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ValueError(f'durability is "process" or "full", not {durability!r}')
-        real = os.path.realpath(path)
+        real = medium.resolved(path)
         with trouble(real):
+            _check_ours(real, patience)
             self._ownership = Ownership(real, clocks.wall())
             try:
                 self._writer = _opened(real, patience)
@@ -83,7 +84,7 @@ class SQLiteStore(Reader):
     @staticmethod
     def open_reader(path: str | os.PathLike[str], *, patience: float = 5.0, clocks: Clocks = CLOCKS) -> Reader:
         """Look into a store, whoever owns it, without disturbing them."""
-        return Reader(os.path.realpath(path), patience, clocks)
+        return Reader(medium.resolved(path), patience, clocks)
 
     def close(self) -> None:
         """Let go of the file. Nothing is called afterwards."""
@@ -239,6 +240,13 @@ def _size(prepared: Sequence[Prepared]) -> int:
     found = [fixed[3] for one in prepared for fixed in one.created]
     found += [record.payload for one in prepared for record in (*one.commit.events, *one.commit.outputs)]
     return sum(len(payload) if isinstance(payload, bytes) else 4096 for payload in found) + 16384
+
+
+def _check_ours(path: str, patience: float) -> None:
+    """What has no key is not another program's: beside that nothing is made, not even a lock."""
+    if read_key(path) is None and os.path.exists(path) and os.path.getsize(path):
+        with closing(connect(path, patience, "ro")) as connection:
+            schema.version_of(connection, path)
 
 
 def _opened(path: str, patience: float) -> sqlite3.Connection:
