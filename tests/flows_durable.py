@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
 
-from floxide_mp import Context, Coordinator, EventLog, NextAll, Workflow, node, when
+from floxide_mp import Coordinator, NextAll, Workflow, node
 
 COUNT = 400
 
@@ -29,26 +28,6 @@ class Durable(Workflow):
     work = work
     start = split
     edges = {split: [work]}
-
-
-@dataclass
-class Seen(Context):
-    log: EventLog[int] = field(default_factory=EventLog)
-
-
-@node
-def look_back(ctx: Seen, left: int) -> int | list[int]:
-    ctx.log.append(left)
-    return left - 1 if left else [len(ctx.log), *(event for event in ctx.log if event)]
-
-
-class Reading(Workflow):
-    """A loop in which each step writes, and the last reads what all have written."""
-
-    context = Seen
-    look_back = look_back
-    start = look_back
-    edges = {look_back: {when(int): [look_back], when(list): []}}
 
 
 if __name__ == "__main__":  # python -m tests.flows_durable FOLDER: prints each output once it is committed

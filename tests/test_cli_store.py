@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -643,13 +644,14 @@ def test_row_35_check_names_the_first_fault(tmp_path: Path) -> None:
     filled(path)
     assert floxide(ROOT, "db", "check", "--store", str(path)).stdout == "ok\n"
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE outputs SET payload = x'6200' WHERE row = 7")
+        connection.execute("UPDATE outputs SET payload = x'6200' WHERE row = 1")
     connection.close()
     done = floxide(ROOT, "db", "check", "--store", str(path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"floxide-mp: {path}: run 'r': row outputs 7: it is not what was written\n"
+    what = r"row outputs 1( to \d+)?: it is not what was written"
+    assert re.fullmatch(rf"floxide-mp: {path}: run 'r': {what}\n", done.stderr)
     text = refused(ROOT, "resume", "r", "--store", str(path), "tests.flows_durable")
-    assert "row outputs 7: it is not what was written" in text and "put a copy of it" in text
+    assert re.search(what, text) and "put a copy of it" in text
 
 
 def test_row_37_upgrade_brings_an_older_store_to_this_version(tmp_path: Path) -> None:

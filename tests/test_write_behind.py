@@ -11,8 +11,9 @@ import pytest
 from floxide_mp import Coordinator, FloxideError, RunStatus, SQLiteStore
 from floxide_mp.runtime import running
 from floxide_mp.stores.rows import Prepared
-from tests.flows_durable import COUNT, Durable, Reading
+from tests.flows_durable import COUNT, Durable
 from tests.flows_run import until
+from tests.flows_written import Reading
 
 
 class Slow(SQLiteStore):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,9 @@ class Faulty:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.faults.write(lambda: self.inner.commit(run_id, commit, progress))
 
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+        self.faults.write(lambda: self.inner.replace(run, snapshot))
+
     def runs(self) -> Sequence[RunRecord]:
         found: Sequence[RunRecord] = self.inner.runs()
         return found
@@ -98,6 +101,10 @@ class Faulty:
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         found: Sequence[ErrorRecord] = self.inner.errors(run_id)
+        return found
+
+    def finished(self, run_id: str) -> Mapping[str, int]:
+        found: Mapping[str, int] = self.inner.finished(run_id)
         return found
 
     def close(self) -> None:
