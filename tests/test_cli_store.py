@@ -674,7 +674,7 @@ def test_row_37_upgrade_brings_an_older_store_to_this_version(tmp_path: Path) ->
     assert ask("upgrade") == f"nothing to do: it has version {schema.VERSION}, which is this floxide-mp's\n"
 
 
-def test_row_40_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_row_34_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()
