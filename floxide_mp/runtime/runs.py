@@ -347,8 +347,9 @@ class Runs(View):
 
         What of it still runs is ended, or a worker would be lost to the others that is at a step without an end.
         """
-        log.error("run %s cannot go on", run.record.run_id, exc_info=error)
-        text = "".join(traceback.format_exception(error))
+        told = isinstance(error, StoreError)  # its text says it all: where in this package it was raised helps nobody
+        log.error("run %s cannot go on: %s", run.record.run_id, error, exc_info=None if told else error)
+        text = "" if told else "".join(traceback.format_exception(error))
         failure = codec.encode_error(error, text)
         run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
