@@ -256,6 +256,10 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     if size == 0 and key is not None:
         raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
     if not size:
+        log = path + "-wal"
+        if os.path.exists(log) and os.path.getsize(log):  # SQLite would read it into whatever is made there
+            text = f"it is gone, but {log} is there, with what was written last; to begin anew, delete that, too"
+            raise corrupt(path, text)
         _make(path, key or make_key(path), patience)
     if failpoints.armed:
         failpoints.hit("store.open")
