@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from floxide_mp.core.state import RunState
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress
-from floxide_mp.stores import rows
+from floxide_mp.stores import medium, rows
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -253,6 +254,18 @@ def test_a_file_that_was_never_written_becomes_a_store(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "runs.db")
     assert list(store.runs()) == []
     store.close()
+
+
+def test_what_is_not_permitted_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    (tmp_path / "runs.db.key").touch()
+    told = {
+        (errno.EACCES, path + ".key"): f"{path}.key: Permission denied",
+        (errno.EACCES, path + ".lock"): f"{path} cannot be written: Permission denied",  # it was to be made
+        (errno.EROFS, path + ".lock"): f"{path} cannot be written: Read-only file system",
+    }
+    for (number, name), text in told.items():
+        assert str(medium.translated(path, OSError(number, os.strerror(number), name))) == text
 
 
 def test_nothing_is_made_beside_what_is_no_store(tmp_path: Path) -> None:

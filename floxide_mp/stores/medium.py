@@ -115,8 +115,9 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
             return StoreError(
                 f"{path}: {error.strerror}{_free(path)}", path=path, run_id=run_id, transient=True, full=True
             )
-        forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-        what = f"{path} cannot be written" if forbidden else error.filename or path
+        named = error.filename or path
+        new = error.errno in (errno.EACCES, errno.EPERM) and not os.path.exists(named)  # it was to be made
+        what = f"{path} cannot be written" if new or error.errno == errno.EROFS else named
         return StoreError(f"{what}: {error.strerror}", path=path, run_id=run_id)
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
