@@ -348,6 +348,8 @@ def test_a_run_is_looked_at_while_another_process_writes_it(tmp_path: Path) -> N
         assert f"owner: process {process.pid} has the store" in text and "runs: 1 running" in text
         log = json.loads(floxide(tmp_path, "context", "r", "--store", "runs.db").stdout)["log"]
         assert log == list(range(len(found["events"])))
+        page = floxide(tmp_path, "show", "r", "--store", "runs.db").stdout
+        assert page.count("attempt 1): pending or running\n") == len(found["unfinished"])
         text = refused(tmp_path, "resume", "r", "--store", "runs.db", "gated")
         assert (
             f"belongs to the coordinator with pid {process.pid}" in text and "floxide-mp runs --store runs.db" in text
