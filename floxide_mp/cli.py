@@ -115,6 +115,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run of a store; of a completed one, print the results again."""
+    from .runtime.codec import lend
+
     options = _resume_parser().parse_args(arguments)
     _log_to_stderr(options)
     with Results() as results, Stop() as stop:
@@ -130,7 +132,10 @@ def resume(arguments: Sequence[str]) -> int:
             raise Refused(report.message(f"run {options.run!r} is a run of {record.name}, not of {workflow.name}"))
         if not options.allow_changes:
             _check_unchanged(record, None if completed else workflow, job.again(options.run))
-        return job.resume(options.run, options.allow_changes) if completed is None else job.show(completed)
+        if completed is None:
+            return job.resume(options.run, options.allow_changes)
+        lend(record.main, workflow.compiled)
+        return job.show(completed)
 
 
 def runs(arguments: Sequence[str]) -> int:

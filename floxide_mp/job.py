@@ -134,7 +134,7 @@ class Job:
             raise Refused(report.message(str(error))) from None
         self._prepare_farewell(run.run_id)
         pids = ", ".join(str(worker.pid) for worker in coordinator.workers())
-        log.info("run %s of %s began; workers are the processes %s", run.run_id, self.workflow.name, pids)
+        log.info("run %s of %s is on; workers are the processes %s", run.run_id, self.workflow.name, pids)
         try:
             result = _end_of(run, coordinator)
         except OVER as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import Any
 
 from .context import Context
 from .engines.inline import InlineEngine
+from .errors import StoreError
 from .ports import Door, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.desk import Desks
@@ -56,10 +58,15 @@ def run_once(
         return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
 
-def resume_once(workflow: Workflow, run_id: str, workers: int, **options: Any) -> RunResult:
-    """The run of that id, gone on with to its end."""
-    with Coordinator(workers, **options) as coordinator:
-        return coordinator.resume(workflow, run_id).wait()
+def resume_once(
+    workflow: Workflow, store: Any, run_id: str, workers: int, allow_changes: bool = False, **options: Any
+) -> RunResult:
+    """The run of that id, gone on with to its end. A store that is not there is not made."""
+    if isinstance(store, str | os.PathLike) and not os.path.exists(store):
+        path = os.path.realpath(store)
+        raise StoreError(f"there is no store {path}", path=path)
+    with Coordinator(workers, store, **options) as coordinator:
+        return coordinator.resume(workflow, run_id, allow_changes=allow_changes).wait()
 
 
 def run_each(

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final
 
 from . import report, store_option
-from .facts import RunMetrics
+from .facts import RunMetrics, RunStatus, WorkItemStatus
 from .report import Parser
 from .standing import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings
 
@@ -121,13 +121,16 @@ def _page(found: Details, store: str) -> Iterator[str]:
     yield ""
     yield from _nodes(found)
     items, errors, events = found.unfinished, found.errors, found.events or []
-    yield from _few("unfinished:", map(_item, items), len(items), MOST_ITEMS)
+    live = run.status == RunStatus.RUNNING.value
+    yield from _few("unfinished:", (_item(item, live) for item in items), len(items), MOST_ITEMS)
     yield from _few("failed attempts, the last first:", map(_error, reversed(errors)), len(errors), MOST_ERRORS)
     yield from _few("writes to the context, in the run's order:", map(_event, events), len(events), len(events))
 
 
 def owned(owner: Owner) -> str:
     """Who has a store, or had it last."""
+    if owner.pid is None:
+        return "no process has had the store yet"
     where = f"on {owner.host} since {_date(owner.since or 0.0)}"
     if owner.lives:
         return f"process {owner.pid} has the store {where}"
@@ -140,11 +143,13 @@ def _nodes(found: Details) -> list[str]:
     return _table(rows, ("node", "finished", "waiting or running", "failed"))
 
 
-def _item(item: Item) -> str:
+def _item(item: Item, live: bool) -> str:
+    """A line for it; of a ``live`` run, a store is not told which items run."""
     due = f", due {_date(item.due)}" if item.due is not None else ""
     if not item.item_id:
         return f"  {item.node}: a value has {item.status}"
-    return f"  {item.node} (item {item.item_id}, attempt {item.attempt}): {item.status}{due}"
+    status = f"{item.status} or running" if live and item.status == WorkItemStatus.PENDING.value else item.status
+    return f"  {item.node} (item {item.item_id}, attempt {item.attempt}): {status}{due}"
 
 
 def _error(error: Error) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .core.records import Order, Snapshot, place
+from .core.records import ItemRow, Order, Snapshot, place
 from .core.table import STATUS
 from .facts import RunMetrics, RunStatus, WorkItemStatus
 from .ports import RunRecord
@@ -159,8 +159,7 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
         errors = [Error(*e[4:], *e[:3]) for e in reader.errors(run_id)]
         logged = sorted(enumerate(reader.events(run_id)), key=lambda one: place(one[1])) if with_events else []
     items = [
-        Item(row.id, places[row.place], row.attempt, row.status.value, row.order, CLOCKS.to_wall(row.due))
-        for row in snapshot.items
+        Item(row.id, places[row.place], row.attempt, row.status.value, row.order, _due(row)) for row in snapshot.items
     ]
     items += [Item(0, places[a.place], 1, WorkItemStatus.ARRIVED.value, a.order, None) for a in snapshot.arrivals]
     events = [Event(n, e.node, e.order, e.index, e.field, len(e.payload)) for n, e in logged]
@@ -190,6 +189,11 @@ def _standing(reader: Reader, owner: Owner, record: RunRecord) -> Standing:
         metrics=progress.metrics,
         error=None if progress.failure is None else failure_text(run_id, progress.failure),
     )
+
+
+def _due(row: ItemRow) -> float | None:
+    """Seconds since the epoch. One that has failed, or is to be run, still has the time of before."""
+    return CLOCKS.to_wall(row.due) if row.status is WorkItemStatus.WAITING_RETRY else None
 
 
 def _counts(record: RunRecord, snapshot: Snapshot, finished: Mapping[str, int]) -> list[NodeCounts]:

@@ -161,12 +161,13 @@ class Workflow:
             store: where it is remembered.
             run_id: its name.
             workers: worker processes; 0 runs every step in this thread.
-            options: as for ``Coordinator``.
+            options: as for ``Coordinator``, and ``allow_changes`` as for ``Coordinator.resume``.
 
         Raises:
             NotStartedError: there is no such run.
             AlreadyCompletedError: it is completed or cancelled.
             RunFailedError: it failed again.
+            StoreError: there is no such store.
         """
         return _launcher(self, "resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
 

@@ -42,6 +42,15 @@ def left_at_second(folder: Path, store: Any) -> None:
     (folder / "second").unlink()
 
 
+def test_row_54_in_one_call(tmp_path: Path) -> None:
+    store = MemoryStore()
+    left_at_second(tmp_path, store)
+    changed = chain("first", "second", "third")()
+    with pytest.raises(FloxideError, match=r"began in another graph of that name"):
+        changed.resume(store=store, run_id="x")
+    assert changed.resume(store=store, run_id="x", allow_changes=True).metrics.completed == 3
+
+
 @both_engines
 def test_row_54_a_run_goes_on_in_another_graph_if_that_is_allowed(workers: int, tmp_path: Path) -> None:
     """A step more before, one more behind, and the last one gone; and a second death in the new graph."""

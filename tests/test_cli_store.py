@@ -348,6 +348,8 @@ def test_a_run_is_looked_at_while_another_process_writes_it(tmp_path: Path) -> N
         assert f"owner: process {process.pid} has the store" in text and "runs: 1 running" in text
         log = json.loads(floxide(tmp_path, "context", "r", "--store", "runs.db").stdout)["log"]
         assert log == list(range(len(found["events"])))
+        page = floxide(tmp_path, "show", "r", "--store", "runs.db").stdout
+        assert page.count("attempt 1): pending or running\n") == len(found["unfinished"])
         text = refused(tmp_path, "resume", "r", "--store", "runs.db", "gated")
         assert (
             f"belongs to the coordinator with pid {process.pid}" in text and "floxide-mp runs --store runs.db" in text
@@ -510,6 +512,69 @@ def test_the_context_of_a_script_comes_with_its_workflow(tmp_path: Path) -> None
     assert json.loads(done.stdout) == SHOWN
 
 
+OF_A_SCRIPT = """
+    import os, sys
+    from dataclasses import dataclass, field
+    from pathlib import Path
+    from floxide_mp import Context, EventLog, Join, NextAll, Workflow, node
+
+    @dataclass
+    class Value:
+        n: int
+
+    @dataclass
+    class Ctx(Context):
+        log: EventLog[Value] = field(default_factory=EventLog)
+
+    @node
+    def spread(count: int):
+        return NextAll(map(Value, range(count)))
+
+    @node
+    def work(ctx: Ctx, value: Value) -> Value:
+        assert type(value) is Value
+        if value.n == 2 and not Path("mended").exists():
+            raise ValueError("not mended")
+        ctx.log.append(value)
+        return value
+
+    class Flow(Workflow):
+        context = Ctx
+        spread, work, together = spread, work, Join(lambda values: {"of": sorted(values, key=lambda v: v.n)})
+        start = spread
+        edges = {spread: {Value: [work]}, work: [together]}
+        cli_report = staticmethod(lambda result: f"{result.output['of']} {len(list(result.context.log))} writes")
+
+    if __name__ == "__main__":
+        print(Flow.cli_report(Flow().run_with_checkpoint(4, store="runs.db", run_id="r", workers=int(sys.argv[1]))))
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_a_script_began_goes_on_on_the_command_line(tmp_path: Path, workers: str) -> None:
+    """What is in the script's ``__main__``, its context and values, is in a module of its name there."""
+    path = write(tmp_path, "script.py", OF_A_SCRIPT)
+    begun = pasted(tmp_path, shlex.join([sys.executable, str(path), workers]))
+    assert "ValueError: not mended" in begun.stderr
+    (tmp_path / "mended").touch()
+    told = "[Value(n=0), Value(n=1), Value(n=2), Value(n=3)] 4 writes\n"
+    for command in (("resume", "r", "--store", "runs.db"), ("resume", "r", "--store", "runs.db")):  # the second shows
+        done = floxide(tmp_path, *command, "script.py", "--workers", workers)
+        assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+    done = floxide(tmp_path, "script.py", "--store", "runs.db", "--run-id", "r", "--input", "4", "--workers", workers)
+    assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+
+
+def test_a_script_that_starts_what_the_command_line_began_is_told_to_resume_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "script.py", OF_A_SCRIPT)
+    (tmp_path / "mended").touch()
+    begun = floxide(tmp_path, "script.py", "--store", "runs.db", "--run-id", "r", "--input", "4", "--workers", "0")
+    assert begun.returncode == 0, begun.stderr
+    again = pasted(tmp_path, shlex.join([sys.executable, str(path), "0"]))
+    text = "run 'r' was started with another input, ctx or seed, or as a module, not as a script: then resume it;"
+    assert text in again.stderr
+
+
 # -- the file -----------------------------------------------------------------------------------------------------
 
 ASKING = {
@@ -526,6 +591,34 @@ def test_a_store_that_is_not_there_is_a_line_and_is_not_made(tmp_path: Path, arg
     text = refused(ROOT, *arguments, "--store", str(tmp_path / "runs.db"))
     assert text == f"floxide-mp: there is no store {tmp_path}/runs.db\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_has_a_store_is_not_guessed(tmp_path: Path) -> None:
+    filled(tmp_path / "runs.db")
+    (tmp_path / "runs.db.lock").unlink()
+    (tmp_path / "runs.db.lock").symlink_to("runs.db.lock")
+    text = refused(ROOT, "db", "info", "--store", str(tmp_path / "runs.db"))
+    assert text == f"floxide-mp: {tmp_path}/runs.db.lock: Too many levels of symbolic links\n"
+
+
+def test_what_has_failed_for_good_is_not_due(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "fails.py",
+        """
+        from floxide_mp import RetryPolicy, Workflow, node
+
+        @node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.001))
+        def work(n):
+            raise ValueError("not today")
+
+        class Fails(Workflow):
+            work = work
+            start = work
+        """,
+    )
+    assert floxide(tmp_path, "fails.py", "--store", "runs.db", "--run-id", "r", "--workers", "0").returncode == 1
+    assert [(item["status"], item["due"]) for item in shown(tmp_path, "r")["unfinished"]] == [("failed", None)]
 
 
 def filled(path: Path) -> None:
@@ -583,7 +676,7 @@ def test_row_37_upgrade_brings_an_older_store_to_this_version(tmp_path: Path) ->
     assert ask("upgrade") == f"nothing to do: it has version {schema.VERSION}, which is this floxide-mp's\n"
 
 
-def test_row_40_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_row_34_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()

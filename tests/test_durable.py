@@ -112,3 +112,9 @@ def test_a_store_that_was_closed_with_its_coordinator_says_so(tmp_path: Path) ->
     assert run.status is RunStatus.COMPLETED
     with pytest.raises(StoreError, match=r"runs\.db is closed, by close\(\) or with its coordinator"):
         run.wait(60)
+
+
+def test_to_resume_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=rf"^there is no store {tmp_path}/runs\.db$"):
+        Durable().resume(store=tmp_path / "runs.db", run_id="x")
+    assert list(tmp_path.iterdir()) == []

@@ -14,19 +14,31 @@ from typing import Any
 
 import pytest
 
-from floxide_mp import Coordinator, LivenessStatus, WorkerHealth, WorkerStatus
+from floxide_mp import (
+    Context,
+    Coordinator,
+    LivenessStatus,
+    RetryPolicy,
+    SQLiteStore,
+    WorkerHealth,
+    WorkerStatus,
+    Workflow,
+    node,
+)
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.table import Phase
 from floxide_mp.engines import health
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.ports import RunRecord
+from floxide_mp.runtime import coordinator as coordinators
 from floxide_mp.runtime import ledger as ledgers
-from floxide_mp.runtime import runs
+from floxide_mp.runtime import running, runs
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.leases import Session, stalled
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import LATE, Attention, Look, last_sign, liveness
+from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 
 from . import flows_faults as flows
@@ -267,6 +279,40 @@ def test_row_43_the_clock_on_the_wall_jumps(stopped: list[int], monkeypatch: pyt
             assert of(pid, c.workers(AT_ONCE)).liveness is DEAD
             assert c.workers()[0].last_heartbeat == pytest.approx(time.time() + jump, abs=60)  # as clocks show it now
         os.kill(pid, signal.SIGCONT)
+
+
+@node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.3, jitter=0.0), timeout=20.0)
+def fails_once(ctx: Context) -> float:
+    now = time.monotonic()
+    if ctx.item.attempt == 1:
+        raise ValueError(now)
+    return now
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("hours", [2, -2])
+def test_row_43_nothing_of_a_run_goes_by_the_clock_on_the_wall(
+    workers: int, hours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It jumps whenever it is looked at; a time-out, a back-off and the run's own time-out do not notice."""
+    seen = [time.time()]
+
+    def jumping() -> float:
+        seen.append(seen[-1] + 3600 * hours)
+        return seen[-1]
+
+    for module in (coordinators, runs, running, health):
+        monkeypatch.setattr(module, "time", jumping)
+    store = SQLiteStore(tmp_path / "runs.db", clocks=Clocks(time.monotonic, jumping))
+    with Coordinator(workers, store) as c:
+        run = c.start(Workflow.build("Once", {"fails": fails_once}, start="fails"), timeout=40.0)
+        second = run.wait(30).output
+        (error,) = run.errors()
+        info = run.info()
+    store.close()
+    assert error.type_name == "ValueError" and info.metrics.retries == 1 and len(seen) > 3
+    assert second - float(error.message) >= 0.3
+    assert info.finished_at is not None and info.finished_at >= info.started_at
 
 
 def test_a_worker_starts_is_idle_and_is_busy(tmp_path: Path) -> None:

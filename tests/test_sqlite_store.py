@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from floxide_mp.core.state import RunState
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress
-from floxide_mp.stores import rows
+from floxide_mp.stores import medium, rows
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -229,9 +230,15 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {p.name for p in odd.iterdir()} == {"link.db", "runs.db", "runs.db.key", "runs.db.lock"}
     with Reading(odd / "link.db") as reader:
         assert len(reader.runs()) == 2
-    for bad in (tmp_path, tmp_path / "no" / "such.db"):
-        with pytest.raises(StoreError, match=str(bad)):
-            SQLiteStore(bad)
+    for bad, text in {
+        str(tmp_path): f"{tmp_path} is a directory: a store is a file",
+        os.devnull: "/dev/null is no regular file: a store is a file",
+        f"{tmp_path}/no/such.db": f"{tmp_path}/no: No such file or directory",
+        "": "the path of a store is empty",
+    }.items():
+        for make in (SQLiteStore, SQLiteStore.open_reader):
+            with pytest.raises(StoreError, match=f"^{text}$"):
+                make(bad)
     with pytest.raises(StoreError, match="there is no store"):
         SQLiteStore.open_reader(tmp_path / "nosuch.db")
     assert not (tmp_path / "nosuch.db").exists()
@@ -247,6 +254,29 @@ def test_a_file_that_was_never_written_becomes_a_store(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "runs.db")
     assert list(store.runs()) == []
     store.close()
+
+
+def test_what_is_not_permitted_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    (tmp_path / "runs.db.key").touch()
+    told = {
+        (errno.EACCES, path + ".key"): f"{path}.key: Permission denied",
+        (errno.EACCES, path + ".lock"): f"{path} cannot be written: Permission denied",  # it was to be made
+        (errno.EROFS, path + ".lock"): f"{path} cannot be written: Read-only file system",
+    }
+    for (number, name), text in told.items():
+        assert str(medium.translated(path, OSError(number, os.strerror(number), name))) == text
+
+
+def test_nothing_is_made_beside_what_is_no_store(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE t (x)")
+    other.close()
+    (tmp_path / "text.db").write_text("a text, and no database at all")
+    for name, text in {"other.db": "is a database of another program", "text.db": "file is not a database"}.items():
+        with pytest.raises(StoreError, match=text):
+            SQLiteStore(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"other.db", "text.db"}
 
 
 def test_a_person_can_query_it(tmp_path: Path) -> None:

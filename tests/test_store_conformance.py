@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -64,9 +64,21 @@ class Unsorted(MemoryStore):
         return found._replace(items=sorted(found.items, key=lambda row: row.id))
 
 
+class OneByOne(MemoryStore):
+    """Writes groups, and what is before one that cannot be written is written."""
+
+    def prepare(self, run_id: str, commit: Commit, progress: Progress) -> tuple[str, Commit, Progress]:
+        return run_id, commit, progress
+
+    def write(self, prepared: Sequence[tuple[str, Commit, Progress]]) -> None:
+        for one in prepared:
+            self.commit(*one)
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
+        (OneByOne, ["what is prepared is written as it was together and once"]),
         (Forgets, ["a run that exists is not made again", "events outputs and errors come in the order of commits"]),
         (Unsorted, ["items come in order as they were written"]),
     ],

@@ -59,7 +59,10 @@ def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled
     mine, theirs = (old.context, old.input), (new.context, new.input)
     same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
     if not same:
-        text = f"{who} was started with another input, ctx or seed; choose another run_id"
+        # A script's classes are in ``__main__``, and others than those of the module that it is on the command line.
+        module = any(b"__main__" in payload for payload in theirs if payload)
+        other = ", or as a module, not as a script: then resume it" if module else ""
+        text = f"{who} was started with another input, ctx or seed{other}; choose another run_id"
         raise FloxideError(text, run_id=new.run_id)
     if info.status is RunStatus.FAILED and not failed:
         how = f"coordinator.resume(workflow, {new.run_id!r})"

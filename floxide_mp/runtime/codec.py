@@ -15,7 +15,7 @@ import pickle
 import sys
 import types
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
@@ -161,6 +161,24 @@ def decode_bundle(payload: bytes) -> Bundle:
     found, bundle = pickle.load(stream)
     vars(sys.modules["__main__"]).update(found)
     return bundle  # type: ignore[no-any-return]
+
+
+def lend(names: Iterable[str], compiled: Compiled) -> None:
+    """Put what a run's values need of ``__main__`` there, where the script that it was is now a module of its workflow.
+
+    So a run that a script began goes on in other programs. What is in ``__main__`` already stays.
+
+    Args:
+        names: of it.
+        compiled: the workflow.
+    """
+    main = vars(sys.modules["__main__"])
+    parts = (compiled.context, *map(type, compiled.nodes), *(node.handler() for node in compiled.nodes))
+    for module in dict.fromkeys(getattr(part, "__module__", None) for part in parts):
+        for name in names:
+            found = getattr(sys.modules.get(module or ""), name, None)
+            if name not in main and getattr(found, "__module__", None) == module:
+                main[name] = found
 
 
 def encode_error(error: BaseException, text: str) -> ErrorRecord:

@@ -197,6 +197,7 @@ class Coordinator:
         if not allow_changes:
             check_versions(old)
             check_shape(old, compiled)
+        codec.lend(old.main, compiled)
         self._ledger.resume(run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
         return self.run(run_id)
 
@@ -349,6 +350,7 @@ class Coordinator:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         run = self._ledger.known(new.run_id)
         old, info = run.record, info_of(run)
+        codec.lend(old.main, compiled)
         check_same(old, info, new, compiled, failed)
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:

@@ -212,7 +212,7 @@ class Runs(View):
             run = self._run(run_id)
             if not isinstance(run, Running):
                 if not run.over:
-                    self._note(run, Phase.CANCELLED, time())
+                    self._note(run, Phase.CANCELLED, _over_at(run))
             elif not run.state.over:
                 run.state.cancel()
                 self._give_grace(run, grace)
@@ -281,7 +281,7 @@ class Runs(View):
             if state.phase not in (Phase.RUNNING, Phase.PAUSED):
                 self._cut_off(run)
             if state.over:
-                finished_at = time()
+                finished_at = _over_at(run)
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
@@ -347,13 +347,14 @@ class Runs(View):
 
         What of it still runs is ended, or a worker would be lost to the others that is at a step without an end.
         """
-        log.error("run %s cannot go on", run.record.run_id, exc_info=error)
-        text = "".join(traceback.format_exception(error))
+        told = isinstance(error, StoreError)  # its text says it all: where in this package it was raised helps nobody
+        log.error("run %s cannot go on: %s", run.record.run_id, error, exc_info=None if told else error)
+        text = "" if told else "".join(traceback.format_exception(error))
         failure = codec.encode_error(error, text)
         run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
         # The state may have come to its end; as long as that is not written, the run has not.
-        run.progress = run.shown = run.shown._replace(phase=Phase.BROKEN, finished_at=time(), failure=failure)
+        run.progress = run.shown = run.shown._replace(phase=Phase.BROKEN, finished_at=_over_at(run), failure=failure)
         run.trouble = None
         self._give_grace(run, GRACE)
         self._let_go(run)
@@ -383,3 +384,8 @@ class Runs(View):
     def _check_going(self) -> None:
         if self._stopping and self._broken is None:
             raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
+
+
+def _over_at(run: Known) -> float:
+    """Seconds since the epoch. The clock on the wall may have been set back, and no run ends before it began."""
+    return max(time(), run.record.started_at)

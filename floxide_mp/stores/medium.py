@@ -56,6 +56,23 @@ def check_same(path: str, was: Identity) -> Identity:
     return now
 
 
+def resolved(path: str | os.PathLike[str]) -> str:
+    """The path of a database, whole and without links.
+
+    Raises:
+        StoreError: there can be none.
+    """
+    real = os.path.realpath(path)
+    if not os.fspath(path):
+        raise StoreError("the path of a store is empty", path=real)
+    if os.path.exists(real) and not os.path.isfile(real):
+        what = "a directory" if os.path.isdir(real) else "no regular file"
+        raise StoreError(f"{real} is {what}: a store is a file", path=real)
+    with trouble(real):
+        os.stat(os.path.dirname(real))
+    return real
+
+
 def write_private(path: str, contents: bytes) -> None:
     """A new file that only its owner may read, whatever the umask, safe on disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
@@ -98,8 +115,9 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
             return StoreError(
                 f"{path}: {error.strerror}{_free(path)}", path=path, run_id=run_id, transient=True, full=True
             )
-        forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-        what = f"{path} cannot be written" if forbidden else error.filename or path
+        named = error.filename or path
+        new = error.errno in (errno.EACCES, errno.EPERM) and not os.path.exists(named)  # it was to be made
+        what = f"{path} cannot be written" if new or error.errno == errno.EROFS else named
         return StoreError(f"{what}: {error.strerror}", path=path, run_id=run_id)
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
@@ -118,7 +136,9 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
     elif code in _READ_ONLY:
         text, transient = f"{path} can be read, but not written", False
     elif code == sqlite3.SQLITE_CANTOPEN:
-        text, transient = f"{path} cannot be opened: may its directory be written to?", False
+        mine = os.access(path, os.R_OK)
+        why = "may its directory be written to?" if mine else os.strerror(errno.EACCES)
+        text, transient = f"{path} cannot be opened: {why}", False
     else:
         text, transient = f"{path}: {error}", False
     # The log's index is mapped, and cannot say what it lacks.

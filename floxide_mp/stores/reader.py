@@ -177,7 +177,8 @@ class Reader:
 
     def holder(self) -> int | None:
         """The process that owns the store now; None if nobody does, 0 if it cannot be seen from here."""
-        return holder(self.path)
+        with trouble(self.path):
+            return holder(self.path)
 
     def written(self, run_id: str) -> Written:
         """When, and in which epoch, the run's last commit was written."""

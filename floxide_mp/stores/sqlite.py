@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final, Literal
 
 from .. import failpoints
@@ -59,8 +59,9 @@ class SQLiteStore(Reader):
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ValueError(f'durability is "process" or "full", not {durability!r}')
-        real = os.path.realpath(path)
+        real = medium.resolved(path)
         with trouble(real):
+            _check_ours(real, patience)
             self._ownership = Ownership(real, clocks.wall())
             try:
                 self._writer = _opened(real, patience)
@@ -83,7 +84,7 @@ class SQLiteStore(Reader):
     @staticmethod
     def open_reader(path: str | os.PathLike[str], *, patience: float = 5.0, clocks: Clocks = CLOCKS) -> Reader:
         """Look into a store, whoever owns it, without disturbing them."""
-        return Reader(os.path.realpath(path), patience, clocks)
+        return Reader(medium.resolved(path), patience, clocks)
 
     def close(self) -> None:
         """Let go of the file. Nothing is called afterwards."""
@@ -241,6 +242,13 @@ def _size(prepared: Sequence[Prepared]) -> int:
     return sum(len(payload) if isinstance(payload, bytes) else 4096 for payload in found) + 16384
 
 
+def _check_ours(path: str, patience: float) -> None:
+    """What has no key is not another program's: beside that nothing is made, not even a lock."""
+    if read_key(path) is None and os.path.exists(path) and os.path.getsize(path):
+        with closing(connect(path, patience, "ro")) as connection:
+            schema.version_of(connection, path)
+
+
 def _opened(path: str, patience: float) -> sqlite3.Connection:
     """The owner's connection to a database of this version, made if there is none."""
     key = read_key(path)
@@ -248,6 +256,10 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     if size == 0 and key is not None:
         raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
     if not size:
+        log = path + "-wal"
+        if os.path.exists(log) and os.path.getsize(log):  # SQLite would read it into whatever is made there
+            text = f"it is gone, but {log} is there, with what was written last; to begin anew, delete that, too"
+            raise corrupt(path, text)
         _make(path, key or make_key(path), patience)
     if failpoints.armed:
         failpoints.hit("store.open")

@@ -22,7 +22,8 @@ ERROR: Final = ErrorRecord("pkg.Boom", TEXT, "line 1\nline 2", BYTES, 3, "node",
 
 
 def record(run_id: str = "run", **changes: Any) -> RunRecord:
-    plain = RunRecord(run_id, "flow", b"key", b"w", b"c", b"i", 0, 1.5, None, False, {"a": "b"}, ("a", "b"), ("x",))
+    graph = {"a": "b"}, ("a", "b"), ("x",)
+    plain = RunRecord(run_id, "flow", b"key", b"w", b"c", b"i", 0, 1.5, None, False, *graph, versions={"a": "b"})
     return plain._replace(**changes)
 
 

@@ -1,4 +1,5 @@
-"""``check_store``: every sentence of ``ports.CheckpointStore``, asked of a store. Nothing here knows which store it is.
+"""``check_store``: every sentence of ``ports.CheckpointStore`` and ``GroupStore``, asked of a store. Nothing here knows
+which store it is.
 
 What no store can be asked from outside, because it takes a broken medium, is not here: that a commit is all or nothing
 when the disk is full, and that it is still there after a crash.
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..core.records import Arrival, Commit, EventRecord, ItemRow, Order, OutputRecord, Payload, ScopeRecord
 from ..core.table import Phase
 from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics, WorkItemStatus
-from ..ports import CheckpointStore, Progress
+from ..ports import CheckpointStore, GroupStore, Progress
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
 from .store_run import a_run_of_the_core_is_as_in_memory
 
@@ -354,6 +355,36 @@ def any_thread_may_call(store: CheckpointStore, reopen: Reopen) -> None:
     same(len(store.snapshot("run").items), 2, "items")
 
 
+def what_is_prepared_is_written_as_it_was_together_and_once(store: CheckpointStore, reopen: Reopen) -> None:
+    """Of a ``GroupStore``; another one is asked nothing here."""
+    if not isinstance(store, GroupStore):
+        return
+    group: GroupStore[Any] = store
+    for name in ("run", "other"):
+        started(store, run_id=name)
+    before = facts(store), facts(store, "other")
+    new, changed = item(2, (1, ())), item(1)
+    changed.attempt, changed.status = 2, WorkItemStatus.FAILED
+    first = group.prepare("run", Commit(created=[new], changed=[changed]), at(2))
+    for one in (new, changed):
+        one.attempt, one.status, one.due = 9, WorkItemStatus.IN_PROGRESS, 99.0
+    outputs = [OutputRecord((0, ()), 0, "n", b"o")]
+    last = group.prepare("run", Commit(finished=[2], outputs=outputs, done={"n": 1}), at(2))
+    other = group.prepare("other", Commit(outputs=outputs, phase_changed=True), at(1, Phase.PAUSED))
+    nosuch = group.prepare("nosuch", Commit(phase_changed=True), at(1))
+    same((facts(store), facts(store, "other")), before, "what is only prepared")
+    fails(lambda: group.write([first, other, nosuch]), NotStartedError, "writing commits, one of an unknown run")
+    same((facts(store), facts(store, "other")), before, "commits with one that cannot be written")
+    group.write([first])
+    rows = [(row.id, row.attempt, row.status) for row in store.snapshot("run").items]
+    same(rows, [(1, 2, WorkItemStatus.FAILED), (2, 1, WorkItemStatus.PENDING)], "items as they were when prepared")
+    for _ in range(2):  # the same once more, as after an error of which nobody knows how far it came
+        group.write([first, other, last])
+    same([row.id for row in store.snapshot("run").items], [1], "items")
+    same((list(store.outputs("run")), list(store.outputs("other"))), (outputs, outputs), "outputs")
+    same((store.progress("other").phase, dict(store.finished("run"))), (Phase.PAUSED, {"n": 1}), "what is counted")
+
+
 STORE_CHECKS: Final[Mapping[str, Check]] = {
     check.__name__: check
     for check in (
@@ -374,6 +405,7 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         a_run_goes_on_as_if_it_had_begun_otherwise,
         runs_do_not_mix,
         any_thread_may_call,
+        what_is_prepared_is_written_as_it_was_together_and_once,
         a_run_of_the_core_is_as_in_memory,
     )
 }

@@ -9,11 +9,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, RunFailedError, RunStatus, failpoints
+from floxide_mp.engines.processes.manager import LedgerProxy
 
 from .. import flows_faults as flows
 from .test_worker_dies import alive, eventually, lines, pids
@@ -270,3 +272,18 @@ def test_trouble_in_the_supervisor_ends_the_runs(tmp_path: Path, monkeypatch: py
         with pytest.raises(RunFailedError, match="the supervisor failed"):
             c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
         assert c.workers() == []
+
+
+def test_row_25_a_coordinator_that_has_hung_up_has_hung_up() -> None:  # found by a soak
+    """Also to who asks once more: it was a node whose look at the context failed first, and took that for its error."""
+    ours, theirs = Pipe()
+    line = LedgerProxy(ours)
+    theirs.close()
+    try:
+        for _ in range(2):
+            with pytest.raises((EOFError, ConnectionError)):
+                line.events("run", 0)
+            with pytest.raises((EOFError, ConnectionError)):
+                line.exchange(0, (), 1.0)
+    finally:
+        ours.close()

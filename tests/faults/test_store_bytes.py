@@ -18,7 +18,7 @@ from floxide_mp.stores import sqlite as sqlite_store
 from floxide_mp.stores.integrity import Seals
 from floxide_mp.stores.reader import key_of
 from floxide_mp.stores.sqlite import SQLiteStore
-from tests.filled import MARK, Reading, at, facts, fill, item
+from tests.filled import MARK, Reading, at, facts, fill, item, step
 
 
 @pytest.fixture
@@ -56,6 +56,29 @@ def test_row_33_emptied(path: Path) -> None:
     with pytest.raises(StoreCorruptError, match=r"runs\.db: it is empty"):
         SQLiteStore.open_reader(path)
     assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("deleted", [("",), ("", ".key")], ids=["database", "database and key"])
+def test_row_33_a_log_that_is_left_is_not_read_into_a_new_store(path: Path, deleted: tuple[str, ...]) -> None:
+    """As after ``kill -9``: SQLite reads it into whatever database is beside it."""
+    store = SQLiteStore(path)
+    store.commit("run", *step(100))
+    log = path.with_name("runs.db-wal")
+    contents = log.read_bytes()
+    store.close()
+    log.write_bytes(contents)
+    for end in deleted:
+        path.with_name(f"runs.db{end}").unlink()
+    for _ in range(2):
+        with pytest.raises(
+            StoreCorruptError, match=r"runs\.db: it is gone, but .*runs\.db-wal is there, with what was"
+        ):
+            SQLiteStore(path)
+    assert log.read_bytes() == contents
+    log.unlink()
+    store = SQLiteStore(path)
+    assert list(store.runs()) == []
+    store.close()
 
 
 @pytest.mark.parametrize("junk", [b"junk", bytes(200), b"SQLite format 3\x00" + b"\xff" * 84])

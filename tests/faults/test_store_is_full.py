@@ -129,6 +129,7 @@ def test_row_31_an_error_of_the_disk_that_stays_stops_the_run(
         with pytest.raises(RunFailedError, match="disk I/O error") as caught:
             run.wait(60)
         assert isinstance(caught.value.__cause__, StoreError)
+        assert not hasattr(caught.value.__cause__, "__notes__") and "Traceback" not in caplog.text
         store.left = 0
         assert coordinator.resume(Durable, "durable").wait(60).outputs == list(range(COUNT))
     store.close()

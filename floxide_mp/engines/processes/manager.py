@@ -64,13 +64,20 @@ class Line(BaseProxy):
         # The standard proxy connects once per thread. A worker's two threads take turns on the one connection.
         self._connection = connection
         self._owed = False  # a reply may be under way that nobody has read
+        self._over = False  # the coordinator has hung up, maybe in the middle of a node, which took it for its failure
 
     def _call(self, verb: str, *arguments: Any) -> Any:
+        if self._over:
+            raise EOFError
         if self._owed:  # it must not be taken for that of this call
             raise FloxideError("a call to the coordinator was interrupted: nothing can be asked on its connection now")
         self._owed = True
-        self._connection.send((_IDENT, verb, arguments, {}))
-        kind, result = self._connection.recv()
+        try:
+            self._connection.send((_IDENT, verb, arguments, {}))
+            kind, result = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._over = True
+            raise
         self._owed = False
         if kind != "#RETURN":
             raise convert_to_error(kind, result)
