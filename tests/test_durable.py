@@ -15,14 +15,19 @@ from floxide_mp import (
     AlreadyCompletedError,
     Coordinator,
     FloxideError,
+    Join,
     Node,
     RunFailedError,
     RunStatus,
+    SplitNode,
     SQLiteStore,
     StoreError,
     StoreLockedError,
     Workflow,
+    node,
+    when,
 )
+from tests.filled import Reading
 from tests.flows_durable import COUNT, Durable
 
 ROOT = Path(__file__).parent.parent
@@ -112,3 +117,31 @@ def test_a_store_that_was_closed_with_its_coordinator_says_so(tmp_path: Path) ->
     assert run.status is RunStatus.COMPLETED
     with pytest.raises(StoreError, match=r"runs\.db is closed, by close\(\) or with its coordinator"):
         run.wait(60)
+
+
+def test_a_loop_through_several_joins_of_a_fan_out_may_be_long(tmp_path: Path) -> None:
+    """The number that such a join puts into branch paths doubles with each turn."""
+
+    def side_by_side(left: int) -> list[int]:
+        return [left] * 9
+
+    class Loop(Workflow):
+        split = SplitNode(side_by_side)
+        same = node(lambda left: left)
+        one = Join(max, of=split)
+        other = Join(max, of=split)
+        again = node(lambda left: left - 1)
+        start = split
+        edges = {
+            split: [same],
+            same: [one, other],
+            one: {when(int, lambda left: left > 0): [again], int: []},
+            again: [split],
+            other: [],
+        }
+
+    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
+        result = coordinator.start(Loop, 70, run_id="loop").wait(60)
+        assert result.outputs == Loop().run(70).outputs
+    with Reading(tmp_path / "runs.db") as reader:
+        reader.check()

@@ -25,6 +25,9 @@ from floxide_mp.stores.sqlite import SQLiteStore
 from tests.filled import Reading, at, everything, facts, fill, item, step
 
 numbers = st.integers(0, 300) | st.integers(0, 2**62) | st.sampled_from([247, 248, 255, 256, 1 << 59, 1 << 60])
+numbers |= st.sampled_from([(1 << 63) - 1, 1 << 63, (1 << 64) - 2, (1 << 64) - 1, 1 << 64, 1 << 300]) | st.integers(
+    2**62
+)
 orders = st.tuples(numbers, st.lists(numbers, max_size=5).map(tuple))
 payloads: st.SearchStrategy[Payload] = st.recursive(
     st.binary(), lambda inner: st.lists(st.tuples(st.text(st.characters()), inner), max_size=4).map(tuple), max_leaves=9

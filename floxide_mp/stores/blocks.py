@@ -21,6 +21,7 @@ T = TypeVar("T")
 LEAST: Final = 8  # fewer items than that have rows of their own
 MOST: Final = 60  # items: a bit for each is a number that SQLite can keep
 MOST_LOGGED: Final = 256  # of other records
+MOST_LAST: Final = 1 << 63  # branch numbers below that fit into a column
 
 
 def pack_many(columns: Sequence[Sequence[int]], payloads: Sequence[Payload]) -> bytes:
@@ -54,7 +55,9 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
             found == number
             and of == scope
             and deep == depth
+            and path
             and path[:-1] == prefix
+            and path[-1] < MOST_LAST
             and len(stretch) < MOST
             and error is None
             and type(payload) is bytes
@@ -63,7 +66,7 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
         else:
             if stretch:
                 yield stretch
-            fit = error is None and type(payload) is bytes and path
+            fit = error is None and type(payload) is bytes and path and path[-1] < MOST_LAST
             stretch, scope, depth, prefix = [item], of if fit else -1, deep, path[:-1]
         number = found + 1
     if stretch:
@@ -218,7 +221,7 @@ def arrivals(row: Row) -> Iterator[Arrival]:
 def _alike(order: Order, payload: Payload, *same: object) -> tuple[object, ...] | None:
     """What records of one row have in common; None where a record has a row of its own."""
     depth, path = order
-    return (depth, path[:-1], *same) if path and type(payload) is bytes else None
+    return (depth, path[:-1], *same) if path and type(payload) is bytes and path[-1] < MOST_LAST else None
 
 
 def _stretches(records: Iterable[T], key: Callable[[T], tuple[object, ...] | None]) -> Iterator[list[T]]:
