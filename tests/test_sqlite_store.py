@@ -126,6 +126,23 @@ def test_commits_are_written_once_and_in_order(tmp_path: Path) -> None:
     store.close()
 
 
+def test_items_are_numbered_in_another_order_than_they_are_to_be_run_in(tmp_path: Path) -> None:
+    """A fan-out that comes first was made last: another worker was faster."""
+    store, memory = SQLiteStore(tmp_path / "runs.db"), MemoryStore()
+    orders = [(1, (branch, k)) for branch in (1, 0) for k in range(20)]
+    made = [item(number, b"p") for number in range(200, 240)]
+    for one, order in zip(made, orders, strict=True):
+        one.order = order
+    for kind in (store, memory):
+        fill(kind)
+        kind.commit("run", Commit(created=made), at(239))
+        kind.replace(everything("run")[0], kind.snapshot("run"))
+        kind.commit("run", Commit(finished=[20, 205, *range(220, 240)]), at(239))
+    assert facts(store) == facts(memory)
+    store.check()
+    store.close()
+
+
 def test_a_thread_writes_while_others_read(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "runs.db")
     fill(store)

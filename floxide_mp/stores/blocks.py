@@ -105,6 +105,7 @@ class Blocks:
                 self._done[first] = done
 
     def add(self, first: int, count: int) -> None:
+        """One more, behind all others."""
         self._starts.append(first)
         self._counts[first] = count
 
