@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, ErrorRecord, Order, Payload
+from floxide_mp.core.records import Arrival, Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload
 from floxide_mp.core.state import RunState
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress
-from floxide_mp.stores import rows
+from floxide_mp.stores import blocks, rows
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -139,6 +139,29 @@ def test_items_are_numbered_in_another_order_than_they_are_to_be_run_in(tmp_path
         kind.replace(everything("run")[0], kind.snapshot("run"))
         kind.commit("run", Commit(finished=[20, 205, *range(220, 240)]), at(239))
     assert facts(store) == facts(memory)
+    store.check()
+    store.close()
+
+
+def test_large_values_side_by_side_need_no_row_that_holds_them_all(tmp_path: Path) -> None:
+    """SQLite takes a gigabyte in a row; here it takes less."""
+    store, memory = SQLiteStore(tmp_path / "runs.db"), MemoryStore()
+    store._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, blocks.MOST_BYTES + 100_000)
+    payload = bytes(blocks.MOST_BYTES // 9)
+    side = [(1, (0, k)) for k in range(40)]
+    for kind in (store, memory):
+        fill(kind)
+        commit = Commit(
+            created=[item(number, payload) for number in range(200, 240)],
+            arrived=[Arrival(0, 1, order, "a", payload) for order in side],
+            events=[EventRecord(order, 0, "a", 0, payload) for order in side],
+            outputs=[OutputRecord(order, 0, "a", payload) for order in side],
+        )
+        kind.commit("run", commit, at(239))
+        kind.commit("run", Commit(finished=[*range(203, 237)]), at(239))
+    assert facts(store) == facts(memory)
+    found = store._writer.execute("SELECT count(*), max(count) FROM blocks").fetchone()
+    assert found == (3, 12)  # the first 9, of which 3 are left, and one of 12 in each run: it is blocks all the same
     store.check()
     store.close()
 
