@@ -56,6 +56,21 @@ def check_same(path: str, was: Identity) -> Identity:
     return now
 
 
+def check_no_log(path: str) -> None:
+    """What is to be made anew has no log of an earlier one, which SQLite would take for its own.
+
+    Raises:
+        StoreCorruptError: it has.
+    """
+    log = path + "-wal"
+    if os.path.exists(log) and os.path.getsize(log):
+        text = (
+            f"{path} is not there, but its log is: what was written last is in {log}; put the database back beside it, "
+            "or delete it as well to begin anew"
+        )
+        raise StoreCorruptError(text, path=path)
+
+
 def write_private(path: str, contents: bytes) -> None:
     """A new file that only its owner may read, whatever the umask, safe on disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)

@@ -248,6 +248,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     if size == 0 and key is not None:
         raise corrupt(path, "it is empty, and its key says that it was not: what was in it is lost")
     if not size:
+        medium.check_no_log(path)
         _make(path, key or make_key(path), patience)
     if failpoints.armed:
         failpoints.hit("store.open")
