@@ -87,3 +87,40 @@ def test_closing_writes_what_is_done(tmp_path: Path) -> None:
     with pytest.raises(FloxideError):
         coordinator.start(Durable, str(tmp_path))
     store.close()
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
+    """Also where what is written last, or will not be, is not the end of the run."""
+    monkeypatch.setattr("floxide_mp.runtime.coordinator.SETTLE", 60 if written else 0.1)
+    store = Slow(tmp_path / "runs.db")
+    coordinator = Coordinator(1, store=store)
+    run = coordinator.start(Durable, str(tmp_path))
+    told: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            run.wait()
+        except FloxideError as error:
+            told.append(error)
+
+    def waits_on() -> bool:
+        """Who waits was told that it is closed, and waits for what is to be written."""
+        ledger = coordinator._ledger
+        with ledger._lock:
+            return ledger._stopping and bool(ledger._changed._waiters)  # type: ignore[attr-defined]
+
+    waits = threading.Thread(target=wait, daemon=True)
+    waits.start()
+    until(lambda: (tmp_path / "effects").exists() and run.metrics().completed == 0)
+    closing = threading.Thread(target=coordinator.close)
+    closing.start()
+    if written:
+        until(waits_on)
+    else:
+        until(lambda: not coordinator._ledger.journal._queue)  # type: ignore[union-attr]
+    store.gate.set()
+    closing.join()
+    waits.join(10)
+    assert "was not over when its coordinator was closed" in str(told)
+    store.close()

@@ -53,6 +53,9 @@ class Owner(Protocol):
     def caught_up(self) -> None:
         """It is not ``behind``: if it was, more can be begun now."""
 
+    def given_up(self) -> None:
+        """Of what waited at the end, the rest will not be written."""
+
 
 class Direct:
     """For a store that is as fast as what would wait for it."""
@@ -193,6 +196,7 @@ class GroupCommit:
             if self._queue:
                 log.error("%d commits could not be written: %s", len(self._queue), self._trouble or "no time is left")
                 self._drop(list(self._queue))
+                self._owner.given_up()
             self._wanted.notify()
         thread.join()
 

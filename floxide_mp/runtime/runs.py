@@ -308,7 +308,7 @@ class Runs(View):
         if what.changed:
             self._ends += 1
             self._work.notify_all()  # who would work inline waits for the end, too
-        if what.changed or (self._streams and what.outputs):
+        if what.changed or (self._streams and what.outputs) or self._stopping:
             self._changed.notify_all()
 
     def unwritable(self, run: Running, error: BaseException) -> None:
@@ -324,6 +324,9 @@ class Runs(View):
 
     def caught_up(self) -> None:
         self._wake_others()
+
+    def given_up(self) -> None:
+        self._changed.notify_all()
 
     # -- inside --------------------------------------------------------------------------------------
 
