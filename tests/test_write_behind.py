@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator, FloxideError, RunStatus, SQLiteStore
+from floxide_mp import AlreadyCompletedError, Coordinator, FloxideError, RunStatus, SQLiteStore
 from floxide_mp.runtime import running
 from floxide_mp.stores.rows import Prepared
 from tests.flows_durable import COUNT, Durable, Reading
@@ -123,4 +125,48 @@ def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest
     closing.join()
     waits.join(10)
     assert "was not over when its coordinator was closed" in str(told)
+    store.close()
+
+
+def test_a_handle_of_a_closed_coordinator_changes_nothing(tmp_path: Path) -> None:
+    """Nobody would write it; and another coordinator may have taken the run up."""
+    store = SQLiteStore(tmp_path / "runs.db")
+    with Coordinator(0, store=store) as coordinator:
+        left = coordinator.start(Durable, str(tmp_path), run_id="left")
+        over = coordinator.start(Reading, 3)
+        over.wait(60)
+    for verb in left.cancel, left.pause:
+        with pytest.raises(FloxideError, match="the coordinator is closed"):
+            verb()
+    over.cancel()
+    with pytest.raises(AlreadyCompletedError):
+        over.pause()
+    with Coordinator(0, store=store) as coordinator:
+        assert coordinator.info("left").status is RunStatus.RUNNING
+        assert coordinator.resume(Durable, "left").wait(60).outputs
+        with pytest.raises(FloxideError, match="the coordinator is closed"):
+            left.cancel()
+        assert coordinator.info("left").status is RunStatus.COMPLETED
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_with_commits_that_wait_neither_writes_nor_waits(tmp_path: Path) -> None:
+    store = Slow(tmp_path / "runs.db")
+    with Coordinator(1, store=store) as coordinator:
+        run = coordinator.start(Durable, str(tmp_path))
+        until(lambda: bool(coordinator._ledger.journal._queue))  # type: ignore[union-attr]
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            told = 0
+            for verb in run.cancel, run.pause, run.wait:
+                try:
+                    verb()
+                except FloxideError:
+                    told += 1
+            os._exit(told)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        store.gate.set()
+        assert len(run.wait(60).outputs) == COUNT
     store.close()

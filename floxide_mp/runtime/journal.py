@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from .. import failpoints
 from ..core.records import Commit, EventRecord, Payload
-from ..errors import StoreError
+from ..errors import FloxideError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
 from .running import Running
 
@@ -66,6 +66,9 @@ class Direct:
     def __init__(self, store: CheckpointStore, owner: Owner) -> None:
         self._store, self._owner = store, owner
 
+    def check_open(self) -> None:
+        pass
+
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
         self._store.commit(run.record.run_id, commit, progress)
         if failpoints.armed:
@@ -114,14 +117,18 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._queue: deque[_Entry] = deque()
         self._size = 0
-        self._hurry = self._closing = False
+        self._hurry = self._closing = self._ended = False
         self._tries = 0
         self._trouble: StoreError | None = None
-        self.disown(lock)
+        self._begin(lock)
 
     def disown(self, lock: threading.Lock) -> None:
-        """Begin with another lock; nothing waits. This process may be a fork of the one with the thread."""
+        """Nothing waits, and nothing is written: this process is a fork of the one with the thread."""
         self._queue.clear()
+        self._ended = True
+        self._begin(lock)
+
+    def _begin(self, lock: threading.Lock) -> None:
         self._lock = lock
         self.page: AbstractContextManager[object] = threading.Lock()
         self._wanted = threading.Condition(lock)  # the thread waits here
@@ -132,8 +139,25 @@ class GroupCommit:
         """Whether so much waits that no more should be begun."""
         return self._trouble is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
 
+    def check_open(self) -> None:
+        """Whether there is still somebody who writes.
+
+        Raises:
+            FloxideError: there is not.
+        """
+        if self._ended:
+            text = (
+                "the coordinator is closed, or it belongs to the process that this was forked from: nothing is written"
+            )
+            raise FloxideError(text)
+
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
-        """One more commit. ``urgent``: somebody waits for it."""
+        """One more commit. ``urgent``: somebody waits for it.
+
+        Raises:
+            FloxideError: it is closed.
+        """
+        self.check_open()
         prepared = self._store.prepare(run.record.run_id, commit, progress)
         what = Written(progress, len(commit.outputs), commit.phase_changed)
         self._queue.append(_Entry(run, prepared, what, len(commit.events), size := _size(commit)))
@@ -189,6 +213,7 @@ class GroupCommit:
             self._closing = True
             self._wanted.notify()
             thread = self._thread
+            self._ended = thread is None
         if thread is None:
             return
         thread.join(timeout)
@@ -197,6 +222,7 @@ class GroupCommit:
                 log.error("%d commits could not be written: %s", len(self._queue), self._trouble or "no time is left")
                 self._drop(list(self._queue))
                 self._owner.given_up()
+            self._ended = True
             self._wanted.notify()
         thread.join()
 

@@ -187,12 +187,14 @@ class Runs(View):
 
         Raises:
             AlreadyCompletedError: the run is over.
+            FloxideError: the coordinator is closed, and its journal with it.
         """
         with self._lock:
             run = self._run(run_id)
             if run.over:
                 status = STATUS[run.progress.phase].value
                 raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
+            self.journal.check_open()
             if not isinstance(run, Running):
                 if run.progress.phase is Phase.RUNNING:
                     self._note(run, Phase.PAUSED)
@@ -207,13 +209,19 @@ class Runs(View):
 
     @whole
     def cancel(self, run_id: str, grace: float) -> None:
-        """Nothing of the run starts any more; what runs has ``grace`` seconds."""
+        """Nothing of the run starts any more; what runs has ``grace`` seconds. Nothing happens if it is over.
+
+        Raises:
+            FloxideError: the coordinator is closed, and its journal with it.
+        """
         with self._lock:
             run = self._run(run_id)
+            if run.state.over if isinstance(run, Running) else run.over:
+                return
+            self.journal.check_open()
             if not isinstance(run, Running):
-                if not run.over:
-                    self._note(run, Phase.CANCELLED, time())
-            elif not run.state.over:
+                self._note(run, Phase.CANCELLED, time())
+            else:
                 run.state.cancel()
                 self._give_grace(run, grace)
                 self._commit(run)

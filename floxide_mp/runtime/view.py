@@ -86,6 +86,9 @@ class View:
         self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
         self._changed = threading.Condition(self._lock)
         self.journal.disown(self._lock)
+        for run in self._runs.values():
+            if isinstance(run, Running):
+                run.unwritten = 0  # here; there it will be written
         self._stopping = True
 
     def _run(self, run_id: str) -> Known:
