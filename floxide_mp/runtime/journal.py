@@ -158,6 +158,10 @@ class GroupCommit:
             FloxideError: it is closed.
         """
         self.check_open()
+        if self._thread is None and self._threaded:
+            thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
+            thread.start()  # or, where there can be no more, this run fails, and the next one tries again
+            self._thread = thread
         prepared = self._store.prepare(run.record.run_id, commit, progress)
         what = Written(progress, len(commit.outputs), commit.phase_changed)
         self._queue.append(_Entry(run, prepared, what, len(commit.events), size := _size(commit)))
@@ -170,9 +174,6 @@ class GroupCommit:
             self._wanted.notify()
         elif len(self._queue) == 1:
             self._wanted.notify()
-        if self._thread is None and self._threaded:
-            self._thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
-            self._thread.start()
 
     def events(self, run: Running, since: int) -> Sequence[EventRecord]:
         """The run's events from a number on, also those that are not written yet."""
