@@ -5,16 +5,42 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from floxide_mp import AlreadyCompletedError, Coordinator, FloxideError, RunStatus, SQLiteStore
-from floxide_mp.runtime import running
+from floxide_mp import (
+    AlreadyCompletedError,
+    Coordinator,
+    FloxideError,
+    RetryPolicy,
+    RunFailedError,
+    RunStatus,
+    SQLiteStore,
+    StoreError,
+    Workflow,
+    node,
+)
+from floxide_mp.runtime import journal, running
 from floxide_mp.stores.rows import Prepared
 from tests.flows_durable import COUNT, Durable, Reading
+from tests.flows_features import Chain
 from tests.flows_run import until
+
+
+@node(retry=RetryPolicy(max_attempts=100, initial_backoff=0.01, max_backoff=0.01))
+def flaky(folder: str) -> str:
+    if not os.path.exists(os.path.join(folder, "mended")):
+        raise ValueError("not yet")
+    return folder
+
+
+class Flaky(Workflow):
+    flaky = flaky
+    start = flaky
+    edges = {flaky: []}
 
 
 class Slow(SQLiteStore):
@@ -169,4 +195,85 @@ def test_a_fork_with_commits_that_wait_neither_writes_nor_waits(tmp_path: Path) 
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         store.gate.set()
         assert len(run.wait(60).outputs) == COUNT
+    store.close()
+
+
+def test_two_take_up_a_run_at_once(tmp_path: Path) -> None:
+    """Both wait until its failure is written; the second then finds it going."""
+    (tmp_path / "second").write_text("fails")
+    store = Slow(tmp_path / "runs.db")
+    with Coordinator(1, store=store) as coordinator:
+        coordinator.start(Chain, str(tmp_path), run_id="x")
+        ledger = coordinator._ledger
+        until(lambda: ledger._runs["x"].state.over)  # type: ignore[attr-defined]
+        (tmp_path / "second").unlink()
+        both = [threading.Thread(target=coordinator.resume, args=(Chain, "x")) for _ in range(2)]
+        for one in both:
+            one.start()
+        until(lambda: len(ledger.journal._settled._waiters) == 2)  # type: ignore[union-attr]
+        store.gate.set()
+        for one in both:
+            one.join()
+        assert coordinator.run("x").wait(60).metrics.completed == 3
+    assert (tmp_path / "ran").read_text().split() == ["first", "second", "second", "last"]
+    store.check()
+    store.close()
+
+
+def test_row_69_no_thread_for_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "floxide-journal":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Coordinator(1, store=tmp_path / "runs.db") as coordinator:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        for _ in range(2):
+            run = coordinator.start(Reading, 3)
+            with pytest.raises(RunFailedError, match="can't start new thread"):
+                run.wait(60)
+        monkeypatch.undo()
+        assert coordinator.resume(Reading, run.run_id).wait(60).output
+
+
+class Full(SQLiteStore):
+    """Has no space while ``full``; ``at_write`` is called at each try."""
+
+    full = False
+    at_write: Callable[[], None]
+
+    def write(self, prepared: Sequence[Prepared]) -> None:
+        if self.full:
+            self.at_write()
+            raise StoreError("no space left", transient=True, full=True)
+        super().write(prepared)
+
+
+def test_nobody_asks_without_a_pause_for_what_is_due_while_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "FULL", 0.3)
+    store = Full(tmp_path / "runs.db")
+    with Coordinator(1, store=store) as coordinator:
+        ledger = coordinator._ledger
+        asked = 0
+        seen: list[int] = []
+        grant = ledger._grant
+
+        def counted(*given: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return grant(*given)
+
+        monkeypatch.setattr(ledger, "_grant", counted)
+        store.at_write = lambda: seen.append(asked)
+        store.full = True
+        run = coordinator.start(Flaky, str(tmp_path))
+        until(lambda: len(seen) > 4)
+        assert seen[4] - seen[2] < 20
+        store.full = False
+        (tmp_path / "mended").touch()
+        assert run.wait(60).output == str(tmp_path)
     store.close()

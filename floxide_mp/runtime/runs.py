@@ -111,6 +111,8 @@ class Runs(View):
                 self.journal.poke()
                 if run.state.over:
                     self.journal.settle(run)  # what is taken up is what is in the store
+                    run = self._run(run_id)  # somebody else may have taken it up meanwhile
+                    self._check_going()
             if only is not None and STATUS[run.progress.phase] not in only:
                 return
             check_not_over(run)
