@@ -145,3 +145,23 @@ def test_a_loop_through_several_joins_of_a_fan_out_may_be_long(tmp_path: Path) -
         assert result.outputs == Loop().run(70).outputs
     with Reading(tmp_path / "runs.db") as reader:
         reader.check()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_while_it_is_closed_lets_go_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """In a notebook, say, where the process goes on."""
+    coordinator = Coordinator(workers, store=tmp_path / "runs.db")
+    coordinator.start(Durable, str(tmp_path), run_id="durable")
+
+    def interrupted(grace: float) -> None:
+        monkeypatch.undo()
+        coordinator._engine.stop(grace)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(coordinator._engine, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        coordinator.close()
+    with Coordinator(workers, store=tmp_path / "runs.db") as coordinator:
+        assert coordinator.resume(Durable, "durable").wait(60).outputs == list(range(COUNT))

@@ -256,20 +256,12 @@ class Coordinator:
     def close(self, grace: float | None = None) -> None:
         """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
 
-        From any thread: a second caller waits until the first is done.
+        From any thread: a second caller waits until the first is done. After Ctrl-C, what still runs is not committed.
         """
         with self._closing:
             if not self._closed:
                 self._closed = True
-                grace = self._grace if grace is None else checked_seconds("grace", grace)
-                end = monotonic() + grace
-                self._engine.stop(grace)
-                if self._desks.ours:
-                    self._desks.close(end - monotonic())
-                    if self._door is not None:
-                        self._door.close()
-                    self._ledger.journal.close(SETTLE)
-                    self._opened.close()
+                self._end(self._grace if grace is None else checked_seconds("grace", grace))
 
     def __enter__(self) -> Self:
         return self
@@ -353,6 +345,17 @@ class Coordinator:
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
             self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
+
+    def _end(self, grace: float) -> None:
+        end = monotonic() + grace
+        with ExitStack() as after:  # the last one first; each also after Ctrl-C, or nobody else could have the store
+            if self._desks.ours:
+                after.callback(self._opened.close)
+                after.callback(self._ledger.journal.close, SETTLE)
+                if self._door is not None:
+                    after.callback(self._door.close)
+                after.callback(lambda: self._desks.close(end - monotonic()))
+            self._engine.stop(grace)
 
     def _check_open(self) -> None:
         if self._closed:
