@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from floxide_mp import (
     Coordinator,
     FloxideError,
     Join,
+    MemoryStore,
     Node,
     RunFailedError,
     RunStatus,
@@ -72,6 +74,21 @@ def test_row_29_a_store_has_one_coordinator(tmp_path: Path) -> None:
         Coordinator(0, store=tmp_path / "runs.db")
     with Coordinator(0, store=tmp_path / "runs.db"):
         pass  # it is free again
+
+
+@pytest.mark.parametrize("kind", [SQLiteStore, MemoryStore])
+def test_row_29_a_store_that_is_given_has_one_coordinator(tmp_path: Path, kind: type) -> None:
+    store = SQLiteStore(tmp_path / "runs.db") if kind is SQLiteStore else MemoryStore()
+    for _ in range(2):
+        with Coordinator(0, store=store) as coordinator:
+            run = coordinator.start(Durable, str(tmp_path), run_id="durable")
+            with pytest.raises(StoreLockedError, match="has a coordinator already"):
+                Coordinator(0, store=store)
+            assert run.wait(60).outputs
+    Coordinator(0, store=store)  # never closed, but gone
+    gc.collect()
+    Coordinator(0, store=store).close()
+    store.close()
 
 
 def test_a_store_that_is_given_is_left_open(tmp_path: Path) -> None:
