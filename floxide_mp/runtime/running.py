@@ -52,7 +52,7 @@ class Known:
     record: RunRecord
     progress: Progress
     shown: Progress = field(init=False)
-    life: int = field(default=0, init=False)
+    life: int = field(default=0, kw_only=True)
     trouble: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
 
     def __post_init__(self) -> None:

@@ -158,6 +158,8 @@ class Runs(View):
         run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
         if not same:
             self.store.replace(record, snapshot)
+            # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
+            self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
         elif old.versions != record.versions:
             self.store.replace(record)
         run.life = self._runs[run_id].life + 1
