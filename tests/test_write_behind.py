@@ -101,6 +101,15 @@ def test_a_worker_that_comes_late_gets_old_events_from_the_store(
         assert run.wait(60).output == list(range(201, 0, -1))
 
 
+def test_of_a_run_that_is_over_no_events_are_kept_in_memory(tmp_path: Path) -> None:
+    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
+        for number in range(3):
+            coordinator.start(Reading, 50, run_id=f"run{number}").wait(60)
+        known = coordinator._ledger._runs.values()
+        assert [len(run.tail.records) for run in known if isinstance(run, running.Running)] == [0, 0, 0]
+        assert [len(coordinator._ledger.events(f"run{n}", 40)) for n in range(3)] == [11, 11, 11]
+
+
 def test_closing_writes_what_is_done(tmp_path: Path) -> None:
     store = Slow(tmp_path / "runs.db")
     coordinator = Coordinator(1, store=store)

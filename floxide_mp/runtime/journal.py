@@ -280,6 +280,8 @@ class GroupCommit:
             for entry in group:
                 self._owner.written(entry.run, entry.what)
                 entry.run.tail.wrote(entry.events)
+                if entry.run.state.over:
+                    entry.run.tail.leave()
             if self._trouble is not None:
                 log.warning("the store can be written to again: what waited goes on")
             self._drop(group)

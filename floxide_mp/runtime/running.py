@@ -81,10 +81,17 @@ class Tail:
     def wrote(self, count: int) -> None:
         """So many more are in the store."""
         self._written += count
-        spare = self._written - self.start - KEPT
-        if spare > KEPT:
-            del self.records[:spare]
-            self.start += spare
+        if self._written - self.start > 2 * KEPT:
+            self._forget(KEPT)
+
+    def leave(self) -> None:
+        """Few will ask any more: the store has it."""
+        self._forget(0)
+
+    def _forget(self, kept: int) -> None:
+        spare = max(0, self._written - self.start - kept)
+        del self.records[:spare]
+        self.start += spare
 
 
 @dataclass(slots=True, eq=False)
