@@ -15,12 +15,15 @@ from floxide_mp import (
     AlreadyCompletedError,
     Coordinator,
     FloxideError,
+    ItemProcessedOutcome,
     RetryPolicy,
     RunFailedError,
     RunStatus,
     SQLiteStore,
+    StepCallbacks,
     StoreError,
     Workflow,
+    WorkItem,
     node,
 )
 from floxide_mp.runtime import journal, running
@@ -285,4 +288,50 @@ def test_nobody_asks_without_a_pause_for_what_is_due_while_nothing_can_be_writte
         store.full = False
         (tmp_path / "mended").touch()
         assert run.wait(60).output == str(tmp_path)
+    store.close()
+
+
+class Told(StepCallbacks):
+    """What a loop is told of its steps."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[ItemProcessedOutcome] = []
+
+    def on_item_processed(self, run_id: str, item: WorkItem, outcome: ItemProcessedOutcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def test_a_loop_of_the_users_own_is_told_of_a_step_when_it_is_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "mended").touch()
+    store, told = Slow(tmp_path / "runs.db"), Told()
+    with Coordinator(0, store=store) as coordinator:
+        run = coordinator.start(Flaky, str(tmp_path))
+        steps = threading.Thread(target=lambda: Flaky().step_distributed(coordinator, 0, told))
+        steps.start()
+        until(lambda: bool(coordinator._ledger.journal._queue))  # type: ignore[union-attr]
+        steps.join(0.2)
+        assert steps.is_alive() and not told.outcomes
+        store.gate.set()
+        steps.join()
+        assert [outcome.output for outcome in told.outcomes] == [str(tmp_path)]
+        assert len(store.outputs(run.run_id)) == 1
+    store.close()
+
+
+def test_a_loop_of_the_users_own_does_not_keep_a_coordinator_open_that_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "FULL", 0.1)
+    monkeypatch.setattr("floxide_mp.runtime.coordinator.SETTLE", 0.1)
+    (tmp_path / "mended").touch()
+    store, told = Full(tmp_path / "runs.db"), Told()
+    store.full, store.at_write = True, lambda: None
+    with Coordinator(0, store=store) as coordinator:
+        run = coordinator.start(Flaky, str(tmp_path))
+        steps = threading.Thread(target=lambda: Flaky().step_distributed(coordinator, 0, told))
+        steps.start()
+        until(lambda: run.status is RunStatus.PAUSED)
+    steps.join()
+    assert [type(outcome.error) for outcome in told.outcomes] == [FloxideError]
+    assert not store.outputs(run.run_id)
     store.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -79,6 +79,9 @@ class Direct:
         return self._store.events(run.record.run_id, since)
 
     def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+        return True
+
+    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
         return True
 
     def poke(self) -> None:
@@ -193,15 +196,40 @@ class GroupCommit:
             return not (self._queue if run is None else run.unwritten) or self._trouble is not None
 
         if not self._threaded and not done():
-            self._lock.release()
-            try:
-                self.pump()
-            finally:
-                self._lock.acquire()
+            self._pump_now()
         self._settled.wait_for(done, timeout)
         if done() and self._trouble is not None:
             raise self._trouble
         return done()
+
+    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
+        """Wait until what was decided of the run so far is written, however long nothing can be.
+
+        Args:
+            leaving: whether nobody is to wait for that any more. Looked at when a try has failed.
+
+        Returns:
+            whether it is.
+        """
+        count = run.written + run.unwritten
+
+        def done() -> bool:
+            return run.written >= count or not run.unwritten or (self._trouble is not None and leaving())
+
+        if not self._threaded:
+            self._pump_now()
+        elif not done():
+            self.poke()
+            self._settled.wait_for(done)
+        return run.written >= count
+
+    def _pump_now(self) -> None:
+        """In the thread of a caller, who has the lock."""
+        self._lock.release()
+        try:
+            self.pump()
+        finally:
+            self._lock.acquire()
 
     def poke(self) -> None:
         """Try again now."""
@@ -279,6 +307,7 @@ class GroupCommit:
         with self._lock:
             for entry in group:
                 self._owner.written(entry.run, entry.what)
+                entry.run.written += 1
                 entry.run.tail.wrote(entry.events)
                 if entry.run.state.over:
                     entry.run.tail.leave()

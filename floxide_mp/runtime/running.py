@@ -102,6 +102,7 @@ class Running(Known):
         cost: seconds per step by node, as far as known.
         tail: the end of its event log.
         outputs: how many of them are in the store.
+        written: commits that are there by the journal.
         unwritten: commits that are not.
     """
 
@@ -113,6 +114,7 @@ class Running(Known):
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
+    written: int = 0
     unwritten: int = 0
 
     @property
