@@ -280,6 +280,17 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tmp_path / "nosuch.db").exists()
 
 
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """It has no size either; and whoever is root could replace /dev/null by a database."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(StoreError, match=f"{name} is no file, so it cannot be a store"):
+            SQLiteStore(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "folder"]
+    assert (tmp_path / "fifo").is_fifo()
+
+
 def test_a_file_that_was_never_written_becomes_a_store(tmp_path: Path) -> None:
     """As ``tempfile`` makes them; one that has a key was written (``test_row_33_emptied``)."""
     (tmp_path / "runs.db").touch()

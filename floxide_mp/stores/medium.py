@@ -56,6 +56,16 @@ def check_same(path: str, was: Identity) -> Identity:
     return now
 
 
+def check_file(path: str) -> None:
+    """It is a file, or not there: what has no size, a device say, would be taken for one that was never written.
+
+    Raises:
+        StoreError: it is something else.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise StoreError(f"{path} is no file, so it cannot be a store", path=path)
+
+
 def check_no_log(path: str) -> None:
     """What is to be made anew has no log of an earlier one, which SQLite would take for its own.
 

@@ -61,6 +61,7 @@ class SQLiteStore(Reader):
             raise ValueError(f'durability is "process" or "full", not {durability!r}')
         real = os.path.realpath(path)
         with trouble(real):
+            medium.check_file(real)
             self._ownership = Ownership(real, clocks.wall())
             try:
                 self._writer = _opened(real, patience)
