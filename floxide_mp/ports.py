@@ -117,6 +117,8 @@ class Desk(Protocol):
     def commit(self, report: Report) -> bool:
         """Hand in what came of the item, or with no result give it back; False if it was too late for that.
 
+        When it returns, what came of the item is in the store.
+
         Raises:
             FloxideError: another loop has joined under this number.
         """

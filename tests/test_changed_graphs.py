@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from floxide_mp import Coordinator, FloxideError, Join, RunFailedError, Workflow
+from floxide_mp import Coordinator, FloxideError, Join, RunFailedError, StoreError, Workflow
 from floxide_mp.core.carry import carried
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
@@ -76,6 +76,38 @@ def test_row_54_a_run_goes_on_in_another_graph_if_that_is_allowed(workers: int, 
         assert result.output == 1
         assert list(result.context.log) == ["first", "second", "third"]
     assert (tmp_path / "ran").read_text().split() == ["first", "second", "second", "third", "third"]
+
+
+class Full(SQLiteStore):
+    """Has no space for the next commit, if ``full``."""
+
+    full = False
+
+    def commit(self, *given: Any) -> None:
+        if self.full:
+            self.full = False
+            raise StoreError("no space left")
+        super().commit(*given)
+
+
+@both_engines
+def test_row_54_a_disk_that_is_full_once_the_new_graph_is_written(workers: int, tmp_path: Path) -> None:
+    store = Full(tmp_path / "runs.db")
+    with Coordinator(workers, store) as coordinator:
+        (tmp_path / "second").write_text("fails")
+        with pytest.raises(RunFailedError, match="second fails"):
+            coordinator.start(features.Chain, str(tmp_path), run_id="x").wait(LIMIT)
+        (tmp_path / "second").unlink()
+        changed = chain("zeroth", "first", "second", "last")
+        store.full = True
+        with pytest.raises(StoreError, match="no space left"):
+            coordinator.resume(changed, "x", allow_changes=True)
+        with pytest.raises(FloxideError, match="began in another graph"):
+            coordinator.resume(features.Chain, "x")
+        coordinator.resume(changed, "x", allow_changes=True).wait(LIMIT)
+        assert coordinator.run("x").progress() == {"first": 1, "second": 1, "last": 1}
+    assert (tmp_path / "ran").read_text().split() == ["first", "second", "second", "last"]
+    store.close()
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, SQLiteStore])

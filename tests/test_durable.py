@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -15,14 +16,20 @@ from floxide_mp import (
     AlreadyCompletedError,
     Coordinator,
     FloxideError,
+    Join,
+    MemoryStore,
     Node,
     RunFailedError,
     RunStatus,
+    SplitNode,
     SQLiteStore,
     StoreError,
     StoreLockedError,
     Workflow,
+    node,
+    when,
 )
+from tests.filled import Reading
 from tests.flows_durable import COUNT, Durable
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +74,21 @@ def test_row_29_a_store_has_one_coordinator(tmp_path: Path) -> None:
         Coordinator(0, store=tmp_path / "runs.db")
     with Coordinator(0, store=tmp_path / "runs.db"):
         pass  # it is free again
+
+
+@pytest.mark.parametrize("kind", [SQLiteStore, MemoryStore])
+def test_row_29_a_store_that_is_given_has_one_coordinator(tmp_path: Path, kind: type) -> None:
+    store = SQLiteStore(tmp_path / "runs.db") if kind is SQLiteStore else MemoryStore()
+    for _ in range(2):
+        with Coordinator(0, store=store) as coordinator:
+            run = coordinator.start(Durable, str(tmp_path), run_id="durable")
+            with pytest.raises(StoreLockedError, match="has a coordinator already"):
+                Coordinator(0, store=store)
+            assert run.wait(60).outputs
+    Coordinator(0, store=store)  # never closed, but gone
+    gc.collect()
+    Coordinator(0, store=store).close()
+    store.close()
 
 
 def test_a_store_that_is_given_is_left_open(tmp_path: Path) -> None:
@@ -118,3 +140,51 @@ def test_to_resume_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=rf"^there is no store {tmp_path}/runs\.db$"):
         Durable().resume(store=tmp_path / "runs.db", run_id="x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_through_several_joins_of_a_fan_out_may_be_long(tmp_path: Path) -> None:
+    """The number that such a join puts into branch paths doubles with each turn."""
+
+    def side_by_side(left: int) -> list[int]:
+        return [left] * 9
+
+    class Loop(Workflow):
+        split = SplitNode(side_by_side)
+        same = node(lambda left: left)
+        one = Join(max, of=split)
+        other = Join(max, of=split)
+        again = node(lambda left: left - 1)
+        start = split
+        edges = {
+            split: [same],
+            same: [one, other],
+            one: {when(int, lambda left: left > 0): [again], int: []},
+            again: [split],
+            other: [],
+        }
+
+    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
+        result = coordinator.start(Loop, 70, run_id="loop").wait(60)
+        assert result.outputs == Loop().run(70).outputs
+    with Reading(tmp_path / "runs.db") as reader:
+        reader.check()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_while_it_is_closed_lets_go_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """In a notebook, say, where the process goes on."""
+    coordinator = Coordinator(workers, store=tmp_path / "runs.db")
+    coordinator.start(Durable, str(tmp_path), run_id="durable")
+
+    def interrupted(grace: float) -> None:
+        monkeypatch.undo()
+        coordinator._engine.stop(grace)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(coordinator._engine, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        coordinator.close()
+    with Coordinator(workers, store=tmp_path / "runs.db") as coordinator:
+        assert coordinator.resume(Durable, "durable").wait(60).outputs == list(range(COUNT))

@@ -14,18 +14,21 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, ErrorRecord, Order, Payload
+from floxide_mp.core.records import Arrival, Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload
 from floxide_mp.core.state import RunState
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress
-from floxide_mp.stores import medium, rows
+from floxide_mp.stores import blocks, medium, rows
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
 from tests.filled import Reading, at, everything, facts, fill, item, step
 
 numbers = st.integers(0, 300) | st.integers(0, 2**62) | st.sampled_from([247, 248, 255, 256, 1 << 59, 1 << 60])
+numbers |= st.sampled_from([(1 << 63) - 1, 1 << 63, (1 << 64) - 2, (1 << 64) - 1, 1 << 64, 1 << 300]) | st.integers(
+    2**62
+)
 orders = st.tuples(numbers, st.lists(numbers, max_size=5).map(tuple))
 payloads: st.SearchStrategy[Payload] = st.recursive(
     st.binary(), lambda inner: st.lists(st.tuples(st.text(st.characters()), inner), max_size=4).map(tuple), max_leaves=9
@@ -120,6 +123,46 @@ def test_commits_are_written_once_and_in_order(tmp_path: Path) -> None:
     store.write([one, two, three])
     store.write([three])
     assert len(store.outputs("run")) == 4
+    store.check()
+    store.close()
+
+
+def test_items_are_numbered_in_another_order_than_they_are_to_be_run_in(tmp_path: Path) -> None:
+    """A fan-out that comes first was made last: another worker was faster."""
+    store, memory = SQLiteStore(tmp_path / "runs.db"), MemoryStore()
+    orders = [(1, (branch, k)) for branch in (1, 0) for k in range(20)]
+    made = [item(number, b"p") for number in range(200, 240)]
+    for one, order in zip(made, orders, strict=True):
+        one.order = order
+    for kind in (store, memory):
+        fill(kind)
+        kind.commit("run", Commit(created=made), at(239))
+        kind.replace(everything("run")[0], kind.snapshot("run"))
+        kind.commit("run", Commit(finished=[20, 205, *range(220, 240)]), at(239))
+    assert facts(store) == facts(memory)
+    store.check()
+    store.close()
+
+
+def test_large_values_side_by_side_need_no_row_that_holds_them_all(tmp_path: Path) -> None:
+    """SQLite takes a gigabyte in a row; here it takes less."""
+    store, memory = SQLiteStore(tmp_path / "runs.db"), MemoryStore()
+    store._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, blocks.MOST_BYTES + 100_000)
+    payload = bytes(blocks.MOST_BYTES // 9)
+    side = [(1, (0, k)) for k in range(40)]
+    for kind in (store, memory):
+        fill(kind)
+        commit = Commit(
+            created=[item(number, payload) for number in range(200, 240)],
+            arrived=[Arrival(0, 1, order, "a", payload) for order in side],
+            events=[EventRecord(order, 0, "a", 0, payload) for order in side],
+            outputs=[OutputRecord(order, 0, "a", payload) for order in side],
+        )
+        kind.commit("run", commit, at(239))
+        kind.commit("run", Commit(finished=[*range(203, 237)]), at(239))
+    assert facts(store) == facts(memory)
+    found = store._writer.execute("SELECT count(*), max(count) FROM blocks").fetchone()
+    assert found == (3, 12)  # the first 9, of which 3 are left, and one of 12 in each run: it is blocks all the same
     store.check()
     store.close()
 
@@ -242,6 +285,17 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="there is no store"):
         SQLiteStore.open_reader(tmp_path / "nosuch.db")
     assert not (tmp_path / "nosuch.db").exists()
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """It has no size either; and whoever is root could replace /dev/null by a database."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(StoreError, match=f"{name} is .*: a store is a file"):
+            SQLiteStore(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "folder"]
+    assert (tmp_path / "fifo").is_fifo()
 
 
 def test_a_file_that_was_never_written_becomes_a_store(tmp_path: Path) -> None:

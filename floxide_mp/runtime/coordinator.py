@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
 from ..context import Context
-from ..errors import FloxideError, NotStartedError
+from ..errors import FloxideError, NotStartedError, StoreLockedError
 from ..facts import RunInfo, RunStatus, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
@@ -35,6 +36,9 @@ PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
+_having: Final[dict[int, weakref.ref[Coordinator]]] = {}  # by the identity of a store
+_guard: Final = threading.Lock()
+
 EngineFactory = Callable[[Ledger, int], Engine]
 DoorFactory = Callable[[Desks], Door]
 
@@ -54,7 +58,7 @@ class Coordinator:
     Raises:
         ValueError: for a number of workers, or seconds, that make no sense.
         TypeError: for a store that is none.
-        StoreError: the store cannot be opened, or another coordinator owns it.
+        StoreError: the store cannot be opened, or another coordinator has it.
         FloxideError: no worker process can be started.
     """
 
@@ -78,10 +82,13 @@ class Coordinator:
         self._inline = count == 0 and engine is None
         self._here = count == 0 or engine is not None  # steps may run in this very process
         self._closed = False
+        self._pid = os.getpid()
         self._closing = threading.Lock()
         self._door: Door | None = None
         with ExitStack() as opened:
-            self._ledger = Ledger(_store_of(store, opened), PATIENCE if count else INLINE_PATIENCE)
+            found = _store_of(store, opened)
+            self._have(found, opened)
+            self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
             self._desks = Desks(self._ledger, retry)
             self._guests = Guests(self._desks.guest)
             self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
@@ -257,20 +264,12 @@ class Coordinator:
     def close(self, grace: float | None = None) -> None:
         """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
 
-        From any thread: a second caller waits until the first is done.
+        From any thread: a second caller waits until the first is done. After Ctrl-C, what still runs is not committed.
         """
         with self._closing:
             if not self._closed:
                 self._closed = True
-                grace = self._grace if grace is None else checked_seconds("grace", grace)
-                end = monotonic() + grace
-                self._engine.stop(grace)
-                if self._desks.ours:
-                    self._desks.close(end - monotonic())
-                    if self._door is not None:
-                        self._door.close()
-                    self._ledger.journal.close(SETTLE)
-                    self._opened.close()
+                self._end(self._grace if grace is None else checked_seconds("grace", grace))
 
     def __enter__(self) -> Self:
         return self
@@ -294,6 +293,17 @@ class Coordinator:
         return self._guests.step(workflow.compiled, worker_id, callbacks, wait)
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _have(self, store: CheckpointStore, opened: ExitStack) -> None:
+        """A store that was opened by the caller has one coordinator at a time, too."""
+        with _guard:
+            known = _having.get(id(store))
+            other = None if known is None else known()
+            if other is not None and other._pid == os.getpid():
+                text = "this store has a coordinator already, in this process: close that one first"
+                raise StoreLockedError(text, pid=os.getpid())
+            _having[id(store)] = weakref.ref(self)
+        opened.callback(_having.pop, id(store), None)
 
     def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str) -> RunRecord:
         context = contexts.make_default(compiled.context) if ctx is None else contexts.check(ctx)
@@ -355,6 +365,17 @@ class Coordinator:
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
             self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
+
+    def _end(self, grace: float) -> None:
+        end = monotonic() + grace
+        with ExitStack() as after:  # the last one first; each also after Ctrl-C, or nobody else could have the store
+            if self._desks.ours:
+                after.callback(self._opened.close)
+                after.callback(self._ledger.journal.close, SETTLE)
+                if self._door is not None:
+                    after.callback(self._door.close)
+                after.callback(lambda: self._desks.close(end - monotonic()))
+            self._engine.stop(grace)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -130,6 +130,7 @@ class LedgerDesk(Desk):
         self._board = board
         self._pid = pid
         self._session = 0
+        self._run_id = ""  # of the item that was taken last
 
     def join(self, worker_id: int) -> None:
         self.worker_id = worker_id
@@ -150,6 +151,7 @@ class LedgerDesk(Desk):
                 raise self._desks.why(self)
             return None
         self._desks.took(self)
+        self._run_id = reply.leases[0].run_id
         return reply.leases[0]
 
     def commit(self, report: Report) -> bool:
@@ -157,7 +159,9 @@ class LedgerDesk(Desk):
         self._desks.settled(self)
         if reply.refused and reply.stop:
             self._desks.seat_again(self)
-        return not reply.refused
+        if reply.refused or not report.results:
+            return not reply.refused
+        return self._ledger.secure(self._run_id)  # who is told that it counts finds it after a crash
 
     def shape(self, run_id: str) -> dict[str, str]:
         run = self._ledger.known(run_id)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 from .. import failpoints
 from ..core.records import Commit, EventRecord, Payload
-from ..errors import StoreError
+from ..errors import FloxideError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
 from .running import Running
 
@@ -53,6 +53,9 @@ class Owner(Protocol):
     def caught_up(self) -> None:
         """It is not ``behind``: if it was, more can be begun now."""
 
+    def given_up(self) -> None:
+        """Of what waited at the end, the rest will not be written."""
+
 
 class Direct:
     """For a store that is as fast as what would wait for it."""
@@ -62,6 +65,9 @@ class Direct:
 
     def __init__(self, store: CheckpointStore, owner: Owner) -> None:
         self._store, self._owner = store, owner
+
+    def check_open(self) -> None:
+        pass
 
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
         self._store.commit(run.record.run_id, commit, progress)
@@ -73,6 +79,9 @@ class Direct:
         return self._store.events(run.record.run_id, since)
 
     def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+        return True
+
+    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
         return True
 
     def poke(self) -> None:
@@ -111,14 +120,18 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._queue: deque[_Entry] = deque()
         self._size = 0
-        self._hurry = self._closing = False
+        self._hurry = self._closing = self._ended = False
         self._tries = 0
         self._trouble: StoreError | None = None
-        self.disown(lock)
+        self._begin(lock)
 
     def disown(self, lock: threading.Lock) -> None:
-        """Begin with another lock; nothing waits. This process may be a fork of the one with the thread."""
+        """Nothing waits, and nothing is written: this process is a fork of the one with the thread."""
         self._queue.clear()
+        self._ended = True
+        self._begin(lock)
+
+    def _begin(self, lock: threading.Lock) -> None:
         self._lock = lock
         self.page: AbstractContextManager[object] = threading.Lock()
         self._wanted = threading.Condition(lock)  # the thread waits here
@@ -129,8 +142,29 @@ class GroupCommit:
         """Whether so much waits that no more should be begun."""
         return self._trouble is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
 
+    def check_open(self) -> None:
+        """Whether there is still somebody who writes.
+
+        Raises:
+            FloxideError: there is not.
+        """
+        if self._ended:
+            text = (
+                "the coordinator is closed, or it belongs to the process that this was forked from: nothing is written"
+            )
+            raise FloxideError(text)
+
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
-        """One more commit. ``urgent``: somebody waits for it."""
+        """One more commit. ``urgent``: somebody waits for it.
+
+        Raises:
+            FloxideError: it is closed.
+        """
+        self.check_open()
+        if self._thread is None and self._threaded:
+            thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
+            thread.start()  # or, where there can be no more, this run fails, and the next one tries again
+            self._thread = thread
         prepared = self._store.prepare(run.record.run_id, commit, progress)
         what = Written(progress, len(commit.outputs), commit.phase_changed)
         self._queue.append(_Entry(run, prepared, what, len(commit.events), size := _size(commit)))
@@ -143,9 +177,6 @@ class GroupCommit:
             self._wanted.notify()
         elif len(self._queue) == 1:
             self._wanted.notify()
-        if self._thread is None and self._threaded:
-            self._thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
-            self._thread.start()
 
     def events(self, run: Running, since: int) -> Sequence[EventRecord]:
         """The run's events from a number on, also those that are not written yet."""
@@ -165,15 +196,40 @@ class GroupCommit:
             return not (self._queue if run is None else run.unwritten) or self._trouble is not None
 
         if not self._threaded and not done():
-            self._lock.release()
-            try:
-                self.pump()
-            finally:
-                self._lock.acquire()
+            self._pump_now()
         self._settled.wait_for(done, timeout)
         if done() and self._trouble is not None:
             raise self._trouble
         return done()
+
+    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
+        """Wait until what was decided of the run so far is written, however long nothing can be.
+
+        Args:
+            leaving: whether nobody is to wait for that any more. Looked at when a try has failed.
+
+        Returns:
+            whether it is.
+        """
+        count = run.written + run.unwritten
+
+        def done() -> bool:
+            return run.written >= count or not run.unwritten or (self._trouble is not None and leaving())
+
+        if not self._threaded:
+            self._pump_now()
+        elif not done():
+            self.poke()
+            self._settled.wait_for(done)
+        return run.written >= count
+
+    def _pump_now(self) -> None:
+        """In the thread of a caller, who has the lock."""
+        self._lock.release()
+        try:
+            self.pump()
+        finally:
+            self._lock.acquire()
 
     def poke(self) -> None:
         """Try again now."""
@@ -186,6 +242,7 @@ class GroupCommit:
             self._closing = True
             self._wanted.notify()
             thread = self._thread
+            self._ended = thread is None
         if thread is None:
             return
         thread.join(timeout)
@@ -193,6 +250,8 @@ class GroupCommit:
             if self._queue:
                 log.error("%d commits could not be written: %s", len(self._queue), self._trouble or "no time is left")
                 self._drop(list(self._queue))
+                self._owner.given_up()
+            self._ended = True
             self._wanted.notify()
         thread.join()
 
@@ -200,7 +259,10 @@ class GroupCommit:
 
     def _write_on(self) -> None:
         while self._await_group():
-            pause = self.pump()
+            try:
+                pause = self.pump()
+            except Exception:  # a handler of the log raised: whoever waits must not pay for it
+                pause = FULL
             if pause:
                 with self._lock:
                     if not self._closing or self._queue:
@@ -228,6 +290,7 @@ class GroupCommit:
                 group = list(self._queue)
             if not group:
                 return 0.0
+            troubled = self._trouble is not None
             try:
                 self._write(group)
             except StoreError as error:
@@ -239,6 +302,9 @@ class GroupCommit:
                 self._write_apart(group, error)
             except Exception as error:
                 self._write_apart(group, error)
+            else:
+                if troubled:
+                    log.warning("the store can be written to again: what waited goes on")
             return 0.0
 
     def _write(self, group: Sequence[_Entry]) -> None:
@@ -248,9 +314,10 @@ class GroupCommit:
         with self._lock:
             for entry in group:
                 self._owner.written(entry.run, entry.what)
+                entry.run.written += 1
                 entry.run.tail.wrote(entry.events)
-            if self._trouble is not None:
-                log.warning("the store can be written to again: what waited goes on")
+                if entry.run.state.over:
+                    entry.run.tail.leave()
             self._drop(group)
             self._go_on()
 

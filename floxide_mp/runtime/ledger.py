@@ -260,7 +260,9 @@ class Ledger(Runs):
         ends = self._ends
         while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
             now = monotonic()
-            dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
+            dues: list[float] = []
+            if not self.journal.behind:  # or nothing is begun, due or not, until it has caught up
+                dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
             until = min(dues, default=end)
             if now >= end:
                 break

@@ -113,6 +113,7 @@ class Run:
 
         Raises:
             AlreadyCompletedError: it is over.
+            FloxideError: its store is on disk, and the coordinator closed.
         """
         self._ledger.pause(self.run_id)
 
@@ -126,7 +127,11 @@ class Run:
         self._ledger.resume(self.run_id)
 
     def cancel(self, grace: float = GRACE) -> None:
-        """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended."""
+        """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended.
+
+        Raises:
+            FloxideError: its store is on disk, the coordinator closed, and the run not over.
+        """
         self._ledger.cancel(self.run_id, checked_seconds("grace", grace))
 
     def info(self) -> RunInfo:

@@ -52,7 +52,7 @@ class Known:
     record: RunRecord
     progress: Progress
     shown: Progress = field(init=False)
-    life: int = field(default=0, init=False)
+    life: int = field(default=0, kw_only=True)
     trouble: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
 
     def __post_init__(self) -> None:
@@ -81,10 +81,17 @@ class Tail:
     def wrote(self, count: int) -> None:
         """So many more are in the store."""
         self._written += count
-        spare = self._written - self.start - KEPT
-        if spare > KEPT:
-            del self.records[:spare]
-            self.start += spare
+        if self._written - self.start > 2 * KEPT:
+            self._forget(KEPT)
+
+    def leave(self) -> None:
+        """Few will ask any more: the store has it."""
+        self._forget(0)
+
+    def _forget(self, kept: int) -> None:
+        spare = max(0, self._written - self.start - kept)
+        del self.records[:spare]
+        self.start += spare
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +102,7 @@ class Running(Known):
         cost: seconds per step by node, as far as known.
         tail: the end of its event log.
         outputs: how many of them are in the store.
+        written: commits that are there by the journal.
         unwritten: commits that are not.
     """
 
@@ -106,6 +114,7 @@ class Running(Known):
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
+    written: int = 0
     unwritten: int = 0
 
     @property

@@ -111,6 +111,8 @@ class Runs(View):
                 self.journal.poke()
                 if run.state.over:
                     self.journal.settle(run)  # what is taken up is what is in the store
+                    run = self._run(run_id)  # somebody else may have taken it up meanwhile
+                    self._check_going()
             if only is not None and STATUS[run.progress.phase] not in only:
                 return
             check_not_over(run)
@@ -156,6 +158,8 @@ class Runs(View):
         run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
         if not same:
             self.store.replace(record, snapshot)
+            # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
+            self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
         elif old.versions != record.versions:
             self.store.replace(record)
         run.life = self._runs[run_id].life + 1
@@ -187,12 +191,14 @@ class Runs(View):
 
         Raises:
             AlreadyCompletedError: the run is over.
+            FloxideError: the coordinator is closed, and its journal with it.
         """
         with self._lock:
             run = self._run(run_id)
             if run.over:
                 status = STATUS[run.progress.phase].value
                 raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
+            self.journal.check_open()
             if not isinstance(run, Running):
                 if run.progress.phase is Phase.RUNNING:
                     self._note(run, Phase.PAUSED)
@@ -207,13 +213,19 @@ class Runs(View):
 
     @whole
     def cancel(self, run_id: str, grace: float) -> None:
-        """Nothing of the run starts any more; what runs has ``grace`` seconds."""
+        """Nothing of the run starts any more; what runs has ``grace`` seconds. Nothing happens if it is over.
+
+        Raises:
+            FloxideError: the coordinator is closed, and its journal with it.
+        """
         with self._lock:
             run = self._run(run_id)
+            if run.state.over if isinstance(run, Running) else run.over:
+                return
+            self.journal.check_open()
             if not isinstance(run, Running):
-                if not run.over:
-                    self._note(run, Phase.CANCELLED, _over_at(run))
-            elif not run.state.over:
+                self._note(run, Phase.CANCELLED, _over_at(run))
+            else:
                 run.state.cancel()
                 self._give_grace(run, grace)
                 self._commit(run)
@@ -308,7 +320,7 @@ class Runs(View):
         if what.changed:
             self._ends += 1
             self._work.notify_all()  # who would work inline waits for the end, too
-        if what.changed or (self._streams and what.outputs):
+        if what.changed or (self._streams and what.outputs) or self._stopping:
             self._changed.notify_all()
 
     def unwritable(self, run: Running, error: BaseException) -> None:
@@ -324,6 +336,9 @@ class Runs(View):
 
     def caught_up(self) -> None:
         self._wake_others()
+
+    def given_up(self) -> None:
+        self._changed.notify_all()
 
     # -- inside --------------------------------------------------------------------------------------
 

@@ -81,11 +81,20 @@ class View:
                 self.journal.poke()
                 self.journal.settle(run)
 
+    def secure(self, run_id: str) -> bool:
+        """Wait until what was decided about the run is in the store; False if it will not be, or is not at close."""
+        with self._lock:
+            run = self._run(run_id)
+            return not isinstance(run, Running) or self.journal.secure(run, lambda: self._stopping)
+
     def disown(self) -> None:
         """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
         self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
         self._changed = threading.Condition(self._lock)
         self.journal.disown(self._lock)
+        for run in self._runs.values():
+            if isinstance(run, Running):
+                run.unwritten = 0  # here; there it will be written
         self._stopping = True
 
     def _run(self, run_id: str) -> Known:

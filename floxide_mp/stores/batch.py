@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Final
 
 from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord, Snapshot
@@ -28,6 +29,7 @@ _UNMARKED: Final = "DELETE FROM marks WHERE run = ? AND kind = ? AND a IN (SELEC
 _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
     ", ".join(f"{column.split()[0]} = ?" for column in [*schema.PROGRESS.columns.split(", ")[1:], "seal"])
 )
+_number: Final = attrgetter("id")
 
 
 def run_name(run_id: str) -> bytes:
@@ -103,7 +105,7 @@ class Batch:
         tally.items = tally.item_sum = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
         self.blocks = Blocks()
         self.progress = progress
-        for row in snapshot.items:
+        for row in sorted(snapshot.items, key=_number):  # blocks come in the order of their first items
             fixed = row[:6]
             self._created[row.id] = fixed
             state = row.attempt, row.status.value, clocks.to_wall(row.due)

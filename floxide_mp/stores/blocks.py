@@ -16,11 +16,13 @@ from ..core.records import Arrival, EventRecord, ItemRow, Order, OutputRecord, P
 from ..facts import WorkItemStatus
 from .rows import Fixed, Row, pack, pack_order, text, unpack, unpack_order, untext
 
-T = TypeVar("T")
+T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 
 LEAST: Final = 8  # fewer items than that have rows of their own
 MOST: Final = 60  # items: a bit for each is a number that SQLite can keep
 MOST_LOGGED: Final = 256  # of other records
+MOST_BYTES: Final = 1 << 20  # of payload: a row holds a gigabyte at the most, and is read as a whole
+MOST_LAST: Final = 1 << 63  # branch numbers below that fit into a column
 
 
 def pack_many(columns: Sequence[Sequence[int]], payloads: Sequence[Payload]) -> bytes:
@@ -47,6 +49,7 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
     """New items, cut into stretches that can be blocks, and the rest one by one."""
     stretch: list[Fixed] = []
     number = scope = depth = -1
+    size = 0
     prefix: tuple[int, ...] = ()
     for item in items:
         found, _, (deep, path), payload, of, error = item
@@ -54,17 +57,22 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
             found == number
             and of == scope
             and deep == depth
+            and path
             and path[:-1] == prefix
+            and path[-1] < MOST_LAST
             and len(stretch) < MOST
             and error is None
             and type(payload) is bytes
+            and size + len(payload) <= MOST_BYTES
         ):
             stretch.append(item)
+            size += len(payload)
         else:
             if stretch:
                 yield stretch
-            fit = error is None and type(payload) is bytes and path
+            fit = error is None and type(payload) is bytes and path and path[-1] < MOST_LAST
             stretch, scope, depth, prefix = [item], of if fit else -1, deep, path[:-1]
+            size = len(payload)
         number = found + 1
     if stretch:
         yield stretch
@@ -102,6 +110,7 @@ class Blocks:
                 self._done[first] = done
 
     def add(self, first: int, count: int) -> None:
+        """One more, behind all others."""
         self._starts.append(first)
         self._counts[first] = count
 
@@ -218,18 +227,20 @@ def arrivals(row: Row) -> Iterator[Arrival]:
 def _alike(order: Order, payload: Payload, *same: object) -> tuple[object, ...] | None:
     """What records of one row have in common; None where a record has a row of its own."""
     depth, path = order
-    return (depth, path[:-1], *same) if path and type(payload) is bytes else None
+    return (depth, path[:-1], *same) if path and type(payload) is bytes and path[-1] < MOST_LAST else None
 
 
 def _stretches(records: Iterable[T], key: Callable[[T], tuple[object, ...] | None]) -> Iterator[list[T]]:
     """The records, in order: those that are alike and enough for a block together, the others one by one."""
     stretch: list[T] = []
     common: tuple[object, ...] | None = None
+    size = 0
     for record in records:
         found = key(record)
-        if found is None or found != common or len(stretch) == MOST_LOGGED:
+        size += len(record.payload)
+        if found is None or found != common or len(stretch) == MOST_LOGGED or size > MOST_BYTES:
             yield from [stretch] if len(stretch) >= LEAST else [[one] for one in stretch]
-            stretch, common = [], found
+            stretch, common, size = [], found, len(record.payload)
         stretch.append(record)
     yield from [stretch] if len(stretch) >= LEAST else [[one] for one in stretch]
 

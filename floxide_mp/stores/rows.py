@@ -56,10 +56,11 @@ def prepare(run_id: str, commit: Commit, progress: Progress, clocks: Clocks) -> 
 # -- order keys ---------------------------------------------------------------------------------------------------
 
 _ONE: Final = 248  # smaller numbers are one byte; for others the first byte says how many follow
+_HUGE: Final = b"\xff" * 9  # behind all of up to 8 bytes: how many follow, in two bytes, and then they
 
 
 def pack_order(order: Order) -> bytes:
-    """Depth and branch numbers, one behind the other. Numbers are below 2**64."""
+    """Depth and branch numbers, one behind the other. They may be huge: see ``Flow._join_path``."""
     return b"".join(map(_pack_number, (order[0], *order[1])))
 
 
@@ -69,6 +70,8 @@ def _pack_number(number: int) -> bytes:
     if 255 < number < 65536:
         return _pack_two(_ONE + 1, number)
     size = (number.bit_length() + 7) >> 3
+    if size > 8 or number == (1 << 64) - 1:
+        return _HUGE + size.to_bytes(2, "big") + number.to_bytes(size, "big")
     return (_ONE - 1 + size).to_bytes(1, "big") + number.to_bytes(size, "big")
 
 
@@ -83,6 +86,8 @@ def unpack_order(packed: bytes) -> Order:
         first, at = packed[at], at + 1
         if first >= _ONE:
             size = first - _ONE + 1
+            if packed[at - 1 : at + 8] == _HUGE:
+                size, at = int.from_bytes(packed[at + 8 : at + 10], "big"), at + 10
             first, at = int.from_bytes(packed[at : at + size], "big"), at + size
         numbers.append(first)
     return numbers[0], tuple(numbers[1:])

@@ -54,6 +54,26 @@ def python(code: str, *arguments: object, before: tuple[str, ...] = (), **option
 OPENED = "store = SQLiteStore(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()\n"
 
 
+def test_row_33_a_database_that_was_deleted_without_its_log(path: Path) -> None:
+    """As after ``kill -9`` and ``rm runs.db``: SQLite would play what is in the log into whatever is made there."""
+    opened = python(OPENED + "store.commit('run', *step(100))\nos.kill(os.getpid(), 9)", path, stdin=subprocess.PIPE)
+    opened.communicate("")
+    log = path.with_name("runs.db-wal")
+    assert log.stat().st_size
+    path.rename(path.with_name("elsewhere"))
+    for _ in range(2):
+        with pytest.raises(StoreCorruptError, match=r"it is gone, but .*runs\.db-wal is there, .*delete that, too"):
+            SQLiteStore(path)
+    path.with_name("elsewhere").rename(path)
+    store = SQLiteStore(path)
+    assert len(store.outputs("run")) == 2
+    store.close()
+    path.unlink()
+    store = SQLiteStore(path)
+    assert not store.runs()
+    store.close()
+
+
 # -- death and interrupts -----------------------------------------------------------------------------------------
 
 COMMITS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -165,3 +166,22 @@ def test_row_29_a_coordinator_whose_store_was_taken_over_stops(tmp_path: Path, w
             assert owner.resume(Durable, "durable").wait(60).outputs == list(range(COUNT))
     for store in (first, second):
         store.close()
+
+
+def test_row_30_a_log_handler_that_raises_does_not_stop_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Raising(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("no place for logs either")
+
+    monkeypatch.setattr(journal, "FULL", 0.05)
+    monkeypatch.setattr(logging.getLogger("floxide_mp"), "handlers", [Raising()])
+    store = SQLiteStore(tmp_path / "runs.db")
+    with Coordinator(1, store=store) as coordinator:
+        run = coordinator.start(Durable, str(tmp_path), run_id="durable")
+        limit(store, lambda there: there)
+        until(lambda: run.status is RunStatus.PAUSED)
+        limit(store, lambda there: 1_000_000)
+        assert run.wait(60).outputs == list(range(COUNT))
+    store.close()
