@@ -236,7 +236,7 @@ class Ledger(Runs):
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
         if run.feed is not None:
             self._check_feed(run)
-            self._commit(run)  # what was taken out of the feed is in the store before anybody works on it
+            self._commit(run)  # what was taken out of the feed is committed before anybody works on it
         places = run.state.plan.places
         timed = any(places[item.place].spec.timeout is not None for item in items)
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
