@@ -95,11 +95,14 @@ class Job:
     def _coordinate(self, act: Callable[[Coordinator], T]) -> T | int:
         """Do it with a coordinator. The store is opened here, so that it can still be read when that one is closed."""
         from .launch import Coordinator  # brings the engines along: not before signals are watched
-        from .stores.sqlite import SQLiteStore
 
         with ExitStack() as opened:
             try:
-                store = None if self.store is None else opened.enter_context(closing(SQLiteStore(self.store)))
+                store = None
+                if self.store is not None:
+                    from .stores.sqlite import SQLiteStore  # 10 ms that runs in memory do not need
+
+                    store = opened.enter_context(closing(SQLiteStore(self.store)))
                 coordinator = self.stop.coordinator = Coordinator(self.workers, store)
             except ValueError as error:  # of cli_defaults: the argument is checked
                 raise Refused(report.message(str(error))) from None

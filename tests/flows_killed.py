@@ -22,13 +22,13 @@ from floxide_mp import (
     EventLog,
     Fixed,
     Join,
-    Merge,
     NextAll,
     Node,
     RetryPolicy,
     SharedState,
     Workflow,
 )
+from tests.flows_random import Sum
 from tests.killing import MARK, note
 
 RUN: Final = "killed"
@@ -37,21 +37,6 @@ ONCE: Final = RetryPolicy(max_attempts=1)
 
 if MARK in os.environ:  # its stacks can be asked for, should it hang
     faulthandler.register(signal.SIGUSR1)
-
-
-class Sum(Merge):
-    """A counter."""
-
-    def __init__(self, count: int = 0) -> None:
-        self.count = count
-
-    def merge(self, other: Sum) -> None:
-        self.count += other.count
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sum) and other.count == self.count
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass

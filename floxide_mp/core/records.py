@@ -160,6 +160,14 @@ class Commit:
     def __bool__(self) -> bool:
         return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed)
 
+    @property
+    def size(self) -> int:
+        """Bytes of payload, about."""
+        found: list[Payload] = [record.payload for record in self.created]
+        found += [output.payload for output in self.outputs]
+        found += [event.payload for event in self.events]
+        return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])
+
 
 class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.

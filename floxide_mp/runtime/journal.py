@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple, Protocol
 
 from .. import failpoints
-from ..core.records import Commit, EventRecord, Payload
+from ..core.records import Commit, EventRecord
 from ..errors import FloxideError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
 from .running import Running
@@ -167,7 +167,7 @@ class GroupCommit:
             self._thread = thread
         prepared = self._store.prepare(run.record.run_id, commit, progress)
         what = Written(progress, len(commit.outputs), commit.phase_changed)
-        self._queue.append(_Entry(run, prepared, what, len(commit.events), size := _size(commit)))
+        self._queue.append(_Entry(run, prepared, what, len(commit.events), size := commit.size))
         self._size += size
         run.unwritten += 1
         if commit.events:
@@ -377,11 +377,3 @@ class GroupCommit:
 def journal_for(store: CheckpointStore, owner: Owner, lock: threading.Lock, threaded: bool) -> Direct | GroupCommit:
     """The journal of a store."""
     return GroupCommit(store, owner, lock, threaded) if isinstance(store, GroupStore) else Direct(store, owner)
-
-
-def _size(commit: Commit) -> int:
-    """Bytes of payload, about."""
-    found: list[Payload] = [record.payload for record in commit.created]
-    found += [output.payload for output in commit.outputs]
-    found += [event.payload for event in commit.events]
-    return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])

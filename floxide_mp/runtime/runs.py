@@ -12,7 +12,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 from .. import failpoints
 from ..core.plan import Plan
@@ -35,7 +35,6 @@ from .view import View
 
 log = logging.getLogger("floxide_mp")
 
-T = TypeVar("T")
 GRACE: Final = 2.0  # seconds that running steps get when their run is cancelled, or longer than allowed
 
 

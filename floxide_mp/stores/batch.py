@@ -51,7 +51,6 @@ class Batch:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
         self.done, self.blocks = done, blocks
         self.progress: Progress
-        self.size = 0  # bytes of payload, about
         self._created: dict[int, Fixed] = {}
         self._changed: dict[int, tuple[Fixed, State]] = {}
         self._finished: list[int] = []
@@ -307,7 +306,6 @@ class Batch:
             found += [(*head, body, b"") for head, body in together[:-1]]
             head, body = together[-1]
             found.append((*head, body, seal))
-        self.size += sum(len(body or b"") for _, body in made)
         table.insert(connection, found)
         return seal
 
@@ -321,7 +319,6 @@ class Batch:
     ) -> None:
         name = table.name
         found: list[tuple[Any, ...]] = [(*head, body, seals.of(name, head, body)) for head, body in made]
-        self.size += sum(len(row[-2] or b"") for row in found)
         table.insert(connection, found, verb)
 
     def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:

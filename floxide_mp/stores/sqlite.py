@@ -237,9 +237,7 @@ class SQLiteStore(Reader):
 
 def _size(prepared: Sequence[Prepared]) -> int:
     """About how many bytes are to be written: payloads and pages."""
-    found = [fixed[3] for one in prepared for fixed in one.created]
-    found += [record.payload for one in prepared for record in (*one.commit.events, *one.commit.outputs)]
-    return sum(len(payload) if isinstance(payload, bytes) else 4096 for payload in found) + 16384
+    return sum(one.commit.size for one in prepared) + 16384
 
 
 def _check_ours(path: str, patience: float) -> None:
