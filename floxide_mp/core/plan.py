@@ -77,6 +77,26 @@ class Plan:
         """How many joins the fan-out of one step has, at the most."""
         return max((len(scope.joins) for chain, scope in self.scopes.items() if chain), default=0)
 
+    @cached_property
+    def ways(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Places with those that their steps lead to unless they fail, each after all of these.
+
+        Not among them: what is in a loop or behind one, be it by failures.
+        """
+        after = [sorted({t.place for t in self._leaving(place)}) for place in self.places]
+        looped = [False] * len(after)
+        ways = []
+        for component in reversed(components(after)):
+            place = component[0]
+            if looped[place] or len(component) > 1 or place in after[place]:
+                for member in component:
+                    for to in (member, *after[member]):
+                        looped[to] = True
+            else:
+                arms = self.places[place].arms
+                ways.append((place, tuple({t.place for arm in arms for t in arm})))
+        return ways[::-1]
+
     def names(self) -> tuple[str, ...]:
         """The names of the nodes, by number of place."""
         return tuple(place.spec.name for place in self.places)
