@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from .plan import Place, Plan, Target
+from .rank import Ranked
 from .ready import Ready
 from .records import Arrival, Commit, ErrorRecord, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
 from .window import Window
@@ -28,7 +29,7 @@ class Flow:
         self.plan = plan
         self.items: dict[int, ItemRecord] = {}  # the unfinished ones
         self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
-        self._ready = Ready()
+        self._ready: Ready | Ranked = Ready()
         self._serial_ready = Ready()
         self._last_id = 0
         self._dropped = 0

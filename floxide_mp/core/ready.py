@@ -33,6 +33,10 @@ class Ready:
             return self._queue[0]
         return self._heap[0]
 
+    def yields_to(self, item: ItemRecord) -> bool:
+        """Whether that one goes before all of these. There must be one."""
+        return item < self.first()
+
     def pop(self) -> ItemRecord:
         if not self._heap or (self._queue and self._queue[0] < self._heap[0]):
             return self._queue.popleft()

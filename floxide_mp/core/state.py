@@ -7,12 +7,14 @@ by ``take_commit``. Between two of those, everything that was decided belongs in
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
 from .flow import Flow, Value
 from .plan import Place, Plan
+from .rank import Ranked
 from .records import Commit, ErrorRecord, EventRecord, ItemRecord
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
@@ -74,11 +76,10 @@ class RunState(Flow):
             self._check_end()
 
     def claim(self, lease: int, worker: int) -> ItemRecord | None:
-        """A worker takes the first item in order that may start now, if there is one."""
+        """A worker takes the first item that may start now, if there is one."""
         if self.phase is not Phase.RUNNING:
             return None
-        serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
+        if self._serial_next:
             item = self._serial_ready.pop()
             self._serial_running = True
         elif self._ready:
@@ -89,6 +90,14 @@ class RunState(Flow):
         item.lease, item.worker = lease, worker
         self.leased += 1
         return item
+
+    def rank(self, level: Sequence[int]) -> None:
+        """From now on items are claimed by level of their place before order. Serial ones are so only among the others:
+        among themselves they keep their order, which those may go by that read what the others wrote.
+        """
+        before, self._ready = self._ready, Ranked(level)
+        for item in before:
+            self._ready.push(item)
 
     def succeed(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], spread: bool) -> None:
         """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had."""
@@ -240,6 +249,15 @@ class RunState(Flow):
         return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
 
     @property
+    def next_place(self) -> int | None:
+        """Where the item is that ``claim`` would give now."""
+        if self.phase is not Phase.RUNNING:
+            return None
+        if self._serial_next:
+            return self._serial_ready.first().place
+        return self._ready.first().place if self._ready else None
+
+    @property
     def takes_input(self) -> bool:
         """Whether one more input could be claimed now."""
         start = self.plan.places[0].spec
@@ -270,6 +288,12 @@ class RunState(Flow):
         return commit
 
     # -- inside --------------------------------------------------------------------------------------
+
+    @property
+    def _serial_next(self) -> bool:
+        if not self._serial_ready or self._serial_running:
+            return False
+        return not self._ready or self._ready.yields_to(self._serial_ready.first())
 
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry

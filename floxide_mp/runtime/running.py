@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from ..core.rank import levels
 from ..core.records import ErrorRecord, EventRecord, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
@@ -104,6 +105,7 @@ class Running(Known):
         outputs: how many of them are in the store.
         written: commits that are there by the journal.
         unwritten: commits that are not.
+        ranked: whether it was looked at which places are urgent.
     """
 
     state: RunState
@@ -116,6 +118,7 @@ class Running(Known):
     grace_until: float | None = None  # while it is to stop: when running steps are ended
     written: int = 0
     unwritten: int = 0
+    ranked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -130,12 +133,16 @@ class Running(Known):
 
     def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord]:
         """Items for some ``want`` seconds, for one of ``workers`` workers."""
+        if workers > 1 and not self.ranked:
+            self._rank()
         cost, places = self.cost, self.state.plan.places
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
         items: list[ItemRecord] = []
         seconds, size = 0.0, 0
         while len(items) < most and seconds < want and size < MOST_BYTES:
+            if items and self._takes_long(want):
+                break  # others are not to wait behind those before it, nor it behind them
             item = self.state.claim(lease, worker_id) or self._fed(lease, worker_id)
             if item is None:
                 break
@@ -144,6 +151,21 @@ class Running(Known):
             seconds += want if known is None else known
             size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
         return items
+
+    def _rank(self) -> None:
+        """Long ways first, by what is known now. One worker alone takes items in order: it cannot be quicker."""
+        self.ranked = True
+        level = levels(self.state.plan, self.cost)
+        if level is not None:
+            self.state.rank(level)
+
+    def _takes_long(self, want: float) -> bool:
+        """Whether the next item fills a lease alone, or may do so."""
+        place = self.state.next_place
+        if place is None:
+            return False
+        known = self.cost[self.state.plan.places[place].node]
+        return known is None or known >= want
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
