@@ -1,0 +1,202 @@
+"""Irregular graphs for ``benchmarks.makespan``: their shapes, durations and workflows, how long a list schedule of them
+takes, and how long a run on workers that cost nothing, which needs no process.
+"""
+
+from __future__ import annotations
+
+import heapq
+import mmap
+import random
+import struct
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+from floxide_mp import Join, Workflow, node
+from floxide_mp.core.plan import Plan
+from floxide_mp.core.records import ItemRecord
+from floxide_mp.core.state import RunState
+from floxide_mp.ports import NEXT, RunRecord
+from floxide_mp.runtime.running import Running, Tail, progress_of
+
+MACHINES = 2
+
+
+class Shape(NamedTuple):
+    """A layered graph. ``parents[n]`` are all less than ``n``, and only node 0 has none."""
+
+    parents: tuple[tuple[int, ...], ...]
+
+    def children(self) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in self.parents]
+        for number, parents in enumerate(self.parents):
+            for parent in parents:
+                found[parent].append(number)
+        return found
+
+
+def layered(nodes: int, width: int, seed: int) -> Shape:
+    """Layers of 1 to ``2 * width`` nodes. A node has one to three parents, of which four in five are in the layer
+    before, and the others at most four layers back.
+    """
+    chance = random.Random(f"{seed} layers")
+    layers = [[0]]
+    parents: list[tuple[int, ...]] = [()]
+    while len(parents) < nodes:
+        size = min(chance.randint(1, 2 * width), nodes - len(parents))
+        layer = list(range(len(parents), len(parents) + size))
+        for _ in layer:
+            count = chance.choice((1, 1, 2, 2, 3))
+            back = [1 if chance.random() < 0.8 else chance.randint(1, min(4, len(layers))) for _ in range(count)]
+            parents.append(tuple(sorted({chance.choice(layers[-step]) for step in back})))
+        layers.append(layer)
+    return Shape(tuple(parents))
+
+
+def log_normal(count: int, mean: float, seed: int) -> list[float]:
+    """Seconds; one in a hundred is more than eight times the mean."""
+    chance = random.Random(f"{seed} log-normal")
+    return _scaled([chance.lognormvariate(0.0, 1.2) for _ in range(count)], mean)
+
+
+def pareto(count: int, mean: float, seed: int) -> list[float]:
+    """Seconds; the index is 1.5, so that there is no end to their variance."""
+    chance = random.Random(f"{seed} Pareto")
+    return _scaled([chance.paretovariate(1.5) for _ in range(count)], mean)
+
+
+def _scaled(seconds: list[float], mean: float) -> list[float]:
+    factor = mean * len(seconds) / sum(seconds)
+    return [value * factor for value in seconds]
+
+
+# -- off line ---------------------------------------------------------------------------------------------------
+
+
+def upward(shape: Shape, seconds: Sequence[float]) -> list[float]:
+    """The upward rank of each node. Not that of ``core.rank``: what we are compared with owes nothing to us."""
+    rank = list(seconds)
+    for number in range(len(rank) - 1, 0, -1):
+        for parent in shape.parents[number]:
+            rank[parent] = max(rank[parent], seconds[parent] + rank[number])
+    return rank
+
+
+class ByRank:
+    """The nodes of a graph, whose ``ready`` ones are taken by their upward rank."""
+
+    def __init__(self, shape: Shape, seconds: Sequence[float]) -> None:
+        self._rank = upward(shape, seconds)
+        self._children = shape.children()
+        self._missing = [len(parents) for parents in shape.parents]
+        self.ready = [(-self._rank[0], 0)]
+
+    def take(self) -> int:
+        return heapq.heappop(self.ready)[1]
+
+    def done(self, number: int) -> None:
+        for child in self._children[number]:
+            self._missing[child] -= 1
+            if not self._missing[child]:
+                heapq.heappush(self.ready, (-self._rank[child], child))
+
+
+def list_schedule(shape: Shape, seconds: Sequence[float]) -> float:
+    """Its makespan when a machine that is free takes the node of the highest upward rank of those that may start.
+
+    This is HEFT for machines that are alike and talk for nothing, but for the gaps, which it does not leave.
+    """
+    todo = ByRank(shape, seconds)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while todo.ready or running:
+        while todo.ready and len(running) < MACHINES:
+            first = todo.take()
+            heapq.heappush(running, (now + seconds[first], first))
+        now, over = heapq.heappop(running)
+        todo.done(over)
+    return now
+
+
+def bound(shape: Shape, seconds: Sequence[float]) -> float:
+    """No schedule is shorter."""
+    return max(sum(seconds) / MACHINES, upward(shape, seconds)[0])
+
+
+# -- the core alone ---------------------------------------------------------------------------------------------
+
+RECORD = RunRecord("run", "Irregular", b"", b"", b"", b"", 0, 0.0, None, False, {}, (), ())
+
+
+def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], want: float, workers: int) -> float:
+    """The makespan of a run whose steps take so long and nothing else takes any time.
+
+    Args:
+        seconds: a step takes, by node.
+        cost: what is known of that before; afterwards it is what has been learned.
+        want: seconds of work that a machine asks for at a time.
+        workers: how many the run believes there are: for one it takes items in their own order.
+    """
+    state = RunState(plan)
+    run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
+    state.start(b"")
+    out: list[tuple[float, int, list[ItemRecord]]] = []  # leases: (when it is over, its number, its items)
+    now, number, idle = 0.0, 0, MACHINES
+    while not state.over:
+        while idle and (items := run.claim(number + 1, 0, want, workers)):
+            number, idle = number + 1, idle - 1
+            took = sum(seconds[plan.places[item.place].node] for item in items)
+            heapq.heappush(out, (now + took, number, items))
+        now, _, items = heapq.heappop(out)
+        idle += 1
+        for item in items:
+            which = plan.places[item.place].node
+            run.apply(item, (NEXT, ((0, b""),), (), None, False), 0)
+            run.learn([(which, 1, seconds[which])])
+        state.take_commit()
+    return now
+
+
+# -- with processes ---------------------------------------------------------------------------------------------
+
+STAMP = struct.Struct("dd")  # what a step took: seconds of CPU, seconds by the clock
+
+
+def spin(turns: int) -> None:
+    """Compute."""
+    value = 1
+    for _ in range(turns):
+        value = value * 31 % 1009
+
+
+@cache
+def stamps(path: str) -> mmap.mmap:
+    """Where the steps leave what they took, by node: their values do not carry it."""
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
+
+
+class Work(NamedTuple):
+    """One node's work: where it leaves its stamp, which node it is, and for how long it computes."""
+
+    path: str
+    number: int
+    turns: int
+
+    def __call__(self, value: object) -> int:
+        clock, cpu = time.perf_counter(), time.thread_time()
+        spin(self.turns)
+        cpu, clock = time.thread_time() - cpu, time.perf_counter() - clock
+        STAMP.pack_into(stamps(self.path), self.number * STAMP.size, cpu, clock)
+        return self.number
+
+
+def workflow(shape: Shape, works: Sequence[Work], name: str = "Irregular") -> type[Workflow]:
+    """The graph for workers, its nodes named by their numbers."""
+    nodes = {
+        str(work.number): (Join if len(parents) > 1 else node)(work)
+        for work, parents in zip(works, shape.parents, strict=True)
+    }
+    edges = {str(number): [str(child) for child in after] for number, after in enumerate(shape.children()) if after}
+    return Workflow.build(name, nodes=nodes, start="0", edges=edges)
