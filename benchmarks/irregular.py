@@ -9,9 +9,9 @@ import mmap
 import random
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from floxide_mp import Join, Workflow, node
 from floxide_mp.core.plan import Plan
@@ -21,6 +21,8 @@ from floxide_mp.ports import NEXT, RunRecord
 from floxide_mp.runtime.running import Running, Tail, progress_of
 
 MACHINES = 2
+
+Durations: TypeAlias = Callable[[int, float, int], list[float]]  # of so many nodes, with this mean and seed
 
 
 class Shape(NamedTuple):
@@ -194,9 +196,9 @@ class Work(NamedTuple):
 
 def workflow(shape: Shape, works: Sequence[Work], name: str = "Irregular") -> type[Workflow]:
     """The graph for workers, its nodes named by their numbers."""
+    kinds: tuple[Any, Any] = node, Join
     nodes = {
-        str(work.number): (Join if len(parents) > 1 else node)(work)
-        for work, parents in zip(works, shape.parents, strict=True)
+        str(work.number): kinds[len(parents) > 1](work) for work, parents in zip(works, shape.parents, strict=True)
     }
     edges = {str(number): [str(child) for child in after] for number, after in enumerate(shape.children()) if after}
     return Workflow.build(name, nodes=nodes, start="0", edges=edges)
