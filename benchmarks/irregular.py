@@ -194,11 +194,11 @@ class Work(NamedTuple):
         return self.number
 
 
-def workflow(shape: Shape, works: Sequence[Work], name: str = "Irregular") -> type[Workflow]:
+def workflow(shape: Shape, works: Sequence[Work]) -> type[Workflow]:
     """The graph for workers, its nodes named by their numbers."""
     kinds: tuple[Any, Any] = node, Join
     nodes = {
         str(work.number): kinds[len(parents) > 1](work) for work, parents in zip(works, shape.parents, strict=True)
     }
     edges = {str(number): [str(child) for child in after] for number, after in enumerate(shape.children()) if after}
-    return Workflow.build(name, nodes=nodes, start="0", edges=edges)
+    return Workflow.build("Irregular", nodes=nodes, start="0", edges=edges)

@@ -129,7 +129,7 @@ class Stage:
         self.shape, self.nominal, self.path = case.shape(), case.seconds(mean), path
         self.works = [Work(path, number, int(s * turns_a_second)) for number, s in enumerate(self.nominal)]
         self.workflow = irregular.workflow(self.shape, self.works)
-        self._names = itertools.count()
+        self._fresh = itertools.count(1)
         with open(path, "wb") as file:
             file.truncate(STAMP.size * case.nodes)
 
@@ -149,8 +149,9 @@ class Stage:
         )
 
     def first(self, coordinator: Coordinator) -> Sample:
-        """Nobody has seen a workflow of this name."""
-        fresh = irregular.workflow(self.shape, self.works, f"Irregular{next(self._names)}")
+        """Nobody has seen these nodes: the first of them has some turns more."""
+        works = [self.works[0]._replace(turns=self.works[0].turns + next(self._fresh)), *self.works[1:]]
+        fresh = irregular.workflow(self.shape, works)
         return self.sample(lambda: coordinator.start(fresh, 0).wait())
 
     def later(self, coordinator: Coordinator) -> Sample:
