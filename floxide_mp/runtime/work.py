@@ -5,10 +5,13 @@ of the coordinator and when, is the ``Worker``'s.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ..core.records import Payload
 from ..ports import NEXT, Lease, Report, Result, Results, Spread, StepResult, Writes
 from .clock import monotonic_ns
+
+HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
 
 
 class Work:
@@ -69,6 +72,7 @@ class Work:
         self._close()
         self._stage = len(self._results)
         self.ahead = True
+        self.limit = self.until + HELD
 
     def report(self, last: bool = True) -> Report:
         """What is to be told now; nothing is begun after one that is not the ``last``."""
