@@ -9,16 +9,18 @@ import mmap
 import random
 import struct
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 from floxide_mp import Join, Workflow, node
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import ItemRecord
+from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import NEXT, RunRecord
-from floxide_mp.runtime.running import Running, Tail, progress_of
+from floxide_mp.runtime.running import ONE_BY_ONE, Running, Tail, progress_of
 
 MACHINES = 2
 
@@ -131,6 +133,9 @@ def bound(shape: Shape, seconds: Sequence[float]) -> float:
 RECORD = RunRecord("run", "Irregular", b"", b"", b"", b"", 0, 0.0, None, False, {}, (), ())
 
 
+HELD = 0.005  # seconds, about, that a worker holds back results, beyond those that it asked for
+
+
 def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], want: float, workers: int) -> float:
     """The makespan of a run whose steps take so long and nothing else takes any time.
 
@@ -143,21 +148,41 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
     state = RunState(plan)
     run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
     state.start(b"")
-    out: list[tuple[float, int, list[ItemRecord]]] = []  # leases: (when it is over, its number, its items)
-    now, number, idle = 0.0, 0, MACHINES
+    coming: list[
+        tuple[float, int, list[int], bool]
+    ] = []  # reports: when, of which lease, which nodes, if it is its last
+    leases: dict[int, list[ItemRecord | Block]] = {}
+    now, number = 0.0, 0
     while not state.over:
-        while idle and (items := run.claim(number + 1, 0, want, workers)):
-            number, idle = number + 1, idle - 1
-            took = sum(seconds[plan.places[item.place].node] for item in items)
-            heapq.heappush(out, (now + took, number, items))
-        now, _, items = heapq.heappop(out)
-        idle += 1
-        for item in items:
-            which = plan.places[item.place].node
-            run.apply(item, (NEXT, ((0, b""),), (), None, False), 0)
-            run.learn([(which, 1, seconds[which])])
+        while len(leases) < MACHINES and (items := run.claim(number + 1, 0, want, workers)):
+            number += 1
+            leases[number] = items
+            which = [plan.places[item.place].node for item in items]
+            for when, nodes, last in _reports(plan, seconds, which, want):
+                heapq.heappush(coming, (now + when, number, nodes, last))
+        now, lease, nodes, last = heapq.heappop(coming)
+        results = [(NEXT, ((0, b""),), (), None, False) for _ in nodes]
+        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last)
+        if last:
+            del leases[lease]
+        run.learn([(which, 1, seconds[which]) for which in nodes])
         state.take_commit()
     return now
+
+
+def _reports(
+    plan: Plan, seconds: Sequence[float], nodes: list[int], want: float
+) -> list[tuple[float, list[int], bool]]:
+    """When a worker tells what. From a single item it goes on with successors as long as it has time."""
+    goes_on = len(nodes) == 1 and want > ONE_BY_ONE
+    ends = list(accumulate(seconds[which] for which in nodes))
+    while goes_on and ends[-1] < want and (after := plan.ahead[nodes[-1]][0]) >= 0:
+        nodes.append(after)
+        ends.append(ends[-1] + seconds[after])
+    early = bisect_right(ends, want + HELD)
+    if goes_on and 0 < early < len(nodes):
+        return [(want + HELD, nodes[:early], False), (ends[-1], nodes[early:], True)]
+    return [(ends[-1], nodes, True)]
 
 
 # -- with processes ---------------------------------------------------------------------------------------------

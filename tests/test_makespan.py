@@ -12,7 +12,8 @@ import pytest
 from benchmarks import irregular
 from benchmarks.irregular import Work
 from floxide_mp.core.plan import Plan
-from floxide_mp.runtime.worker import FLOOR, ONE_BY_ONE
+from floxide_mp.runtime.running import ONE_BY_ONE
+from floxide_mp.runtime.worker import FLOOR
 
 NODES = 200
 CASES = [

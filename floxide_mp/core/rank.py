@@ -13,7 +13,7 @@ from statistics import fmean
 
 from .plan import Plan
 from .ready import Ready
-from .records import ItemRecord
+from .records import Block, ItemRecord
 
 
 def upward(plan: Plan, cost: Sequence[float]) -> list[float]:
@@ -66,31 +66,32 @@ class Ranked:
         self._levels: list[int] = []  # a heap of these levels
         self._count = 0
 
-    def push(self, item: ItemRecord) -> None:
+    def push(self, item: ItemRecord | Block) -> None:
         level = self._level[item.place]
         ready = self._ready.get(level)
         if ready is None:
             ready = self._ready[level] = Ready()
             heapq.heappush(self._levels, level)
         ready.push(item)
-        self._count += 1
+        self._count += len(item) if type(item) is Block else 1
 
-    def first(self) -> ItemRecord:
-        """The next one. There must be one, as for ``pop``."""
+    def first(self) -> ItemRecord | Block:
+        """The next one, or the block that it is in. There must be one, as for ``pop``."""
         return self._ready[self._levels[0]].first()
 
-    def yields_to(self, item: ItemRecord) -> bool:
+    def yields_to(self, item: ItemRecord | Block) -> bool:
         """Whether that one goes before all of these. There must be one."""
         level, first = self._level[item.place], self._levels[0]
-        return level < first or (level == first and item < self.first())
+        return level < first or (level == first and item.order < self.first().order)
 
-    def pop(self) -> ItemRecord:
+    def pop(self, most: int = 1) -> ItemRecord | Block:
+        """The next one; of a block, up to ``most``."""
         level = self._levels[0]
         ready = self._ready[level]
-        item = ready.pop()
+        item = ready.pop(most)
         if not ready:
             del self._ready[heapq.heappop(self._levels)]
-        self._count -= 1
+        self._count -= len(item) if type(item) is Block else 1
         return item
 
     def __len__(self) -> int:

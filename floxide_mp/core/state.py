@@ -15,12 +15,13 @@ from ..retry import RetryPolicy
 from .flow import Flow, Value
 from .plan import Place, Plan
 from .rank import Ranked
-from .records import Commit, ErrorRecord, EventRecord, ItemRecord
+from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 Write = tuple[int, bytes]  # (field of the context, payload)
+Leaseholder = tuple[int, int]  # (lease, worker)
 
 
 class RunState(Flow):
@@ -38,6 +39,7 @@ class RunState(Flow):
         self.finish = finish
         self.phase = Phase.RUNNING
         self.leased = 0
+        self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
         self._serial_running = False
@@ -52,7 +54,7 @@ class RunState(Flow):
 
     def start(self, payload: bytes) -> None:
         """The run's input is here."""
-        self._add(0, (0, ()), payload, self.root)
+        self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
 
     def begin(self) -> None:
@@ -63,7 +65,7 @@ class RunState(Flow):
 
     def feed(self, payload: bytes) -> None:
         """One more input is here."""
-        self._add(0, (0, (self._fed,)), payload, self.root)
+        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
         self._fed += 1
 
     def close(self) -> None:
@@ -75,20 +77,26 @@ class RunState(Flow):
             self._settle(self.root, [component])
             self._check_end()
 
-    def claim(self, lease: int, worker: int) -> ItemRecord | None:
-        """A worker takes the first item that may start now, if there is one."""
+    def first(self) -> ItemRecord | Block | None:
+        """What ``claim`` would give an item of."""
+        if self.phase is not Phase.RUNNING:
+            return None
+        if self._serial_next:
+            return self._serial_ready.first()
+        return self._ready.first() if self._ready else None
+
+    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
+        """A worker takes the first item in order that may start now, if there is one; of a block, up to ``most``."""
         if self.phase is not Phase.RUNNING:
             return None
         if self._serial_next:
             item = self._serial_ready.pop()
             self._serial_running = True
         elif self._ready:
-            item = self._ready.pop()
+            item = self._ready.pop(most)
         else:
             return None
-        item.status = ITEM[item.status, ItemFact.CLAIMED]
-        item.lease, item.worker = lease, worker
-        self.leased += 1
+        self._lease(item, lease, worker)
         return item
 
     def rank(self, level: Sequence[int]) -> None:
@@ -96,36 +104,129 @@ class RunState(Flow):
         among themselves they keep their order, which those may go by that read what the others wrote.
         """
         before, self._ready = self._ready, Ranked(level)
-        for item in before:
-            self._ready.push(item)
+        while before:
+            self._ready.push(before.pop(len(before)))
 
-    def succeed(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], spread: bool) -> None:
-        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had."""
+    def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
+        if isinstance(item, Block):
+            count = len(item)
+            self.leased_blocks[item.first] = item.first + count
+            self.leased += count
+        else:
+            item.status = ITEM[item.status, ItemFact.CLAIMED]
+            item.lease, item.worker = lease, worker
+            self.leased += 1
+
+    def succeed(
+        self,
+        item: ItemRecord,
+        values: Sequence[Value],
+        writes: tuple[Write, ...],
+        spread: bool,
+        on: Leaseholder | None = None,
+    ) -> ItemRecord | None:
+        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had.
+
+        Args:
+            on: who has run the one successor already, or is at it: it is leased to them, and returned.
+        """
         place = self._finish(item, ItemFact.SUCCEEDED)
-        self._write(item, place, writes)
-        self._completed += 1
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + 1
-        if place.node not in self._passed:
-            self._passed.add(place.node)
-            self._commit.passed.append(place.node)
-            self.held.pop(place.node, None)
+        self._write(item.order, place, writes)
+        self._count(place, 1)
         scope = self._open_scope(item, place) if place.owner else item.scope
+        after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
-            self._create(
-                place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name
-            )
+            arm, payload = values[0]
+            order = item.order[0] + 1, item.order[1]
+            if on is None:
+                self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
+            else:
+                after = self._add(place.arms[arm][0].place, order, payload, scope)
+                self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
         self._check_end()
+        return after
+
+    def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
+        """A step is over that was a ``NextAll`` of many values, which all take one arm."""
+        place = self._finish(item, ItemFact.SUCCEEDED)
+        self._write(item.order, place, writes)
+        self._count(place, 1)
+        scope = self._open_scope(item, place) if place.owner else item.scope
+        self._fan_out_alike(item, place, arm, payloads, scope)
+        if place.owner:
+            self._settle_all(scope)
+        self._leave(item)
+        self._check_end()
+
+    def succeed_all(
+        self,
+        block: Block,
+        arm: int,
+        payloads: list[Payload],
+        writes: Sequence[tuple[Write, ...]],
+        worker: int,
+        ahead: bool = False,
+    ) -> Block | None:
+        """Steps side by side are over, each with one value; these take one arm.
+
+        Args:
+            writes: of each step, or nothing if none wrote.
+            worker: who ran them.
+            ahead: as ``on`` of ``succeed``, for the successors.
+        """
+        place = self.plan.places[block.place]
+        if place.owner or len(place.arms[arm]) > 1:
+            for item, payload, written in zip(
+                self.single_out(block), payloads, writes or ((),) * len(block), strict=True
+            ):
+                self.succeed(item, ((arm, payload),), written, False)
+            return None
+        count = len(block)
+        self._unlease_block(block)
+        self.in_blocks -= count
+        self._commit.ranges.append((block.first, count))
+        for number, written in enumerate(writes):
+            if written:
+                self._write(behind(block.order, number), place, written)
+        self._count(place, count)
+        after = None
+        if ahead:
+            depth, path = block.order
+            after = self._add_block(place.arms[arm][0].place, (depth + 1, path), payloads, block.scope)
+            self._lease(after, 0, worker)
+        else:
+            self._pass_on(place, arm, block, payloads, worker)
+        self._exit(block.place, block.scope, count)
+        self._check_end()
+        return after
+
+    def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
+        """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
+        self._unlease_block(block)
+        self.in_blocks -= len(block)
+        self._commit.ranges.append((block.first, len(block)))
+        items = list(block.items())
+        for item in items:
+            self.items[item.id] = item
+            self._lease(item, lease, worker)
+        self._commit.created += items
+        return items
+
+    def release_all(self, block: Block) -> None:
+        """As ``release``, of the items of a block."""
+        self._unlease_block(block)
+        self._ready.push(block)
+        self._check_end()
 
     def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
         """A step ended its branch for now."""
         place = self._finish(item, ItemFact.HELD)
-        self._write(item, place, writes)
+        self._write(item.order, place, writes)
         self._completed += 1
         done, name = self._commit.done, place.spec.name
         done[name] = done.get(name, 0) + 1
@@ -237,6 +338,13 @@ class RunState(Flow):
     def status(self) -> RunStatus:
         return STATUS[self.phase]
 
+    def status_of(self, number: int, remembered: WorkItemStatus) -> WorkItemStatus:
+        """How an item stands; as it is ``remembered`` if it is not here."""
+        if number in self.items:
+            return self.items[number].status
+        leased = any(first <= number < stop for first, stop in self.leased_blocks.items())
+        return WorkItemStatus.IN_PROGRESS if leased else remembered
+
     @property
     def over(self) -> bool:
         return self.phase in FINAL
@@ -247,15 +355,6 @@ class RunState(Flow):
         if self.phase is not Phase.RUNNING:
             return 0
         return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
-
-    @property
-    def next_place(self) -> int | None:
-        """Where the item is that ``claim`` would give now."""
-        if self.phase is not Phase.RUNNING:
-            return None
-        if self._serial_next:
-            return self._serial_ready.first().place
-        return self._ready.first().place if self._ready else None
 
     @property
     def takes_input(self) -> bool:
@@ -311,9 +410,30 @@ class RunState(Flow):
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 
-    def _write(self, item: ItemRecord, place: Place, writes: tuple[Write, ...]) -> None:
+    def _unlease_block(self, block: Block) -> None:
+        """It, or a part of it, was leased as a whole."""
+        first, stop = block.first, block.first + len(block)
+        start = first if first in self.leased_blocks else max(n for n in self.leased_blocks if n < first)
+        end = self.leased_blocks.pop(start)
+        if start < first:
+            self.leased_blocks[start] = first
+        if stop < end:
+            self.leased_blocks[stop] = end
+        self.leased -= len(block)
+
+    def _count(self, place: Place, steps: int) -> None:
+        """So many steps are completed and passed something on."""
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
+        if place.node not in self._passed:
+            self._passed.add(place.node)
+            self._commit.passed.append(place.node)
+            self.held.pop(place.node, None)
+
+    def _write(self, order: Order, place: Place, writes: tuple[Write, ...]) -> None:
         for index, (field, payload) in enumerate(writes):
-            self._commit.events.append(EventRecord(item.order, index, place.spec.name, field, payload))
+            self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
@@ -358,7 +478,7 @@ class RunState(Flow):
         if self.phase in (Phase.RUNNING, Phase.PAUSED):
             if self._open:
                 return
-            if not self.items:
+            if not self.items and not self.in_blocks:
                 self._move(RunFact.STUCK if self.held else RunFact.IDLE)
             elif self.failure and not (self.leased or self._ready or self._serial_ready or self._waiting):
                 self._move(RunFact.LEFT)
