@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from statistics import fmean
 
 from .plan import Plan
 from .ready import Ready
@@ -42,7 +41,7 @@ def levels(plan: Plan, cost: Sequence[float | None]) -> list[int] | None:
     if all(len(after) < 2 for _, after in plan.ways):
         return None
     known = [seconds for seconds in cost if seconds is not None]
-    usual = fmean(known) if known else 1.0
+    usual = sum(known) / len(known) if known else 1.0
     rank = upward(plan, [usual if seconds is None else seconds for seconds in cost])
     numbers = {seconds: number for number, seconds in enumerate(sorted(set(rank), reverse=True))}
     return [numbers[seconds] for seconds in rank]
