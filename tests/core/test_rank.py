@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.rank import Ranked, levels, upward
-from floxide_mp.core.records import ItemRecord
+from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import RunRecord
 from floxide_mp.runtime.running import Running, Tail, progress_of
@@ -129,6 +129,19 @@ def test_it_is_a_priority_queue_by_level_and_order(level: list[int], numbers: li
             model[number] = level[number % 4], number
         assert len(ranked) == len(model)
         assert {one.id for one in ranked} == set(model)
+
+
+def test_a_block_is_taken_in_parts_and_counts_as_its_items() -> None:
+    state = RunState(DIAMOND)
+    state._ready.push(Block(1, 2, (1, (0,)), [b"short"] * 5, SCOPE))
+    state._ready.push(Block(11, 1, (1, (5,)), [b"long"] * 3, SCOPE))
+    state.rank([0, 1, 2, 3])
+    assert len(state._ready) == 8
+    taken = [state._ready.pop(2) for _ in range(5)]
+    assert [(id_of(block), len(block)) for block in taken if isinstance(block, Block)] == [
+        (11, 2), (13, 1), (1, 2), (3, 2), (5, 1),
+    ]  # fmt: skip
+    assert not state._ready
 
 
 # -- leases -------------------------------------------------------------------------------------------------------
