@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
-from ..core.records import Commit, ErrorRecord, ItemRecord, Order, Payload, Scope
+from ..core.records import Commit, ErrorRecord, ItemRecord, Order, Payload, Scope, one_by_one
 from ..core.table import Phase
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, Progress, RunRecord
@@ -67,7 +67,7 @@ def facts(store: CheckpointStore, run_id: str = "run") -> dict[str, Any]:
         "held": {node: list(items) for node, items in snapshot.held.items()},
         "spoilt": dict(snapshot.spoilt),
         "events": list(store.events(run_id)),
-        "outputs": list(store.outputs(run_id)),
+        "outputs": list(one_by_one(store.outputs(run_id))),
         "errors": list(store.errors(run_id)),
         "finished": dict(store.finished(run_id)),
     }
