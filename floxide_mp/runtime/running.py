@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, Protocol
 
+from ..core.leasing import Leaseholder
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
-from ..core.state import Leaseholder, RunState
+from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus
