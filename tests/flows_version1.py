@@ -1,4 +1,4 @@
-"""Stores as this package wrote them when the schema's version was 1, or 2 (``data``), and the workflow of a run in them.
+"""Stores as this package wrote them when the schema's version was 1 or 2, ``data``, and the workflow of a run in them.
 
 What is in here of the workflow is not to be changed.
 """

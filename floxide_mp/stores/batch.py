@@ -6,7 +6,7 @@ What begins and ends within a batch is never written. What each commit would hav
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -50,10 +50,9 @@ def run_name(run_id: str) -> bytes:
 
 
 def append(
-    connection: sqlite3.Connection, seals: Seals, table: Table, made: Iterable[tuple[Row, bytes | None]], seal: bytes
+    connection: sqlite3.Connection, seals: Seals, table: Table, made: Sequence[tuple[Row, bytes | None]], seal: bytes
 ) -> bytes:
     """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
-    made = list(made)
     found: list[Row] = []
     for at in range(0, len(made), schema.CHUNK):
         together = made[at : at + schema.CHUNK]
@@ -93,7 +92,6 @@ class Batch:
         self._released: list[int] = []
         self._events: list[EventRecord] = []
         self._outputs: list[OutputRecord | OutputBlock] = []
-        self._output_count = 0
         self._errors: list[ErrorRecord] = []
         self._done: dict[str, int] = {}
 
@@ -103,7 +101,8 @@ class Batch:
         self.tally.revision += 1
         self.progress = prepared.progress
         self._blocks += commit.blocks
-        self._over += [(first, first + count) for first, count in commit.ranges]
+        for first, count in commit.ranges:
+            self._over.append((first, first + count))
         for fixed in prepared.created:
             self._created[fixed[0]] = fixed
         for change in prepared.changed:
@@ -127,7 +126,6 @@ class Batch:
         self._events += commit.events
         self._outputs += commit.outputs
         self._outputs += commit.output_blocks
-        self._output_count += commit.output_count
         self._errors += commit.errors
         for name, count in commit.done.items():
             self._done[name] = self._done.get(name, 0) + count
@@ -326,15 +324,15 @@ class Batch:
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
         if self._events:
-            made = event_rows(run, tally.events + 1, self._events)
+            made = list(event_rows(run, tally.events + 1, self._events))
             tally.event_seal = append(connection, seals, schema.EVENTS, made, tally.event_seal)
             tally.events += len(self._events)
         if self._outputs:
-            made = output_rows(run, tally.outputs + 1, self._outputs)
+            made = list(output_rows(run, tally.outputs + 1, self._outputs))
             tally.output_seal = append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
-            tally.outputs += self._output_count
+            tally.outputs += sum([head[2] for head, _ in made])
         if self._errors:
-            errors = (rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1))
+            errors = [rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1)]
             tally.error_seal = append(connection, seals, schema.ERRORS, errors, tally.error_seal)
             tally.errors += len(self._errors)
 

@@ -224,7 +224,7 @@ def arrivals(row: Row) -> Iterator[Arrival]:
 
 
 def _turns(records: Iterable[Any]) -> Iterator[tuple[list[Any], Any]]:
-    """The records, in order: some that are to be looked at one by one, and a block that is a row, or None at the end."""
+    """The records, in order: some that are to be looked at one by one, and a block that is a row; None at the end."""
     singles: list[Any] = []
     for record in records:
         if not isinstance(record, OutputBlock | ArrivalBlock):
