@@ -152,10 +152,21 @@ class OneByOne(MemoryStore):
             self.commit(*one)
 
 
+class NewIsWhole(OneByOne):
+    """... and what is new in a group is not over in it."""
+
+    def write(self, prepared: Sequence[tuple[str, Commit, Progress]]) -> None:
+        new = {n for _, commit, _ in prepared for b in commit.blocks for n in range(b.first, b.first + len(b))}
+        for run_id, commit, progress in prepared:
+            ranges = [pair for pair in commit.ranges if pair[0] not in new]
+            self.commit(run_id, replace(commit, ranges=ranges), progress)
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
         (OneByOne, ["what is prepared is written as it was together and once"]),
+        (NewIsWhole, ["blocks are written together as one by one"]),
         (Forgets, ["a run that exists is not made again", "events outputs and errors come in the order of commits"]),
         (Unsorted, ["items come in order as they were written"]),
         (Numbered, ["blocks are items side by side"]),
