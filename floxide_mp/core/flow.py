@@ -4,6 +4,7 @@ item while it is there, which is ``state``'s.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 from .plan import Place, Plan, Target
@@ -13,6 +14,8 @@ from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
 JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
+
+_order: Final = attrgetter("order")
 
 Value = tuple[int, bytes]  # (arm, payload)
 
@@ -159,18 +162,20 @@ class Flow:
                     continue  # a join of the run is part of its own scope: closed when its step is over
             scope.closed.add(at)
             for after in scope.plan.successors[at]:
+                if scope.depth[after] < scope.depth[at]:
+                    scope.depth[after] = scope.depth[at]
                 scope.waiting_for[after] -= 1
-                scope.depth[after] = max(scope.depth[after], scope.depth[at])
-                components.append(after)
+                if not scope.waiting_for[after]:
+                    components.append(after)
         if scope.parent is not None and len(scope.closed) == len(scope.alive):
             self._commit.closed.append(scope.id)
 
     def _fire(self, scope: Scope, join: int, depth: int) -> None:
-        arrivals = sorted(scope.arrivals.pop(join, ()), key=lambda a: a.order)
+        arrivals = sorted(scope.arrivals.pop(join, ()), key=_order)
         self._commit.joined.append((scope.id, join))
         if scope.window is not None and scope.window.failed is not None:
             return  # the batch has gone to ``on_failure`` instead
-        payload = tuple((a.node, a.payload) for a in arrivals)
+        payload = tuple([(a.node, a.payload) for a in arrivals])
         self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope)
 
     def _join_path(self, scope: Scope, join: int) -> tuple[int, ...]:

@@ -15,6 +15,11 @@ Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the orde
 Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"
 
 
+def weight(payload: Payload) -> int:
+    """Bytes, about."""
+    return len(payload) if isinstance(payload, bytes) else sum([64 + weight(part) for _, part in payload])
+
+
 class ErrorRecord(NamedTuple):
     """One failed attempt. ``payload`` is the exception, pickled, where it can be; ``at`` is seconds since the epoch."""
 
@@ -166,7 +171,7 @@ class Commit:
         found: list[Payload] = [record.payload for record in self.created]
         found += [output.payload for output in self.outputs]
         found += [event.payload for event in self.events]
-        return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])
+        return sum(map(weight, found))
 
 
 class Snapshot(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ..core.records import ErrorRecord, EventRecord, ItemRecord
+from ..core.records import ErrorRecord, EventRecord, ItemRecord, weight
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
@@ -22,6 +22,7 @@ from .clock import monotonic, time
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
+MOST_GUESSED: Final = 16  # in one lease, of nodes that nobody has seen yet
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
@@ -102,6 +103,7 @@ class Running(Known):
         cost: seconds per step by node, as far as known.
         tail: the end of its event log.
         outputs: how many of them are in the store.
+        steps: so many of it were worked on in this coordinator's life, ``spent`` seconds in all.
         written: commits that are there by the journal.
         unwritten: commits that are not.
     """
@@ -114,6 +116,8 @@ class Running(Known):
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
+    steps: int = 0
+    spent: float = 0.0
     written: int = 0
     unwritten: int = 0
 
@@ -133,6 +137,8 @@ class Running(Known):
         cost, places = self.cost, self.state.plan.places
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
+        # A node that nobody has seen yet is taken to cost what the others did, but not next to nothing.
+        unknown = max(self.spent / self.steps, want / MOST_GUESSED) if self.steps else want
         items: list[ItemRecord] = []
         seconds, size = 0.0, 0
         while len(items) < most and seconds < want and size < MOST_BYTES:
@@ -141,8 +147,8 @@ class Running(Known):
                 break
             items.append(item)
             known = cost[places[item.place].node]
-            seconds += want if known is None else known
-            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+            seconds += unknown if known is None else known
+            size += weight(item.payload)
         return items
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:
@@ -177,6 +183,8 @@ class Running(Known):
     def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""
         for node, steps, seconds in spent:
+            self.steps += steps
+            self.spent += seconds
             before, now = self.cost[node], seconds / steps
             self.cost[node] = now if before is None else before + (now - before) * NEWS
 

@@ -15,10 +15,10 @@ from typing import Any, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..context import Context, Item
+from ..context import Item
 from ..core.records import EventRecord, Payload
 from ..errors import FloxideError, NodeTimeoutError
-from ..node import calling
+from ..node import Call, calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
@@ -31,11 +31,11 @@ _NEEDED = (
     "a module made by hand must be importable there"
 )
 
-Calls: TypeAlias = "list[Callable[[Context, Any], Any]]"  # by number of node
+Calls: TypeAlias = list[Call]  # by number of node
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
-    """The nodes as functions of context and value. Asking their signatures takes 60 us each, so not once a run."""
+    """The nodes as functions of context and value. Asking their signatures takes time, so not once a run."""
     return [calling(node.handler()) for node in bundle.nodes]
 
 
