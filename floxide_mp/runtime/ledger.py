@@ -137,8 +137,8 @@ class Ledger(Runs):
             again = within if self._sessions else None
             now = self._now()
             self._expire(now)
-            for run in self._timed.values():
-                until = math.inf if run.deadline is None else run.deadline - now
+            if self._timed:
+                until = self._first_deadline - now
                 again = until if again is None else min(again, until)
             for worker in self._sessions.values():
                 for lease in worker.leases.values():
@@ -228,10 +228,9 @@ class Ledger(Runs):
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
-        run = self._next_run(worker.only)
+        run = self._turns.next(monotonic(), worker.only)
         if run is None:
             return None
-        self._active.move_to_end(run.record.run_id)
         self._numbers += 1
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
         if run.feed is not None:
@@ -244,15 +243,6 @@ class Ledger(Runs):
             self.on_deadline()
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life)
 
-    def _next_run(self, only: str | None) -> Running | None:
-        """The run whose turn it is, of those that have something to start."""
-        now = monotonic()
-        for run in self._active.values():
-            run.state.due(now)
-            if run.ready and only in (None, run.record.name):
-                return run
-        return None
-
     def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
         end = monotonic() + patience
         lease = None
@@ -260,10 +250,8 @@ class Ledger(Runs):
         ends = self._ends
         while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
             now = monotonic()
-            dues: list[float] = []
-            if not self.journal.behind:  # or nothing is begun, due or not, until it has caught up
-                dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
-            until = min(dues, default=end)
+            due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
+            until = end if due is None else due
             if now >= end:
                 break
             self._work.wait(max(0.0, min(until, end) - now))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Protocol
 
 from ..core.records import ErrorRecord, EventRecord, ItemRecord, weight
@@ -104,6 +105,8 @@ class Running(Known):
         tail: the end of its event log.
         outputs: how many of them are in the store.
         steps: so many of it were worked on in this coordinator's life, ``spent`` seconds in all.
+        turn: these three are for ``turns``: when it last had its turn, whether it is in line, and when something of it
+            is due next.
         written: commits that are there by the journal.
         unwritten: commits that are not.
     """
@@ -118,6 +121,9 @@ class Running(Known):
     grace_until: float | None = None  # while it is to stop: when running steps are ended
     steps: int = 0
     spent: float = 0.0
+    turn: int = 0
+    queued: bool = False
+    due: float = inf
     written: int = 0
     unwritten: int = 0
 
