@@ -62,8 +62,8 @@ class Mirrored:
         self._same(lambda store: plain(store.snapshot(run_id)))
         return self.file.snapshot(run_id)
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
-        return self._same(lambda store: store.events(run_id, since))
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
+        return self._same(lambda store: store.events(run_id, since, most))
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
         return self._same(lambda store: store.outputs(run_id, since))

@@ -111,6 +111,11 @@ def same(one: bytes | None, other: bytes | None) -> bool:
         return False
 
 
+def decode_each(payloads: Iterable[bytes]) -> Iterator[Any]:
+    """The values of payloads, each when it is asked for."""
+    return map(pickle.loads, payloads)
+
+
 class Pickled(NamedTuple):
     """A workflow as bytes, the key of these bytes, and the names in ``__main__`` of what goes along."""
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..core.records import EventRecord, ItemRecord
+from ..core.records import ItemRecord
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, Lease, Reply, Report
+from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, process_time
@@ -34,6 +34,7 @@ class Ledger(Runs):
 
     def __init__(self, store: CheckpointStore, patience: float, threaded: bool = True) -> None:
         super().__init__(store, threaded)
+        self.page = 8192  # events that a worker is sent at a time
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
@@ -77,10 +78,15 @@ class Ledger(Runs):
                 record.key, None if record.key in known else record.workflow, record.context, record.seed
             )
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             run = self._run(run_id)
-            return self.journal.events(run, since) if isinstance(run, Running) else self.store.events(run_id, since)
+            if not isinstance(run, Running):
+                return EventPage(self.store.events(run_id, since), False)
+            found, total = self.journal.events(run, since, self.page), run.tail.total
+        if found is None:
+            found = self.store.events(run_id, since, self.page)
+        return EventPage(found, since + len(found) < total)
 
     # -- for engines ---------------------------------------------------------------------------------
 

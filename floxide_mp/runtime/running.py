@@ -77,6 +77,15 @@ class Tail:
         self.records: list[EventRecord] = []
         self._written = count
 
+    @property
+    def total(self) -> int:
+        """How many events there are."""
+        return self.start + len(self.records)
+
+    def skip(self, count: int) -> None:
+        """So many more are in the store at once, and none is kept here."""
+        self.start += count
+
     def add(self, records: Sequence[EventRecord]) -> None:
         self.records += records
 

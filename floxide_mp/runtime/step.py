@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from os import getpid
 from types import CoroutineType
 from typing import Any, NoReturn, TypeAlias
@@ -16,10 +16,10 @@ from typing import Any, NoReturn, TypeAlias
 from .. import context as contexts
 from .. import failpoints
 from ..context import Item
-from ..core.records import EventRecord, Payload
+from ..core.records import Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import Call, calling
-from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
+from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, EventPage, Grant, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec
@@ -47,7 +47,7 @@ class Steps:
         bundle: its workflow.
         calls: the workflow's nodes as functions, by ``calls_of``.
         facts: what it began with; ``key`` is that of the workflow.
-        fetch: gives the run's committed events from a number on.
+        fetch: gives the run's committed events from a number on, a page at a time.
         life: of the lease, see ``ports.Lease``.
     """
 
@@ -57,7 +57,7 @@ class Steps:
         bundle: codec.Bundle,
         calls: Calls,
         facts: Description,
-        fetch: Callable[[int], Sequence[EventRecord]],
+        fetch: Callable[[int], EventPage],
         life: int = 0,
     ) -> None:
         self.key, self.life = facts.key, life

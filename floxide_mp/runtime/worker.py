@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import EventRecord
-from ..ports import Backend, Lease, Reply, Report, StepResult
+from ..ports import Backend, EventPage, Lease, Reply, Report, StepResult
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
@@ -221,6 +220,6 @@ class Worker:
                 self._runs.popitem(last=False)
         return steps
 
-    def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def _events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             return self._backend.events(run_id, since)

@@ -169,14 +169,14 @@ def event_rows(run: int, number: int, events: Iterable[EventRecord]) -> Iterator
         number += len(many)
 
 
-def events(row: Row) -> Iterator[EventRecord]:
+def events(row: Row) -> list[EventRecord]:
     _, _, count, packed, index, node, field, payload = row
-    order = unpack_order(packed)
+    depth, path = unpack_order(packed)
+    name = untext(node)
     if count == 1:
-        yield EventRecord(order, index, untext(node), field, payload)
-        return
-    for last, one in unpack_many(payload, count, 1):
-        yield EventRecord(_behind(order, last), index, untext(node), field, one)
+        return [EventRecord((depth, path), index, name, field, payload)]
+    many = unpack_many(payload, count, 1)
+    return [EventRecord((depth, (*path, last)), index, name, field, one) for last, one in many]
 
 
 def output_rows(run: int, number: int, outputs: Iterable[OutputRecord]) -> Iterator[tuple[Row, bytes]]:

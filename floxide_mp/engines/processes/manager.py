@@ -16,9 +16,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ... import failpoints
-from ...core.records import EventRecord
 from ...errors import FloxideError
-from ...ports import Backend, Description, Desk, Reply, Report
+from ...ports import Backend, Description, Desk, EventPage, Reply, Report
 
 VERBS: Final = ("exchange", "describe", "events")
 _IDENT: Final = "ledger"
@@ -93,5 +92,5 @@ class LedgerProxy(Line):
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         return self._call("describe", run_id, known)  # type: ignore[no-any-return]
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         return self._call("events", run_id, since)  # type: ignore[no-any-return]
