@@ -11,6 +11,7 @@ starts one here, and it does not look whether that is alive before its result is
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -70,7 +71,8 @@ print(time.perf_counter() - before)
 def output(*arguments: str) -> str:
     """What a fresh interpreter prints."""
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def running(script: Path) -> Callable[[], float]:

@@ -29,8 +29,8 @@ from ...stepping import StepBackend, StepCallbacks
 from ...stores.memory import MemoryStore
 from ...workflow import Workflow
 from ..inline import InlineEngine
+from .calls import Line
 from .lines import INTRODUCTION, as_socket, close, limit, no_fork, own, peer_of
-from .manager import Line
 
 VERBS: Final = ("join", "take", "commit", "shape", "describe", "events", "info", "create")
 
