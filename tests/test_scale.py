@@ -102,9 +102,9 @@ def test_a_lease_has_several_items_of_nodes_that_nobody_has_seen_yet(after: Call
     """Joins, too. In a graph, each node may run once only."""
     with Coordinator(0) as coordinator:
         run = ready_after_one_step(coordinator, wide(after))
-        run.steps, run.spent = 1, 0.001
+        run.steps, run.spent, run.squares = 10, 0.01, 0.00001
         assert len(run.claim(1000, 0, 0.004, 1)) == 4
-        run.spent = 0.0  # next to nothing, and yet not taken for that
+        run.spent = run.squares = 0.0  # next to nothing, and yet not taken for that
         assert len(run.claim(1001, 0, 0.004, 1)) == 6  # half of what is there
         run.steps = 0
         assert len(run.claim(1002, 0, 0.004, 1)) == 1
@@ -167,6 +167,12 @@ def entry(step: int, index: int, field: int = 0) -> Entry:
     return (1, (step,)), index, "n", field, codec.encode((step, index))
 
 
+def log_of(fetch: Callable[[int], EventPage]) -> RunLog:
+    log = RunLog("run", 0, fetch, lambda: 1)
+    log.begin("n", 1, 1, None, (2, ()))
+    return log
+
+
 def read(log: RunLog, field: int = 0) -> list[tuple[int, int]]:
     found: list[LoggedEvent[tuple[int, int]]] = list(log.read(field))
     assert [logged.event for logged in found] == list(log.values(field))
@@ -179,7 +185,7 @@ def read(log: RunLog, field: int = 0) -> list[tuple[int, int]]:
 def test_events_that_come_late_are_put_in_their_places(late: int) -> None:
     committed = [entry(step, index) for step in (5, 2, 9) for index in range(30)]
     size = 8
-    log = RunLog(lambda since: EventPage(committed[since : since + size], since + size < len(committed)))
+    log = log_of(lambda since: EventPage(committed[since : since + size], since + size < len(committed)))
     assert read(log) == [(step, index) for step in (2, 5, 9) for index in range(30)]
     committed += [entry(3, index) for index in range(late)] + [entry(3, 100, field=1)]
     wanted = [(step, index) for step, most in ((2, 30), (3, late), (5, 30), (9, 30)) for index in range(most)]
@@ -196,7 +202,7 @@ def test_a_page_that_cannot_be_had_is_asked_for_again() -> None:
             raise ConnectionError
         return EventPage(committed[since : since + 4], since + 4 < len(committed))
 
-    log = RunLog(fetch)
+    log = log_of(fetch)
     with pytest.raises(ConnectionError):
         log.read(0)
     broken = False

@@ -65,6 +65,14 @@ class Turns:
             heapq.heappush(self._waiting, one)
         return found
 
+    def first(self, now: float, only: str | None) -> Running | None:
+        """The same, and it still is its turn."""
+        self._come_due(now)
+        while self._waiting and not self._waiting[0][1].ready:
+            heapq.heappop(self._waiting)[1].queued = False
+        found = [run for _, run in self._waiting[:1] if only in (None, run.record.name)]
+        return found[0] if found else None
+
     def ready(self, most: int) -> int:
         """How many items could be handed out; no further than to ``most`` is counted."""
         ready = 0
