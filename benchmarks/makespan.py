@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import flows, irregular
 from benchmarks.irregular import MACHINES, STAMP, ByRank, Durations, Shape, Work
-from benchmarks.measuring import Paper, cpu_times, spread, timed
+from benchmarks.measuring import Paper, cpu_times, ratio, spread, timed
 from floxide_mp import Coordinator
 
 FIRST, LATER = "floxide_mp, first run", "floxide_mp, later runs"
@@ -274,6 +274,7 @@ def report(paper: Paper, case: Case, samples: dict[str, list[Sample]]) -> None:
                 f"{middle.mean * 1e3:.1f}",
                 spread([sample.ratio for sample in found]).text(3),
                 f"{middle.by_clock:.3f}",
+                f"{ratio([s.seconds for s in found], [s.seconds for s in samples[EXECUTOR]]).median:.2f}",
                 f"{middle.own:.1%}",
                 f"{middle.others:.1%}",
             )
@@ -283,24 +284,31 @@ def report(paper: Paper, case: Case, samples: dict[str, list[Sample]]) -> None:
             paper.record("sample", case=case.title, contender=name, **facts)
     rounds = len(samples[LATER])
     paper.say(f"\n{case.title}: makespan in list schedules, median (quartiles) of {rounds} rounds")
-    paper.table(("", "s", "node, ms", "makespan", "by the clock", "our CPU beside nodes", "others'"), rows)
+    head = ("", "s", "node, ms", "makespan", "by the clock", "times by hand", "CPU beside nodes", "others' CPU")
+    paper.table(head, rows)
+
+
+def of_graphs(ratios: list[float], which: str) -> float:
+    """Where the durations are known, every graph must do; where they are not, there is no more than a guess."""
+    return max(ratios) if which == "worst" else statistics.median(ratios)
 
 
 def judge(paper: Paper, found: dict[str, dict[str, list[Sample]]]) -> list[bool]:
     """What was promised, by the samples that were taken while the machine was quiet."""
     met = []
     paper.say()
-    for name in (LATER, FIRST):
+    for name, which in ((LATER, "worst"), (FIRST, "median")):
         every = [samples[name] for samples in found.values()]
         quiet = [[s.ratio for s in samples if s.others <= QUIET] for samples in every]
-        worst = max((statistics.median(ratios) for ratios in quiet if ratios), default=None)
+        graphs = [statistics.median(ratios) for ratios in quiet if ratios]
         counts = sum(map(len, quiet)), sum(map(len, every))
         paper.record("quiet", contender=name, samples=counts[0], of=counts[1])
-        if worst is None:
+        if not graphs:
             paper.say(f"  not judged  {name}: other programs took more than {QUIET:.0%} of the CPUs in every run")
+            met.append(False)
         else:
-            what = f"{name}: worst graph's makespan in list schedules ({counts[0]} of {counts[1]} runs were quiet)"
-            met.append(paper.target(what, worst, MOST, most=True))
+            what = f"{name}: {which} graph's makespan in list schedules ({counts[0]} of {counts[1]} runs were quiet)"
+            met.append(paper.target(what, of_graphs(graphs, which), MOST, most=True))
     return met
 
 
@@ -319,10 +327,10 @@ def main(arguments: list[str] | None = None) -> int:
     cases = [case._replace(nodes=options.nodes or case.nodes, rounds=options.rounds or case.rounds) for case in CASES]
     cases = list({case.title: case for case in cases}.values())
     alone = core_alone(paper, cases, options.mean, options.seeds)
-    met = [
-        paper.target(f"the core alone, {name}: worst graph's makespan in list schedules", max(alone[name]), MOST, True)
-        for name in ("first run", "later runs")
-    ]
+    met = []
+    for name, which in (("later runs", "worst"), ("first run", "median")):
+        what = f"the core alone, {name}: {which} graph's makespan in list schedules"
+        met.append(paper.target(what, of_graphs(alone[name], which), MOST, most=True))
     if not options.core:
         met += judge(paper, with_processes(paper, cases, options.mean, until))
     return 0 if all(met) else 1

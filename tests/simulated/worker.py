@@ -13,7 +13,8 @@ from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
 from floxide_mp.runtime.run_log import pages
-from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING, ONE_BY_ONE
+from floxide_mp.runtime.running import ONE_BY_ONE
+from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING
 
 if TYPE_CHECKING:
     from .world import World
