@@ -276,8 +276,10 @@ class Commit:
 
 
 def size_of(payload: Payload) -> int:
-    """Bytes of a payload; of a join's, a guess."""
-    return len(payload) if isinstance(payload, bytes) else 4096
+    """Bytes of a payload, about."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum([sum(map(size_of, part)) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
 
 
 class Snapshot(NamedTuple):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import EventRecord
-from ..ports import Backend, Grant, Grants, Lease, Line, Reply, Report
+from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
@@ -272,7 +271,7 @@ class Worker:
                 self._runs.popitem(last=False)
         return steps
 
-    def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def _events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             self._tell_ahead()
             if self._posted:
