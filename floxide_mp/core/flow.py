@@ -8,13 +8,13 @@ from typing import Final
 
 from .plan import Place, Plan, Target
 from .ready import Ready
-from .records import Arrival, Commit, ErrorRecord, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
+from .records import Arrival, Commit, ErrorRecord, ItemRecord, Order, OutputRecord, Packed, Payload, Scope, ScopeRecord
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
 JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
 
-Value = tuple[int, bytes]  # (arm, payload)
+Value = tuple[int, Packed]  # (arm, payload)
 
 
 class Flow:

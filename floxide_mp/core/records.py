@@ -1,4 +1,6 @@
-"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into."""
+"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into, or lie in
+memory that is shared.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ from typing import NamedTuple, TypeAlias
 
 from ..facts import WorkItemStatus
 from .plan import ScopePlan
+from .shared import Shared
 from .window import Window
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
+Packed: TypeAlias = bytes | Shared  # one value
 # A join's is (name of the node it came from, value) for each value.
-Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"
+Payload: TypeAlias = "Packed | tuple[tuple[str, Payload], ...]"
 
 
 class ErrorRecord(NamedTuple):
@@ -37,7 +41,7 @@ class EventRecord(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     field: int
-    payload: bytes
+    payload: Packed
 
 
 class OutputRecord(NamedTuple):
@@ -166,7 +170,7 @@ class Commit:
         found: list[Payload] = [record.payload for record in self.created]
         found += [output.payload for output in self.outputs]
         found += [event.payload for event in self.events]
-        return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])
+        return sum([4096 if isinstance(payload, tuple) else len(payload) for payload in found])
 
 
 class Snapshot(NamedTuple):

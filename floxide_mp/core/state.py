@@ -13,12 +13,12 @@ from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
 from .flow import Flow, Value
 from .plan import Place, Plan
-from .records import Commit, ErrorRecord, EventRecord, ItemRecord
+from .records import Commit, ErrorRecord, EventRecord, ItemRecord, Packed
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
-Write = tuple[int, bytes]  # (field of the context, payload)
+Write = tuple[int, Packed]  # (field of the context, payload)
 
 
 class RunState(Flow):
@@ -48,7 +48,7 @@ class RunState(Flow):
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def start(self, payload: bytes) -> None:
+    def start(self, payload: Packed) -> None:
         """The run's input is here."""
         self._add(0, (0, ()), payload, self.root)
         self._settle_all(self.root)
@@ -59,7 +59,7 @@ class RunState(Flow):
         self.root.alive[self.root.plan.component_of[0]] += 1
         self._settle_all(self.root)
 
-    def feed(self, payload: bytes) -> None:
+    def feed(self, payload: Packed) -> None:
         """One more input is here."""
         self._add(0, (0, (self._fed,)), payload, self.root)
         self._fed += 1

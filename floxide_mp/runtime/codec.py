@@ -15,13 +15,14 @@ import pickle
 import sys
 import types
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
 
-from ..core.records import ErrorRecord, Payload
+from ..core.records import ErrorRecord, Packed, Payload
+from ..core.shared import Shared
 from ..errors import RemoteError, SerializationError
 from ..node import Node
 from ..nodes.join import Arrivals
@@ -32,8 +33,10 @@ from ..workflow import UNDECLARED, Compiled, Workflow
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+_SMALL: Final = frozenset({int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
 _EMPTY: Final = types.CellType()  # of a variable that has no value yet
+LARGE: Final = 1 << 17  # bytes from which on a value, or a buffer of one, is written to memory that is shared
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
 # included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
@@ -55,6 +58,16 @@ class Bundle(NamedTuple):
         return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
+class Arena(Protocol):
+    """Where large values are written for other processes to read."""
+
+    def put(self, parts: Sequence[bytes | memoryview]) -> Shared | None:
+        """A pickle and the buffers that it was made without; None if there is no room."""
+
+
+arena: Arena | None = None  # this process's, if it is a worker that has one
+
+
 def encode(value: Any, what: str = "value") -> bytes:
     """The value as bytes.
 
@@ -62,16 +75,37 @@ def encode(value: Any, what: str = "value") -> bytes:
         SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
         MemoryError: there is no room for them.
     """
+    return _encoded(value, what, None)
+
+
+def share(value: Any, what: str, memory: Arena | None = None) -> Packed:
+    """As ``encode``, but in ``memory``, or in this process's arena, if there is one and the value is large."""
+    memory = memory or arena
+    if memory is None or type(value) in _SMALL:
+        return _encoded(value, what, None)
+    aside = _Aside()
+    stream = _encoded(value, what, aside)
+    if not aside and len(stream) < LARGE:
+        return stream
+    shared = memory.put((stream, *aside))
+    if shared is not None:
+        return shared
+    return encode(value, what) if aside else stream
+
+
+def _encoded(value: Any, what: str, aside: _Aside | None) -> bytes:
     if value is None:
         return _NONE
     try:
-        return pickle.dumps(value, 5)
+        return pickle.dumps(value, 5, buffer_callback=aside)
     except KeyboardInterrupt:
         raise
     except BaseException:
         pass
     try:
-        return _by_value(value)
+        if aside:
+            aside.clear()
+        return _by_value(value, aside)
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
@@ -96,17 +130,43 @@ def decode(payload: Payload) -> Any:
     """The value of a payload; of a join's, ``Arrivals``."""
     if isinstance(payload, bytes):
         return pickle.loads(payload)
+    if isinstance(payload, Shared):
+        stream, buffers = payload.open()
+        return pickle.loads(stream, buffers=buffers)
     return Arrivals((name, decode(part)) for name, part in payload)
 
 
-def same(one: bytes | None, other: bytes | None) -> bool:
+def whole(stream: memoryview, buffers: Sequence[memoryview]) -> bytes:
+    """One pickle of a pickle and the buffers that it was made without."""
+    return pickle.dumps(_Whole((stream, *buffers)), 5) if buffers else bytes(stream)
+
+
+def message(value: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> memoryview:
+    """Plain data as it is sent, with what is of these types as ``reducers`` (like ``copyreg``'s) have it."""
+    stream = io.BytesIO()
+    pickler = pickle.Pickler(stream, 5)
+    pickler.dispatch_table = reducers
+    pickler.dump(value)
+    return stream.getbuffer()
+
+
+def needs_main(payload: Packed | None) -> bool:
+    """Whether something of it is in the ``__main__`` of whoever made it."""
+    stream = payload.open()[0].tobytes() if isinstance(payload, Shared) else payload
+    return stream is not None and b"__main__" in stream
+
+
+def same(one: Packed | None, other: Packed | None) -> bool:
     """Whether two payloads are the same or equal values: equal ones may have different pickles."""
-    if one == other:
+    if one is other:
         return True
     if one is None or other is None:
         return False
     try:
-        return bool(decode(one) == decode(other))
+        if isinstance(one, bytes) and isinstance(other, bytes):
+            return one == other or bool(decode(one) == decode(other))
+        first, second = decode(one), decode(other)
+        return encode(first) == encode(second) or bool(first == second)
     except Exception:  # their classes are not here any more, or cannot be compared
         return False
 
@@ -244,10 +304,39 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-def _by_value(value: Any) -> bytes:
+def _by_value(value: Any, aside: _Aside | None = None) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, 5).dump(value)
+    _Pickler(stream, 5, aside).dump(value)
     return stream.getvalue()
+
+
+class _Aside(list[memoryview]):
+    """Takes the large buffers of a value out of its pickle."""
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether it is to stay in."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # it is in pieces
+            return True
+        if len(raw) < LARGE:
+            return True
+        self.append(raw)
+        return False
+
+
+class _Whole:
+    """Is pickled as a pickle and its buffers, and unpickled as the value."""
+
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> Any:
+        return _joined, tuple(map(pickle.PickleBuffer, self.parts))
+
+
+def _joined(stream: bytearray, *buffers: bytearray) -> Any:
+    return pickle.loads(stream, buffers=buffers)
 
 
 class _MainFinder:
@@ -266,7 +355,7 @@ class _MainFinder:
                     found[name] = getattr(sys.modules["__main__"], name)
                 return super().reducer_override(obj)
 
-        Pickler(io.BytesIO(), 5).dump(value)
+        Pickler(io.BytesIO(), 5, lambda buffer: False).dump(value)
 
 
 class _Carrier:

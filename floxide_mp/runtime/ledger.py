@@ -37,6 +37,7 @@ class Ledger(Runs):
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
+        self.arena: codec.Arena | None = None  # of the engine's, for what its workers are to be given
         self._patience = patience
         self._attention = Attention()
         self._numbers = 0
@@ -185,6 +186,7 @@ class Ledger(Runs):
         """The engine has ended: ``on_deadline`` is not called any more."""
         with self._lock:
             self.on_deadline = lambda: None
+            self.arena = None
 
     # -- inside; the lock is held --------------------------------------------------------------------
 

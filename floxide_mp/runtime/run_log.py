@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..context import Item
-from ..core.records import EventRecord, Order, place
+from ..core.records import EventRecord, Order, Packed, place
 from ..event_log import LoggedEvent
 from ..merge import Merge
 from . import codec
@@ -80,10 +80,10 @@ class RunLog:
         self._fetch = fetch
         self._seen = 0
         self._fields: dict[int, _Field] = {}
-        self.writes: list[tuple[int, bytes]] = []
+        self.writes: list[tuple[int, Packed]] = []
 
     def write(self, field: int, value: Any) -> None:
-        self.writes.append((field, codec.encode(value, "event")))
+        self.writes.append((field, codec.share(value, "event")))
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
         known, own = self._look(field), self._own(field)

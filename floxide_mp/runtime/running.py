@@ -142,7 +142,7 @@ class Running(Known):
             items.append(item)
             known = cost[places[item.place].node]
             seconds += want if known is None else known
-            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+            size += MOST_BYTES if isinstance(item.payload, tuple) else len(item.payload)
         return items
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:

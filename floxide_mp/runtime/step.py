@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 from .. import context as contexts
 from .. import failpoints
 from ..context import Context, Item
-from ..core.records import EventRecord, Payload
+from ..core.records import EventRecord, Packed, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
@@ -129,7 +129,7 @@ class Steps:
             )
         return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
 
-    def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
+    def _route(self, node: int, name: str, value: Any) -> tuple[int, Packed]:
         if type(value) in _TRANSITIONS:
             raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
@@ -138,7 +138,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, f"the result of {name}")
+        return arm, codec.share(value, f"the result of {name}")
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]

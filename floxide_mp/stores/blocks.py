@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from ..core.records import Arrival, EventRecord, ItemRow, Order, OutputRecord, Payload
 from ..facts import WorkItemStatus
-from .rows import Fixed, Row, pack, pack_order, text, unpack, unpack_order, untext
+from .rows import Fixed, Row, in_band, pack, pack_order, text, unpack, unpack_order, untext
 
 T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 
@@ -165,7 +165,7 @@ def event_rows(run: int, number: int, events: Iterable[EventRecord]) -> Iterator
         order, index, node, field, payload = many[0]
         if len(many) > 1:
             order, payload = _common(order), pack_many([_lasts(many)], [e.payload for e in many])
-        yield (run, number, len(many), pack_order(order), index, text(node), field), payload
+        yield (run, number, len(many), pack_order(order), index, text(node), field), in_band(payload)
         number += len(many)
 
 

@@ -18,6 +18,7 @@ from ..core.records import (
     ItemRecord,
     ItemRow,
     Order,
+    Packed,
     Payload,
     ScopeRecord,
 )
@@ -100,10 +101,15 @@ _PARTS: Final = b"t"
 _sizes: Final = struct.Struct(">IQ")
 
 
+def in_band(payload: Packed) -> bytes:
+    """A value as bytes, wherever it is."""
+    return payload if isinstance(payload, bytes) else payload.tobytes()
+
+
 def pack(payload: Payload) -> bytes:
     """A kind, then the bytes; or for each part the lengths of name and value, and those."""
-    if isinstance(payload, bytes):
-        return _BYTES + payload
+    if not isinstance(payload, tuple):
+        return _BYTES + in_band(payload)
     found = [_PARTS]
     for name, part in payload:
         encoded, packed = name.encode("utf-8", "surrogatepass"), pack(part)

@@ -1,0 +1,147 @@
+"""``Arena``: a process's own part of the memory file, where it writes large payloads for others to read.
+
+Here is where there is room, and how payloads lie in it. Who may still see one, and when its room is free again, is
+``sharing``'s. Room that was used before is used again first: its pages are there, which makes a write four times as
+fast. More of it than the largest payload of late is given back to the system.
+
+The file is a memfd: it is in no file system, not bounded by /dev/shm, and gone with the last process that has it. It is
+written by ``pwrite``, not through a mapping: to be out of memory is then an error, and not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from .extents import Extents
+
+SPAN: Final = 1 << 40  # bytes of the file (not of memory) that one process has: offset // SPAN says whose it is
+ALIGNED: Final = 64  # where a buffer begins: what computes on it may want that
+KEPT: Final = 1 << 22  # bytes of free room whose pages are kept in any case
+_PAGE: Final = mmap.PAGESIZE
+
+Parts: TypeAlias = "Sequence[bytes | memoryview]"
+
+
+def spread(sizes: Sequence[int]) -> list[int]:
+    """Where parts of these sizes lie, one behind the other, from the first on; and where the last one ends."""
+    found = [0]
+    for size in sizes[:-1]:
+        found.append(_up(found[-1] + size, ALIGNED))
+    return [*found, found[-1] + sizes[-1]]
+
+
+class Arena:
+    """Args:
+    fd: of the memory file.
+    base: where this part of it begins, a multiple of ``SPAN``.
+    """
+
+    def __init__(self, fd: int, base: int) -> None:
+        self._fd, self._base = fd, base
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._freed: deque[int] = deque()  # told by ``free``, which anybody may call at any time, a collector included
+        self._taken: dict[int, int] = {}  # offset -> size
+        self._warm, self._cold = Extents(), Extents()  # free, with pages and without
+        self._cold.add(base, SPAN)
+        self._most = KEPT
+
+    def begin(self, taken: Mapping[int, int]) -> None:
+        """Go on where another process has written that is gone: what is not ``taken`` (offset -> bytes) is free."""
+        with self._lock:
+            self._taken = {offset: _up(size, _PAGE) for offset, size in taken.items()}
+            self._cold = Extents()
+            at = self._base
+            for offset in sorted(self._taken):
+                self._cool(at, offset)
+                at = offset + self._taken[offset]
+            self._cool(at, self._base + SPAN)
+
+    def write(self, parts: Parts, begun: Callable[[], object] = lambda: None) -> int | None:
+        """Write a payload.
+
+        Args:
+            parts: of it; they lie as ``spread`` says.
+            begun: called when the first of them is written.
+
+        Returns:
+            its offset; None if there is no room, or this is a fork of the process whose arena it is.
+        """
+        if os.getpid() != self._pid:
+            return None
+        starts = spread([len(part) for part in parts])
+        size = _up(starts[-1], _PAGE)
+        with self._lock:
+            self._settle()
+            self._most = max(size, self._most - self._most // 16, KEPT)
+            offset = self._warm.take(size)
+            if offset is None:
+                offset = self._cold.take(size)
+            if offset is None:
+                return None
+            self._taken[offset] = size
+        try:
+            for part, start in zip(parts, starts, strict=False):
+                _write(self._fd, part, offset + start)
+                if not start:
+                    begun()
+        except OSError:  # no memory, no swap, or more than this process may write (ulimit -f)
+            with self._lock:
+                del self._taken[offset]
+                self._cool(offset, offset + size)
+            return None
+        return offset
+
+    def free(self, offset: int) -> None:
+        """What was written there is seen by nobody any more."""
+        self._freed.append(offset)
+
+    def settle(self) -> None:
+        """Give back what has become free and is not worth keeping."""
+        with self._lock:
+            self._settle()
+
+    def _settle(self) -> None:
+        while self._freed:
+            offset = self._freed.popleft()
+            self._warm.add(offset, self._taken.pop(offset))
+        for offset, size in self._warm.cut(self._most):
+            self._cool(offset, offset + size)
+
+    def _cool(self, start: int, end: int) -> None:
+        """These bytes are free, and need no pages."""
+        if start < end:
+            punch(self._fd, start, end)
+            self._cold.add(start, end - start)
+
+
+def punch(fd: int, start: int, end: int) -> None:
+    """Give back the pages of these bytes of a memory file."""
+    at = start
+    try:
+        while at < end:  # only where there are any: a mapping of all of it may be too large
+            at = os.lseek(fd, at, os.SEEK_DATA)
+            if at >= end:
+                return
+            until = min(os.lseek(fd, at, os.SEEK_HOLE), end)
+            with mmap.mmap(fd, until - at, offset=at) as window:
+                window.madvise(mmap.MADV_REMOVE)
+            at = until
+    except OSError:
+        pass  # there are none from there on; or they cannot be mapped, and stay
+
+
+def _write(fd: int, part: bytes | memoryview, offset: int) -> None:
+    rest = memoryview(part)
+    while rest:  # the system takes 2 GiB at a time
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
