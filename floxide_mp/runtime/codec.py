@@ -6,7 +6,6 @@ functions of ``__main__`` travel once, with the workflow, and values refer to th
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import io
@@ -15,7 +14,7 @@ import pickle
 import sys
 import types
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import cloudpickle
@@ -27,15 +26,14 @@ from ..errors import RemoteError, SerializationError
 from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
-from ..route import shown
 from ..workflow import UNDECLARED, Compiled, Workflow
+from .reasons import explained, told
 
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
-_EMPTY: Final = types.CellType()  # of a variable that has no value yet
 LARGE: Final = 1 << 17  # bytes from which on a value, or a buffer of one, is written to memory that is shared
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
@@ -109,7 +107,7 @@ def _encoded(value: Any, what: str, aside: _Aside | None) -> bytes:
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
-        raise _explained(value, what, error) from None
+        raise explained(value, what, error, _trouble) from None
 
 
 def encode_whole(value: Any, what: str) -> bytes:
@@ -196,8 +194,8 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         for name, node, keys in zip(bundle.names, bundle.nodes, bundle.keys, strict=True):
             for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
                 if (error := _trouble(part)) is not None:
-                    raise _explained(part, what, error) from None
-        raise SerializationError(f"the workflow cannot be pickled: {_str(trouble)}") from None
+                    raise explained(part, what, error, _trouble) from None
+        raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}") from None
     for first in first_values:
         try:
             finder.dump(first)
@@ -254,7 +252,7 @@ def encode_error(error: BaseException, text: str) -> ErrorRecord:
         raise
     except BaseException:
         pickled = None
-    return ErrorRecord(type(error).__qualname__, _str(error), text, pickled)
+    return ErrorRecord(type(error).__qualname__, told(error), text, pickled)
 
 
 def decode_error(record: ErrorRecord) -> BaseException:
@@ -389,25 +387,6 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
-def _explained(value: Any, what: str, error: BaseException) -> SerializationError:
-    """The smallest part that cannot be pickled, found by going down as long as some part cannot be."""
-    path, reason = what, error
-    for _ in range(12):
-        for step, part in _parts(value):
-            trouble = _trouble(part)
-            if trouble is not None:
-                value, path, reason = part, path + step, trouble
-                break
-        else:
-            break
-    kind, why = type(value).__name__, _str(reason)
-    if isinstance(reason, RecursionError) or "recursion" in why:
-        text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
-    else:
-        text = f"{what} cannot be pickled: {path} is a {kind}: {why or type(reason).__name__}"
-    return SerializationError(text, path=path)
-
-
 def _trouble(value: Any) -> BaseException | None:
     try:
         if type(value) not in _PLAIN:
@@ -417,72 +396,3 @@ def _trouble(value: Any) -> BaseException | None:
     except BaseException as error:
         return error
     return None
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value is made of, as the pickler sees it, each with what to write behind the value's path."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield " (a key of it)", key
-            yield f"[{shown(key)}]", part
-    elif isinstance(value, list | tuple | set | frozenset):
-        names: Sequence[str] = getattr(type(value), "_fields", ())
-        for number, part in enumerate(value):
-            yield (f".{names[number]}" if number < len(names) else f"[{number}]"), part
-    elif isinstance(value, types.MethodType):
-        yield ".__self__", value.__self__
-        yield "", value.__func__
-    elif isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            if cell != _EMPTY:
-                yield f", its variable {name}", cell.cell_contents
-        for name in value.__code__.co_names:
-            if name in value.__globals__:
-                yield f", its global {name}", value.__globals__[name]
-        for number, part in enumerate(value.__defaults__ or ()):
-            yield f", its default {number}", part
-    elif isinstance(value, type):
-        for name, part in vars(value).items():
-            if name not in ("__dict__", "__weakref__"):
-                yield f".{name}", part
-    elif isinstance(value, staticmethod | classmethod):
-        yield "", value.__func__
-    elif isinstance(value, property):
-        yield "", value.fget
-    elif not isinstance(value, types.ModuleType):
-        yield from _state(value)
-
-
-def _state(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of an object, asked of the object itself: what its ``__getstate__`` leaves out is not to blame."""
-    state: Any
-    try:
-        reduced = value.__reduce_ex__(5)
-        arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
-        fields = getattr(value, "__dict__", {})
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return
-    for number, part in enumerate(arguments):
-        if part is type(value):
-            yield f", its class {part.__name__}", part
-        else:
-            name = next((name for name, field in fields.items() if field is part), None)
-            yield (f".{name}" if name else f"'s argument {number}"), part
-    if isinstance(state, list | tuple) and dataclasses.is_dataclass(value):
-        state = {f.name: part for f, part in zip(dataclasses.fields(value), state, strict=False)}
-    for part in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
-        if isinstance(part, dict):
-            yield from ((f".{name}", one) for name, one in part.items())
-    if state is not None and not isinstance(state, dict | tuple):
-        yield "'s state", state
-
-
-def _str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as trouble:
-        return f"<{type(trouble).__name__} in __str__>"
