@@ -59,11 +59,12 @@ class Bundle(NamedTuple):
 class Arena(Protocol):
     """Where large values are written for other processes to read."""
 
-    def put(self, parts: Sequence[bytes | memoryview]) -> Shared | None:
-        """A pickle and the buffers that it was made without; None if there is no room."""
+    def put(self, stream: Sequence[bytes], buffers: Sequence[memoryview]) -> Shared | None:
+        """A pickle, in pieces, and the buffers that it was made without; None if there is no room."""
 
 
 arena: Arena | None = None  # this process's, if it is a worker that has one
+_long: Final[set[str]] = set()  # what had a large pickle, besides its buffers, the last time
 
 
 def encode(value: Any, what: str = "value") -> bytes:
@@ -82,13 +83,13 @@ def share(value: Any, what: str, memory: Arena | None = None) -> Packed:
     if memory is None or type(value) in _SMALL:
         return _encoded(value, what, None)
     aside = _Aside()
-    stream = _encoded(value, what, aside)
-    if not aside and len(stream) < LARGE:
-        return stream
-    shared = memory.put((stream, *aside))
-    if shared is not None:
-        return shared
-    return encode(value, what) if aside else stream
+    stream = _chunks(value, what, aside) if what in _long else (_encoded(value, what, aside),)
+    if sum(map(len, stream)) >= LARGE:
+        _long.add(what)
+    elif not aside:
+        _long.discard(what)
+        return b"".join(stream)
+    return memory.put(stream, aside) or encode(value, what)
 
 
 def _encoded(value: Any, what: str, aside: _Aside | None) -> bytes:
@@ -306,6 +307,26 @@ def _by_value(value: Any, aside: _Aside | None = None) -> bytes:
     stream = io.BytesIO()
     _Pickler(stream, 5, aside).dump(value)
     return stream.getvalue()
+
+
+def _chunks(value: Any, what: str, aside: _Aside) -> Sequence[bytes]:
+    """The value as bytes in pieces: each large ``bytes`` in it is one, since to copy these together takes longest."""
+    chunks = _Chunks()
+    try:
+        pickle.Pickler(chunks, 5, buffer_callback=aside).dump(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        aside.clear()
+        return (_encoded(value, what, aside),)
+    return chunks
+
+
+class _Chunks(list[bytes]):
+    """A file that is written to."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.append(bytes(data))  # which copies none that are ``bytes``
 
 
 class _Aside(list[memoryview]):

@@ -13,7 +13,7 @@ referred to until that worker says that nothing of its own sees it, or has ended
 array away. So nothing is written to that anybody can see, whoever dies; and what a dead worker had made and told nobody
 of is free when the next one takes over its arena.
 
-A worker opens what is not small by a mapping of its own, in which its writes are its own, too (copy on write).
+A worker sees what is there through a mapping in which its writes are its own (``views``).
 """
 
 from __future__ import annotations
@@ -27,19 +27,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any
 
 from ... import failpoints
 from ...core.shared import Shared
 from ...errors import FloxideError
 from ...runtime import codec
-from .arena import SPAN, Arena, Parts, punch, spread
+from .arena import SPAN, Arena, Chunks, punch, sizes_of, spread
 from .lines import no_fork, own
-
-MAPPED: Final = 1 << 20  # bytes from which on a mapping costs less than a copy
-MOST_WINDOWS: Final = 64  # of a process: each has a descriptor; what is more is copied
-_NORESERVE: Final = 0x4000  # <sys/mman.h>, Linux; not in Python's mmap
-_POPULATE_WRITE: Final = 23  # <sys/mman.h>, Linux 5.14
+from .views import Views, copied
 
 _receiving = threading.local()  # ``end``: the end of a connection whose message this thread reads
 
@@ -75,10 +71,10 @@ class Memory:
         self._taken: list[dict[int, int]] = [{} for _ in range(count + 1)]  # by part: offset -> bytes
         self._freed: list[deque[int]] = [deque() for _ in range(count + 1)]
 
-    def put(self, parts: Parts) -> Shared | None:
-        """Write a payload of the coordinator's own. From any thread."""
-        offset = self._arena.write(parts)
-        return None if offset is None else Region(self, offset, tuple(map(len, parts)))
+    def put(self, stream: Chunks, buffers: Chunks) -> Shared | None:
+        """See ``codec.Arena``. From any thread."""
+        offset = self._arena.write(stream, buffers)
+        return None if offset is None else Region(self, offset, sizes_of(stream, buffers))
 
     def arrived(self, offset: int, sizes: tuple[int, ...]) -> Region:
         """A worker has reported it."""
@@ -106,8 +102,8 @@ class Memory:
         self.news(part)
         return dict(self._taken[part])
 
-    def read(self, region: Region) -> bytearray:
-        """A copy of what is there.
+    def read(self, region: Region) -> memoryview:
+        """What is there, as it is: not to be looked at when nobody refers to the region.
 
         Raises:
             FloxideError: this is a fork of the process that it belongs to, which may have written something else there.
@@ -115,13 +111,18 @@ class Memory:
         if self._pid != os.getpid() and region.kept is None:
             raise FloxideError("a large value belongs to the process that this one was forked from: open it there")
         with self._lock:
-            return _copied(self.fd, region.offset, region.size) if region.kept is None else region.kept[:]
+            if region.kept is not None:
+                return memoryview(region.kept)
+            try:
+                return memoryview(mmap.mmap(self.fd, region.size, prot=mmap.PROT_READ, offset=region.offset))
+            except OSError:  # there can be no more mappings, or descriptors
+                return memoryview(copied(self.fd, region.offset, region.size))
 
     def release(self) -> None:
         """The workers have ended: what is still referred to becomes memory of this process, and the file is closed."""
         with self._lock:
             for region in list(self._regions):
-                region.kept = _copied(self.fd, region.offset, region.size)
+                region.kept = copied(self.fd, region.offset, region.size)
                 punch(self.fd, region.offset, region.offset + region.size)
             self.close()
 
@@ -150,10 +151,11 @@ class Region(Shared):
         return sum(self.sizes)
 
     def open(self) -> tuple[memoryview, list[memoryview]]:
-        return _cut(memoryview(self.memory.read(self)), self.sizes)
+        stream, buffers = _cut(self.memory.read(self), self.sizes)
+        return stream, [memoryview(bytearray(buffer)) for buffer in buffers]
 
     def tobytes(self) -> bytes:
-        return codec.whole(*self.open())
+        return codec.whole(*_cut(self.memory.read(self), self.sizes))
 
     def __del__(self) -> None:
         if self.kept is None:
@@ -222,8 +224,8 @@ class WorkerEnd(Connection):
 
     def __init__(self, handle: int, memory: int, part: int) -> None:
         super().__init__(handle)
-        self._fd = memory
         self._arena = Arena(memory, part * SPAN)
+        self._views = Views(memory)
         self._begun = False
         self._made: weakref.WeakValueDictionary[int, Made] = weakref.WeakValueDictionary()
         self._back: deque[int] = deque()
@@ -231,13 +233,13 @@ class WorkerEnd(Connection):
         if memory >= 0:
             codec.arena = self
 
-    def put(self, parts: Parts) -> Shared | None:
+    def put(self, stream: Chunks, buffers: Chunks) -> Shared | None:
         """See ``codec.Arena``."""
         begun = partial(failpoints.hit, "worker.shared.write") if failpoints.armed else _nothing
-        offset = self._arena.write(parts, begun)
+        offset = self._arena.write(stream, buffers, begun)
         if offset is None:
             return None
-        made = self._made[offset] = Made(self._arena, self._fd, offset, tuple(map(len, parts)))
+        made = self._made[offset] = Made(self._arena, self._views, offset, sizes_of(stream, buffers))
         if failpoints.armed:
             failpoints.hit("worker.shared.written")
         return made
@@ -263,16 +265,16 @@ class WorkerEnd(Connection):
         return reply
 
     def found(self, offset: int, sizes: tuple[int, ...]) -> Shared:
-        return Loan(self._back, self._fd, offset, sizes)
+        return Loan(self._back, self._views, offset, sizes)
 
 
 class _Lying(Shared):
     """A payload as a worker sees it."""
 
-    __slots__ = ("_fd", "_offset", "_sizes")
+    __slots__ = ("_offset", "_sizes", "_views")
 
-    def __init__(self, fd: int, offset: int, sizes: tuple[int, ...]) -> None:
-        self._fd, self._offset, self._sizes = fd, offset, sizes
+    def __init__(self, views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+        self._views, self._offset, self._sizes = views, offset, sizes
 
     def __len__(self) -> int:
         return sum(self._sizes)
@@ -280,9 +282,7 @@ class _Lying(Shared):
     def open(self) -> tuple[memoryview, list[memoryview]]:
         if failpoints.armed:
             failpoints.hit("worker.shared.open")
-        size = spread(self._sizes)[-1]
-        window = _window(self._fd, self._offset, size, self) if size >= MAPPED else None
-        return _cut(memoryview(_copied(self._fd, self._offset, size) if window is None else window), self._sizes)
+        return _cut(self._views.open(self._offset, spread(self._sizes)[-1], self), self._sizes)
 
     def tobytes(self) -> bytes:
         return codec.whole(*self.open())
@@ -293,8 +293,8 @@ class Made(_Lying):
 
     __slots__ = ("_arena", "_given", "returned")
 
-    def __init__(self, arena: Arena, fd: int, offset: int, sizes: tuple[int, ...]) -> None:
-        super().__init__(fd, offset, sizes)
+    def __init__(self, arena: Arena, views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+        super().__init__(views, offset, sizes)
         self._arena = arena
         self._given = False
         self.returned = False  # the coordinator refers to it no more
@@ -313,56 +313,12 @@ class Loan(_Lying):
 
     __slots__ = ("_back",)
 
-    def __init__(self, back: deque[int], fd: int, offset: int, sizes: tuple[int, ...]) -> None:
-        super().__init__(fd, offset, sizes)
+    def __init__(self, back: deque[int], views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+        super().__init__(views, offset, sizes)
         self._back = back
 
     def __del__(self) -> None:
         self._back.append(self._offset)
-
-
-class Window(mmap.mmap):
-    """A mapping of one payload, which refers to that: so whoever has a view of it does."""
-
-    of: Shared
-
-
-_windows: weakref.WeakSet[Window] = weakref.WeakSet()
-
-
-def _window(fd: int, offset: int, size: int, of: Shared) -> Window | None:
-    """A private, writable mapping; None if there are enough of them, or can be no more."""
-    if len(_windows) >= MOST_WINDOWS:
-        return None
-    try:
-        window = Window(fd, size, mmap.MAP_PRIVATE | _NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
-    except OSError:
-        return None
-    window.of = of
-    _windows.add(window)
-    return window
-
-
-def _part() -> None:
-    """This process is about to fork. What the child sees must not change when nobody here sees it any more."""
-    for window in list(_windows):
-        try:
-            window.madvise(_POPULATE_WRITE)
-        except OSError:  # an older kernel
-            for at in range(0, len(window), mmap.PAGESIZE):
-                window[at] = window[at]
-
-
-os.register_at_fork(before=_part)
-
-
-def _copied(fd: int, offset: int, size: int) -> bytearray:
-    whole = bytearray(size)
-    rest = memoryview(whole)
-    while rest:
-        done = os.preadv(fd, [rest], offset)
-        rest, offset = rest[done:], offset + done
-    return whole
 
 
 def _cut(whole: memoryview, sizes: Sequence[int]) -> tuple[memoryview, list[memoryview]]:
