@@ -114,7 +114,7 @@ class Memory:
             if region.kept is not None:
                 return memoryview(region.kept)
             try:
-                return memoryview(mmap.mmap(self.fd, region.size, prot=mmap.PROT_READ, offset=region.offset))
+                return memoryview(mmap.mmap(self.fd, region.size, mmap.MAP_PRIVATE, offset=region.offset))
             except OSError:  # there can be no more mappings, or descriptors
                 return memoryview(copied(self.fd, region.offset, region.size))
 
