@@ -28,7 +28,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
-from floxide_mp.runtime.codec import LARGE
+from floxide_mp.runtime.large import LARGE
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
 from tests.flows_run import until

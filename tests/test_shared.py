@@ -16,7 +16,7 @@ import pytest
 from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStore
 from floxide_mp.core.shared import Shared
 from floxide_mp.engines.processes.arena import SPAN, Arena, sizes_of, spread
-from floxide_mp.runtime import codec
+from floxide_mp.runtime import codec, large
 from tests import flows_shared as flows
 from tests.flows_shared import SIZE, Blob, Lap
 
@@ -46,6 +46,7 @@ def test_a_large_value_is_not_in_the_messages(processes: Coordinator) -> None:
     run.wait()
     (output,), (record,) = store.outputs(run.run_id), [r for r in store.runs() if r.run_id == run.run_id]
     assert isinstance(output.payload, Shared) and isinstance(record.input, Shared)
+    assert pickle.loads(pickle.dumps(output.payload)) == output.payload.tobytes(), "to others, it goes as bytes"
     small = processes.start(flows.Laps, Lap(2, Blob.of(1, 10), b"\2"))
     small.wait()
     assert isinstance(store.outputs(small.run_id)[0].payload, bytes)
@@ -191,7 +192,7 @@ class Kept(Shared):
         return memoryview(self._stream), [memoryview(bytearray(buffer)) for buffer in self._buffers]
 
     def tobytes(self) -> bytes:
-        return codec.whole(*self.open())
+        return large.in_one(*self.open())
 
 
 class Shelf:
@@ -217,17 +218,17 @@ LARGE_ONES = [
 @pytest.mark.parametrize("value", LARGE_ONES, ids=lambda value: type(value).__name__)
 def test_a_large_value_comes_back_however_it_is_carried(value: Any) -> None:
     for _ in range(2):  # the second time it is known to be large
-        shared = codec.share(value, "it", Shelf())  # type: ignore[arg-type]
+        shared = large.share(value, "it", Shelf())  # type: ignore[arg-type]
         assert isinstance(shared, Shared)
         assert codec.decode(shared) == value
         assert pickle.loads(shared.tobytes()) == value
         assert pickle.loads(pickle.dumps(shared)) == shared.tobytes()
-        full = codec.share(value, "it", Full())  # type: ignore[arg-type]
+        full = large.share(value, "it", Full())  # type: ignore[arg-type]
         assert isinstance(full, bytes)
         assert codec.decode(full) == value
-        assert codec.same(shared, full) and codec.same(shared, codec.share(value, "it", Shelf()))  # type: ignore[arg-type]
+        assert codec.same(shared, full) and codec.same(shared, large.share(value, "it", Shelf()))  # type: ignore[arg-type]
         assert not codec.same(shared, codec.encode(3)) and not codec.same(shared, None)
-    small = codec.share((1, Blob.of(1, 100)), "it", Shelf())  # type: ignore[arg-type]
+    small = large.share((1, Blob.of(1, 100)), "it", Shelf())  # type: ignore[arg-type]
     assert isinstance(small, bytes) and codec.decode(small) == (1, Blob.of(1, 100))
 
 
@@ -237,7 +238,7 @@ def test_a_large_value_by_value() -> None:
     class Local(Blob):
         pass
 
-    shared = codec.share(Local.of(4), "it", Shelf())  # type: ignore[arg-type]
+    shared = large.share(Local.of(4), "it", Shelf())  # type: ignore[arg-type]
     assert isinstance(shared, Shared)
     assert bytes(codec.decode(shared).data) == bytes(Blob.of(4).data)
 
@@ -319,6 +320,17 @@ def test_no_room(fd: int) -> None:
     finally:
         os.close(full)
     assert arena.write([b"x" * 100], []) not in (None, first)
+
+
+def test_a_file_of_the_users_is_not_written_to(fd: int, tmp_path: Path) -> None:
+    """A node that closes all descriptors, and opens others: the number is another file's then."""
+    arena = Arena(mine := os.dup(fd), 0)
+    os.close(mine)
+    assert arena.write([b"x"], []) is None
+    assert os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT) == mine
+    assert arena.write([b"x"], []) is None
+    os.close(mine)
+    assert (tmp_path / "file").stat().st_size == 0
 
 
 def test_a_fork_writes_nothing(fd: int) -> None:

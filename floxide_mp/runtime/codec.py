@@ -14,8 +14,8 @@ import pickle
 import sys
 import types
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
@@ -32,12 +32,14 @@ from .reasons import explained, told
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
-_SMALL: Final = frozenset({int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
-LARGE: Final = 1 << 17  # bytes from which on a value, or a buffer of one, is written to memory that is shared
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
 # included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
+
+
+class GivenUp(BaseException):
+    """It is to be encoded in another way."""
 
 
 class Bundle(NamedTuple):
@@ -56,56 +58,30 @@ class Bundle(NamedTuple):
         return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
-class Arena(Protocol):
-    """Where large values are written for other processes to read."""
-
-    def put(self, stream: Sequence[bytes], buffers: Sequence[memoryview]) -> Shared | None:
-        """A pickle, in pieces, and the buffers that it was made without; None if there is no room."""
-
-
-arena: Arena | None = None  # this process's, if it is a worker that has one
-_long: Final[set[str]] = set()  # what had a large pickle, besides its buffers, the last time
-
-
-def encode(value: Any, what: str = "value") -> bytes:
+def encode(value: Any, what: str = "value", aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     """The value as bytes.
+
+    Args:
+        value: anything.
+        what: it is, for a person.
+        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574).
 
     Raises:
         SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
         MemoryError: there is no room for them.
+        GivenUp: by ``aside``.
     """
-    return _encoded(value, what, None)
-
-
-def share(value: Any, what: str, memory: Arena | None = None) -> Packed:
-    """As ``encode``, but in ``memory``, or in this process's arena, if there is one and the value is large."""
-    memory = memory or arena
-    if memory is None or type(value) in _SMALL:
-        return _encoded(value, what, None)
-    aside = _Aside()
-    stream = _chunks(value, what, aside) if what in _long else (_encoded(value, what, aside),)
-    if sum(map(len, stream)) >= LARGE:
-        _long.add(what)
-    elif not aside:
-        _long.discard(what)
-        return b"".join(stream)
-    return memory.put(stream, aside) or encode(value, what)
-
-
-def _encoded(value: Any, what: str, aside: _Aside | None) -> bytes:
     if value is None:
         return _NONE
     try:
         return pickle.dumps(value, 5, buffer_callback=aside)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GivenUp):
         raise
     except BaseException:
         pass
     try:
-        if aside:
-            aside.clear()
         return _by_value(value, aside)
-    except (KeyboardInterrupt, MemoryError):
+    except (KeyboardInterrupt, MemoryError, GivenUp):
         raise
     except BaseException as error:
         raise explained(value, what, error, _trouble) from None
@@ -133,20 +109,6 @@ def decode(payload: Payload) -> Any:
         stream, buffers = payload.open()
         return pickle.loads(stream, buffers=buffers)
     return Arrivals((name, decode(part)) for name, part in payload)
-
-
-def whole(stream: memoryview, buffers: Sequence[memoryview]) -> bytes:
-    """One pickle of a pickle and the buffers that it was made without."""
-    return pickle.dumps(_Whole((stream, *buffers)), 5) if buffers else bytes(stream)
-
-
-def message(value: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> memoryview:
-    """Plain data as it is sent, with what is of these types as ``reducers`` (like ``copyreg``'s) have it."""
-    stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, 5)
-    pickler.dispatch_table = reducers
-    pickler.dump(value)
-    return stream.getbuffer()
 
 
 def needs_main(payload: Packed | None) -> bool:
@@ -303,59 +265,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-def _by_value(value: Any, aside: _Aside | None = None) -> bytes:
+def _by_value(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     stream = io.BytesIO()
     _Pickler(stream, 5, aside).dump(value)
     return stream.getvalue()
-
-
-def _chunks(value: Any, what: str, aside: _Aside) -> Sequence[bytes]:
-    """The value as bytes in pieces: each large ``bytes`` in it is one, since to copy these together takes longest."""
-    chunks = _Chunks()
-    try:
-        pickle.Pickler(chunks, 5, buffer_callback=aside).dump(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        aside.clear()
-        return (_encoded(value, what, aside),)
-    return chunks
-
-
-class _Chunks(list[bytes]):
-    """A file that is written to."""
-
-    def write(self, data: bytes | memoryview) -> None:
-        self.append(bytes(data))  # which copies none that are ``bytes``
-
-
-class _Aside(list[memoryview]):
-    """Takes the large buffers of a value out of its pickle."""
-
-    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        """Whether it is to stay in."""
-        try:
-            raw = buffer.raw()
-        except BufferError:  # it is in pieces
-            return True
-        if len(raw) < LARGE:
-            return True
-        self.append(raw)
-        return False
-
-
-class _Whole:
-    """Is pickled as a pickle and its buffers, and unpickled as the value."""
-
-    def __init__(self, parts: Sequence[memoryview]) -> None:
-        self.parts = parts
-
-    def __reduce__(self) -> Any:
-        return _joined, tuple(map(pickle.PickleBuffer, self.parts))
-
-
-def _joined(stream: bytearray, *buffers: bytearray) -> Any:
-    return pickle.loads(stream, buffers=buffers)
 
 
 class _MainFinder:
@@ -374,7 +287,14 @@ class _MainFinder:
                     found[name] = getattr(sys.modules["__main__"], name)
                 return super().reducer_override(obj)
 
-        Pickler(io.BytesIO(), 5, lambda buffer: False).dump(value)
+        Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
+
+
+class _Nowhere:
+    """A file for which what is written is lost."""
+
+    def write(self, data: object) -> None:
+        pass
 
 
 class _Carrier:

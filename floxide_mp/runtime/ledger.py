@@ -15,7 +15,7 @@ from ..core.records import EventRecord, ItemRecord
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, Lease, Reply, Report
-from . import codec
+from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
 from .interrupts import whole
@@ -37,7 +37,7 @@ class Ledger(Runs):
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
-        self.arena: codec.Arena | None = None  # of the engine's, for what its workers are to be given
+        self.arena: large.Arena | None = None  # of the engine's, for what its workers are to be given
         self._patience = patience
         self._attention = Attention()
         self._numbers = 0

@@ -12,7 +12,7 @@ from ..context import Item
 from ..core.records import EventRecord, Order, Packed, place
 from ..event_log import LoggedEvent
 from ..merge import Merge
-from . import codec
+from . import codec, large
 
 LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in
 
@@ -83,7 +83,7 @@ class RunLog:
         self.writes: list[tuple[int, Packed]] = []
 
     def write(self, field: int, value: Any) -> None:
-        self.writes.append((field, codec.share(value, "event")))
+        self.writes.append((field, large.share(value, "event")))
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
         known, own = self._look(field), self._own(field)

@@ -22,7 +22,7 @@ from ..node import calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec
+from . import codec, large
 from .run_log import RunLog
 
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
@@ -138,7 +138,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.share(value, f"the result of {name}")
+        return arm, large.share(value, f"the result of {name}")
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]

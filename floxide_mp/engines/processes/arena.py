@@ -51,6 +51,7 @@ class Arena:
     def __init__(self, fd: int, base: int) -> None:
         self._fd, self._base = fd, base
         self._pid = os.getpid()
+        self._file = _identity(fd)
         self._lock = threading.Lock()
         self._freed: deque[int] = deque()  # told by ``free``, which anybody may call at any time, a collector included
         self._taken: dict[int, int] = {}  # offset -> size
@@ -81,9 +82,10 @@ class Arena:
             begun: called when the first piece is written.
 
         Returns:
-            its offset; None if there is no room, or this is a fork of the process whose arena it is.
+            its offset; None if there is no room, if this is a fork of the process whose arena it is, or if the user's
+            code has closed the descriptor, which may be another file's now.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or _identity(self._fd) != self._file:
             return None
         starts = spread(sizes_of(stream, buffers))
         size = _up(starts[-1], _PAGE)
@@ -177,6 +179,15 @@ def mapped(fd: int, base: int, flags: int) -> mmap.mmap | None:
     except OSError:
         return None
     return made
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """Which file it is; None if it is closed."""
+    try:
+        stat = os.fstat(fd)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _up(size: int, unit: int) -> int:

@@ -32,7 +32,7 @@ from typing import Any
 from ... import failpoints
 from ...core.shared import Shared
 from ...errors import FloxideError
-from ...runtime import codec
+from ...runtime import large
 from .arena import SPAN, Arena, Chunks, punch, sizes_of, spread
 from .lines import no_fork, own
 from .views import Views, copied
@@ -72,7 +72,7 @@ class Memory:
         self._freed: list[deque[int]] = [deque() for _ in range(count + 1)]
 
     def put(self, stream: Chunks, buffers: Chunks) -> Shared | None:
-        """See ``codec.Arena``. From any thread."""
+        """See ``large.Arena``. From any thread."""
         offset = self._arena.write(stream, buffers)
         return None if offset is None else Region(self, offset, sizes_of(stream, buffers))
 
@@ -120,6 +120,8 @@ class Memory:
 
     def release(self) -> None:
         """The workers have ended: what is still referred to becomes memory of this process, and the file is closed."""
+        if self._pid != os.getpid():
+            return  # it is closed here, and the regions are the other process's
         with self._lock:
             for region in list(self._regions):
                 region.kept = copied(self.fd, region.offset, region.size)
@@ -155,7 +157,7 @@ class Region(Shared):
         return stream, [memoryview(bytearray(buffer)) for buffer in buffers]
 
     def tobytes(self) -> bytes:
-        return codec.whole(*_cut(self.memory.read(self), self.sizes))
+        return large.in_one(*_cut(self.memory.read(self), self.sizes))
 
     def __del__(self) -> None:
         if self.kept is None:
@@ -183,7 +185,7 @@ class CoordinatorEnd(Connection):
         if self._memory is not None:
             news = self._memory.taken(self._part) if self._first else self._memory.news(self._part)
             self._first = False
-        self.send_bytes(codec.message((reply, news), self._reducers))
+        self.send_bytes(large.message((reply, news), self._reducers))
 
     def recv(self) -> Any:
         _receiving.end = self
@@ -231,10 +233,10 @@ class WorkerEnd(Connection):
         self._back: deque[int] = deque()
         self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, Made: Made.give}
         if memory >= 0:
-            codec.arena = self
+            large.arena = self
 
     def put(self, stream: Chunks, buffers: Chunks) -> Shared | None:
-        """See ``codec.Arena``."""
+        """See ``large.Arena``."""
         begun = partial(failpoints.hit, "worker.shared.write") if failpoints.armed else _nothing
         offset = self._arena.write(stream, buffers, begun)
         if offset is None:
@@ -246,7 +248,7 @@ class WorkerEnd(Connection):
 
     def send(self, request: Any) -> None:
         back = [self._back.popleft() for _ in range(len(self._back))]
-        self.send_bytes(codec.message((request, back), self._reducers))
+        self.send_bytes(large.message((request, back), self._reducers))
 
     def recv(self) -> Any:
         _receiving.end = self
@@ -285,7 +287,7 @@ class _Lying(Shared):
         return _cut(self._views.open(self._offset, spread(self._sizes)[-1], self), self._sizes)
 
     def tobytes(self) -> bytes:
-        return codec.whole(*self.open())
+        return large.in_one(*self.open())
 
 
 class Made(_Lying):
