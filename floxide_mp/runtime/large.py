@@ -13,7 +13,7 @@ from ..core.records import Packed
 from ..core.shared import Shared
 from . import codec
 
-LARGE: Final = 1 << 17  # bytes from which on a value, or a buffer of one, is written to memory that is shared
+LARGE: Final = 1 << 18  # bytes from which on a value, or a buffer of one, is shared: up to half of that is sent sooner
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 
 
