@@ -218,17 +218,17 @@ LARGE_ONES = [
 @pytest.mark.parametrize("value", LARGE_ONES, ids=lambda value: type(value).__name__)
 def test_a_large_value_comes_back_however_it_is_carried(value: Any) -> None:
     for _ in range(2):  # the second time it is known to be large
-        shared = large.share(value, "it", Shelf())  # type: ignore[arg-type]
+        shared = large.share(value, "it", memory=Shelf())  # type: ignore[arg-type]
         assert isinstance(shared, Shared)
         assert codec.decode(shared) == value
         assert pickle.loads(shared.tobytes()) == value
         assert pickle.loads(pickle.dumps(shared)) == shared.tobytes()
-        full = large.share(value, "it", Full())  # type: ignore[arg-type]
+        full = large.share(value, "it", memory=Full())  # type: ignore[arg-type]
         assert isinstance(full, bytes)
         assert codec.decode(full) == value
-        assert codec.same(shared, full) and codec.same(shared, large.share(value, "it", Shelf()))  # type: ignore[arg-type]
+        assert codec.same(shared, full) and codec.same(shared, large.share(value, "it", memory=Shelf()))  # type: ignore[arg-type]
         assert not codec.same(shared, codec.encode(3)) and not codec.same(shared, None)
-    small = large.share((1, Blob.of(1, 100)), "it", Shelf())  # type: ignore[arg-type]
+    small = large.share((1, Blob.of(1, 100)), "it", memory=Shelf())  # type: ignore[arg-type]
     assert isinstance(small, bytes) and codec.decode(small) == (1, Blob.of(1, 100))
 
 
@@ -238,7 +238,7 @@ def test_a_large_value_by_value() -> None:
     class Local(Blob):
         pass
 
-    shared = large.share(Local.of(4), "it", Shelf())  # type: ignore[arg-type]
+    shared = large.share(Local.of(4), "it", memory=Shelf())  # type: ignore[arg-type]
     assert isinstance(shared, Shared)
     assert bytes(codec.decode(shared).data) == bytes(Blob.of(4).data)
 

@@ -58,16 +58,21 @@ class Bundle(NamedTuple):
         return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
-def encode(value: Any, what: str = "value", aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+def encode(
+    value: Any,
+    what: str = "value",
+    whose: str = "",
+    aside: Callable[[pickle.PickleBuffer], object] | None = None,
+) -> bytes:
     """The value as bytes.
 
     Args:
         value: anything.
-        what: it is, for a person.
+        what, whose: it is, for a person.
         aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574).
 
     Raises:
-        SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
+        SerializationError: naming ``what`` and ``whose``, the type and the path to the part that cannot be pickled.
         MemoryError: there is no room for them.
         GivenUp: by ``aside``.
     """
@@ -84,7 +89,7 @@ def encode(value: Any, what: str = "value", aside: Callable[[pickle.PickleBuffer
     except (KeyboardInterrupt, MemoryError, GivenUp):
         raise
     except BaseException as error:
-        raise explained(value, what, error, _trouble) from None
+        raise explained(value, what + whose, error, _trouble) from None
 
 
 def encode_whole(value: Any, what: str) -> bytes:
@@ -108,7 +113,10 @@ def decode(payload: Payload) -> Any:
     if isinstance(payload, Shared):
         stream, buffers = payload.open()
         return pickle.loads(stream, buffers=buffers)
-    return Arrivals((name, decode(part)) for name, part in payload)
+    found: list[tuple[str, Any]] = []
+    for name, part in payload:
+        found += [(name, decode(one)) for one in part] if isinstance(part, list) else [(name, decode(part))]
+    return Arrivals(found)
 
 
 def needs_main(payload: Packed | None) -> bool:

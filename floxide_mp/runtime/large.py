@@ -28,26 +28,27 @@ arena: Arena | None = None  # this process's, if it is a worker that has one
 _large: Final = {"input", "ctx"}  # what was large the last time
 
 
-def share(value: Any, what: str, memory: Arena | None = None) -> Packed:
+def share(value: Any, what: str, whose: str = "", memory: Arena | None = None) -> Packed:
     """As ``codec.encode``, but in ``memory``, or in this process's arena, if there is one and the value is large."""
     memory = memory or arena
     if memory is None or type(value) in _SMALL:
-        return codec.encode(value, what)
-    if what not in _large:
+        return codec.encode(value, what, whose)
+    kind = whose or what
+    if kind not in _large:
         try:
-            whole = codec.encode(value, what, _small)
+            whole = codec.encode(value, what, whose, _small)
         except codec.GivenUp:
             pass
         else:
             if len(whole) < LARGE:
                 return whole
-        _large.add(what)
+        _large.add(kind)
     aside = _Aside()
-    stream = _in_pieces(value, what, aside)
+    stream = _in_pieces(value, what, whose, aside)
     if not aside and sum(map(len, stream)) < LARGE:
-        _large.discard(what)
+        _large.discard(kind)
         return b"".join(stream)
-    return memory.put(stream, aside) or codec.encode(value, what)
+    return memory.put(stream, aside) or codec.encode(value, what, whose)
 
 
 def in_one(stream: memoryview, buffers: Sequence[memoryview]) -> bytes:
@@ -87,7 +88,7 @@ def _raw(buffer: pickle.PickleBuffer) -> memoryview | None:
     return raw if len(raw) >= LARGE else None
 
 
-def _in_pieces(value: Any, what: str, aside: _Aside) -> Sequence[bytes]:
+def _in_pieces(value: Any, what: str, whose: str, aside: _Aside) -> Sequence[bytes]:
     """The value as bytes. Each large ``bytes`` in it is a piece: to copy these together takes longer than all else."""
     pieces = _Pieces()
     try:
@@ -96,7 +97,7 @@ def _in_pieces(value: Any, what: str, aside: _Aside) -> Sequence[bytes]:
         raise
     except BaseException:
         aside.clear()
-        return (codec.encode(value, what, aside),)
+        return (codec.encode(value, what, whose, aside),)
     return pieces
 
 
