@@ -291,7 +291,7 @@ def test_nothing_is_written_over(fd: int, seed: int) -> None:
             check(fd, live)
     for offset in live:
         arena.free(offset)
-    for _ in range(200):  # what was needed of late is forgotten little by little
+    for _ in range(600):  # what was needed of late is forgotten little by little
         arena.free(arena.write([b"x"], []))  # type: ignore[arg-type]
     arena.settle()
     assert os.fstat(fd).st_blocks * 512 <= 1 << 23

@@ -98,7 +98,7 @@ class Arena:
                 return None
             self._taken[offset] = size
             self._used += size
-            self._peak = max(self._used, self._peak - (self._peak - self._used) // 16)
+            self._peak = max(self._used, self._peak - (self._peak - self._used) // 64)
         try:
             at = offset
             for chunk in stream:
