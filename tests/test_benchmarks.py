@@ -111,6 +111,14 @@ def test_makespan_measures_the_core_alone_and_every_contender() -> None:
             assert line["ratio"] > 1.0
 
 
+def test_payloads_measures_speed_and_memory() -> None:
+    lines = lines_of("payloads", "--steps", "8", "--size", str(1 << 18), "--rounds", "2", "--kinds", "bytes")
+    found = by(lines, "samples", "scenario", "contender")
+    ours = {"floxide_mp", "ProcessPoolExecutor"}
+    assert found >= {("bytes, chain", n) for n in ours | {"raw pipe"}} | {("bytes, fan-out", n) for n in ours}
+    assert len(by(lines, "target", "what")) == 3
+
+
 def test_manager_measures_each_place_and_caller() -> None:
     lines = lines_of("manager", "--calls", "20", "--rounds", "1")
     servers = {"thread, socket pair", "thread, listener", "own process"}

@@ -20,7 +20,7 @@ from ..node import Call, calling
 from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, EventPage, Grant, Grants, Spread, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec
+from . import codec, large
 from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
@@ -148,7 +148,7 @@ class Steps:
             )
         return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
 
-    def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
+    def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
             raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
@@ -157,7 +157,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, "the result of ", name)
+        return arm, large.share(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]
