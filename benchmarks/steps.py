@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.contender import WORKERS, Contender, Peer, take_turns
-from benchmarks.measuring import Paper, Spread, ratio, spread
+from benchmarks.measuring import Neighbours, Paper, Spread, ratio, spread
 from benchmarks.ours import OURS
 from benchmarks.pools import POOLS
 from benchmarks.schedulers import SCHEDULERS
@@ -44,12 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
                 peer.time(scenario, steps)
             samples[scenario][name][number] = peer.time(scenario, steps) / steps
 
+    neighbours = Neighbours()
     failed = take_turns(contenders, options.rounds, options.minutes, turn)
     for name, why in failed.items():
         paper.say(f"  {contenders[name].title} failed and is left out: {why}")
         paper.record("failed", contender=name, why=why)
         for of in samples.values():
             del of[name]
+    others = neighbours.share()
+    paper.say(f"  others used {others:.1%} of the CPUs; with much above 3 %, only ratios mean something")
+    paper.record("machine", others=round(others, 4))
     for scenario, of in samples.items():
         report(paper, scenario, {name: seconds for name, seconds in of.items() if seconds}, contenders, most)
     paper.say()

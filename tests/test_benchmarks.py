@@ -43,6 +43,20 @@ def test_steps_measures_every_contender() -> None:
             assert 0 < low <= median <= high
 
 
+def test_metg_sweeps_patterns_and_draws_them(tmp_path: Path) -> None:
+    drawn = tmp_path / "metg.svg"
+    sizes = "--longest", "300", "--shortest", "100", "--seconds", "0.01", "--width", "4", "--rounds", "1"
+    lines = lines_of("metg", *sizes, "--patterns", "trivial,tree", "--peers", "pipe", "--picture", str(drawn))
+    ours = {("trivial", "memory"), ("trivial", "sqlite"), ("tree", "memory"), ("tree", "sqlite")}
+    assert by(lines, "metg", "pattern", "contender") == ours | {("trivial", "pipe")}
+    for line in lines:
+        if line["kind"] == "metg":
+            assert line["curve"] and all(0 < efficiency < 1.5 for _, efficiency in line["curve"])
+            assert line["skewed"].keys() == ({"one long", "heavy tail"} if line["pattern"] == "trivial" else set())
+    assert len(by(lines, "target", "what")) == 6
+    assert drawn.read_text().count("<polyline") == 5
+
+
 def test_flat_cuts_three_runs_into_windows() -> None:
     lines = lines_of("flat", "--steps", "400", "--every", "0.001")
     names = {("wide",), ("laps",), ("laps, an event each",)}
