@@ -7,13 +7,15 @@ by ``take_commit``. Between two of those, everything that was decided belongs in
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
-from .flow import Flow, Value
+from .flow import Value
+from .leasing import Leaseholder, Leasing
 from .plan import Place, Plan
-from .records import Commit, ErrorRecord, EventRecord, ItemRecord
+from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
@@ -21,7 +23,7 @@ MAX_DEATHS: Final = 3  # workers that an item may take with it where its node ha
 Write = tuple[int, bytes]  # (field of the context, payload)
 
 
-class RunState(Flow):
+class RunState(Leasing):
     """The state machine of one run.
 
     Args:
@@ -34,11 +36,8 @@ class RunState(Flow):
         super().__init__(plan)
         self.default_retry = default_retry
         self.finish = finish
-        self.phase = Phase.RUNNING
-        self.leased = 0
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
-        self._serial_running = False
         self._timers: list[tuple[float, int]] = []
         self._waiting = 0  # for their retry
         self._passed: set[int] = set()
@@ -50,7 +49,7 @@ class RunState(Flow):
 
     def start(self, payload: bytes) -> None:
         """The run's input is here."""
-        self._add(0, (0, ()), payload, self.root)
+        self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
 
     def begin(self) -> None:
@@ -61,7 +60,7 @@ class RunState(Flow):
 
     def feed(self, payload: bytes) -> None:
         """One more input is here."""
-        self._add(0, (0, (self._fed,)), payload, self.root)
+        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
         self._fed += 1
 
     def close(self) -> None:
@@ -73,50 +72,104 @@ class RunState(Flow):
             self._settle(self.root, [component])
             self._check_end()
 
-    def claim(self, lease: int, worker: int) -> ItemRecord | None:
-        """A worker takes the first item in order that may start now, if there is one."""
-        if self.phase is not Phase.RUNNING:
-            return None
-        serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
-            item = self._serial_ready.pop()
-            self._serial_running = True
-        elif self._ready:
-            item = self._ready.pop()
-        else:
-            return None
-        item.status = ITEM[item.status, ItemFact.CLAIMED]
-        item.lease, item.worker = lease, worker
-        self.leased += 1
-        return item
+    def succeed(
+        self,
+        item: ItemRecord,
+        values: Sequence[Value],
+        writes: tuple[Write, ...],
+        spread: bool,
+        on: Leaseholder | None = None,
+    ) -> ItemRecord | None:
+        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had.
 
-    def succeed(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], spread: bool) -> None:
-        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had."""
+        Args:
+            on: who has run the one successor already, or is at it: it is leased to them, and returned.
+        """
         place = self._finish(item, ItemFact.SUCCEEDED)
-        self._write(item, place, writes)
-        self._completed += 1
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + 1
-        if place.node not in self._passed:
-            self._passed.add(place.node)
-            self._commit.passed.append(place.node)
-            self.held.pop(place.node, None)
+        self._write(item.order, place, writes)
+        self._count(place, 1)
         scope = self._open_scope(item, place) if place.owner else item.scope
+        after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
-            self._create(
-                place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name
-            )
+            arm, payload = values[0]
+            order = item.order[0] + 1, item.order[1]
+            if on is None:
+                self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
+            else:
+                after = self._add(place.arms[arm][0].place, order, payload, scope)
+                self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
         self._check_end()
+        return after
+
+    def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
+        """A step is over that was a ``NextAll`` of many values, which all take one arm."""
+        place = self._finish(item, ItemFact.SUCCEEDED)
+        self._write(item.order, place, writes)
+        self._count(place, 1)
+        scope = self._open_scope(item, place) if place.owner else item.scope
+        self._fan_out_alike(item, place, arm, payloads, scope)
+        if place.owner:
+            self._settle_all(scope)
+        self._leave(item)
+        self._check_end()
+
+    def succeed_all(
+        self,
+        block: Block,
+        arm: int,
+        payloads: list[Payload],
+        writes: Sequence[tuple[Write, ...]],
+        worker: int,
+        ahead: bool = False,
+    ) -> Block | None:
+        """Steps side by side are over, each with one value; these take one arm.
+
+        Args:
+            writes: of each step, or nothing if none wrote.
+            worker: who ran them.
+            ahead: as ``on`` of ``succeed``, for the successors.
+        """
+        place = self.plan.places[block.place]
+        if place.owner or len(place.arms[arm]) > 1:
+            for item, payload, written in zip(
+                self.single_out(block), payloads, writes or ((),) * len(block), strict=True
+            ):
+                self.succeed(item, ((arm, payload),), written, False)
+            return None
+        count = len(block)
+        self._unlease_block(block)
+        self.in_blocks -= count
+        self._commit.ranges.append((block.first, count))
+        for number, written in enumerate(writes):
+            if written:
+                self._write(behind(block.order, number), place, written)
+        self._count(place, count)
+        after = None
+        if ahead:
+            depth, path = block.order
+            after = self._add_block(place.arms[arm][0].place, (depth + 1, path), payloads, block.scope)
+            self._lease(after, 0, worker)
+        else:
+            self._pass_on(place, arm, block, payloads, worker)
+        self._exit(block.place, block.scope, count)
+        self._check_end()
+        return after
+
+    def release_all(self, block: Block) -> None:
+        """As ``release``, of the items of a block."""
+        self._unlease_block(block)
+        self._ready.push(block)
+        self._check_end()
 
     def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
         """A step ended its branch for now."""
         place = self._finish(item, ItemFact.HELD)
-        self._write(item, place, writes)
+        self._write(item.order, place, writes)
         self._completed += 1
         done, name = self._commit.done, place.spec.name
         done[name] = done.get(name, 0) + 1
@@ -233,13 +286,6 @@ class RunState(Flow):
         return self.phase in FINAL
 
     @property
-    def ready(self) -> int:
-        """How many items could be claimed now."""
-        if self.phase is not Phase.RUNNING:
-            return 0
-        return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
-
-    @property
     def takes_input(self) -> bool:
         """Whether one more input could be claimed now."""
         start = self.plan.places[0].spec
@@ -274,22 +320,25 @@ class RunState(Flow):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
-    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
-        item.status = ITEM[item.status, fact]
-        item.lease = 0
-        self.leased -= 1
-        if self.plan.places[item.place].spec.serial:
-            self._serial_running = False
-
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 
-    def _write(self, item: ItemRecord, place: Place, writes: tuple[Write, ...]) -> None:
+    def _count(self, place: Place, steps: int) -> None:
+        """So many steps are completed and passed something on."""
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
+        if place.node not in self._passed:
+            self._passed.add(place.node)
+            self._commit.passed.append(place.node)
+            self.held.pop(place.node, None)
+
+    def _write(self, order: Order, place: Place, writes: tuple[Write, ...]) -> None:
         for index, (field, payload) in enumerate(writes):
-            self._commit.events.append(EventRecord(item.order, index, place.spec.name, field, payload))
+            self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
@@ -334,7 +383,7 @@ class RunState(Flow):
         if self.phase in (Phase.RUNNING, Phase.PAUSED):
             if self._open:
                 return
-            if not self.items:
+            if not self.items and not self.in_blocks:
                 self._move(RunFact.STUCK if self.held else RunFact.IDLE)
             elif self.failure and not (self.leased or self._ready or self._serial_ready or self._waiting):
                 self._move(RunFact.LEFT)
