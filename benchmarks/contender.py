@@ -133,7 +133,8 @@ def take_turns(
     and nobody is warm, or has the better core, all the time.
 
     Args:
-        rounds: at the most so many; none begins that would not be over after so many minutes.
+        rounds: at the most so many.
+        minutes: after them no turn begins, and no round that would be longer.
         turn: is called with name, round and process.
 
     Returns:
@@ -154,6 +155,8 @@ def take_turns(
                     turn(name, number, peer)
             except RuntimeError as error:
                 failed[name] = str(error)
+            if time.monotonic() - began > minutes * 60:
+                return failed
     return failed
 
 

@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wide", type=int, default=100_000, help="steps of a fan-out, at most")
     parser.add_argument("--long", type=int, default=2_000, help="steps of a chain, at most")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=5.0, help="no round begins that would take longer than that")
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="no round begins that would take longer, and no turn after"
+    )
     parser.add_argument("--peers", help="of these only, with commas between them; '' for none: " + ", ".join(OTHERS))
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     options = parser.parse_args(arguments)
@@ -113,7 +115,7 @@ def targets(paper: Paper, samples: dict[str, Samples]) -> list[bool]:
         paper.target("fan-out, SQLite's rate in memory's", compared(wide["memory"], wide["sqlite"]).median, 0.6),
         paper.target("chain, us a step", chain, 25, most=True),
     ]
-    if "pipe" in wide:
+    if wide.get("pipe"):
         times = compared(wide["pipe"], wide["memory"]).median
         met.append(paper.target("fan-out, times a pipe to each worker", times, 300 / 77))
         times = compared(long["pipe"], long["memory"]).median

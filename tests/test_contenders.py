@@ -64,10 +64,10 @@ def test_turns_rotate_and_those_that_fail_have_no_more() -> None:
     assert "0 results of 2" in failed["forgetful"]
 
 
-def test_no_round_begins_when_time_is_up() -> None:
+def test_no_turn_begins_when_time_is_up() -> None:
     told = []
-    take_turns({"a": HERE}, 5, 0.0, lambda name, number, peer: told.append(number))
-    assert told == [0]
+    take_turns({"a": HERE, "b": HERE}, 5, 0.0, lambda name, number, peer: told.append(name))
+    assert told == ["a"]
 
 
 def test_what_has_to_be_installed_is_named() -> None:
