@@ -9,8 +9,8 @@ cost is measured in the same workers right before (``benchmarks.tasks``), and ha
 - ``chain stencil_1d fft tree random_nearest``: who waits for whom (``benchmarks.patterns``), ours as nodes, edges and
   ``Join``, dask's as a graph given to ``Client.get``; ray and parsl, too, with ``--graphs dask,ray,parsl``.
 
-Contenders take turns as in ``benchmarks.steps``. Prefect has none: its tasks take 50 ms, and its flows start processes
-anew.
+Contenders take turns as in ``benchmarks.steps``. Without redun, whose tasks take some 10 ms, and prefect: 50 ms, and
+its flows start processes anew.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ INF = float("inf")
 SKEWED = "one long", "heavy tail"
 SKEW = 500, 0.001  # tasks of a skewed batch, and their mean length in seconds
 ROWS = 80, 20, 5  # a graph has so many: few, where more would take too long
-WITHOUT = {"otherwise", "prefect", "langgraph", "pydantic-graph"}  # of the contenders of ``steps``
+WITHOUT = {"otherwise", "redun", "prefect", "langgraph", "pydantic-graph"}  # of the contenders of ``steps``
 CLOCK = 8, 0.005  # tasks that measure what an iteration costs, and their length in seconds
 HOPELESS = 0.25  # of the efficiency with the longest tasks: after that, no shorter tasks are tried
 
@@ -82,7 +82,7 @@ def settings() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=16, help="columns of a graph")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--minutes", type=float, default=5.5, help="no round begins that would take longer, and no turn after"
+        "--minutes", type=float, default=5.5, help="no turn begins after, no round that is longer"
     )
     parser.add_argument("--peers", help="of these only, with commas between them; '' for none")
     parser.add_argument("--graphs", default="dask", help="those of the peers that run graphs")

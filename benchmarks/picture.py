@@ -55,7 +55,7 @@ def svg(title: str, panels: Sequence[Panel], drawn: Mapping[str, Line], small: i
     first = math.floor(
         math.log10(min(p.duration for p in everything)) + 0.1
     )  # a task is not exactly as long as was asked for
-    last = math.ceil(math.log10(max(p.duration for p in everything)) - 0.1)
+    last = math.ceil(math.log10(max(p.duration for p in everything)) - 0.2)
     scale = first, max(last, first + 1)
     rows = math.ceil((len(panels) - 1) / small)
     height = max(470, 80 + 20 * len(drawn)) + 225 * rows

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--long", type=int, default=2_000, help="steps of a chain, at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--minutes", type=float, default=5.0, help="no round begins that would take longer, and no turn after"
+        "--minutes", type=float, default=5.0, help="no turn begins after, no round that is longer"
     )
     parser.add_argument("--peers", help="of these only, with commas between them; '' for none: " + ", ".join(OTHERS))
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
