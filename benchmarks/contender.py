@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,7 @@ def take_turns(
 def main(module: str, name: str, directory: str, warm: str, *scenarios: str) -> None:
     """Answers on the standard output as it was; what contenders print goes to the error stream."""
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)  # whoever made it may be killed
         answers = stack.enter_context(os.fdopen(os.dup(1), "w"))
         os.dup2(2, 1)
         opened = getattr(importlib.import_module(module), name)

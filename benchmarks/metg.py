@@ -81,9 +81,7 @@ def settings() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=0.6, help="that one run should take")
     parser.add_argument("--width", type=int, default=16, help="columns of a graph")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--minutes", type=float, default=5.5, help="no turn begins after, no round that is longer"
-    )
+    parser.add_argument("--minutes", type=float, default=5.5, help="no turn begins after, no round that is longer")
     parser.add_argument("--peers", help="of these only, with commas between them; '' for none")
     parser.add_argument("--graphs", default="dask", help="those of the peers that run graphs")
     parser.add_argument("--picture", metavar="PATH", help="an SVG of all curves")

@@ -37,7 +37,7 @@ Function = Callable[[int], Any]
 @contextmanager
 def pipe(directory: str) -> Iterator[Tasks]:
     ends = [SPAWN.Pipe() for _ in range(WORKERS)]
-    processes = [SPAWN.Process(target=answering, args=(theirs,)) for _, theirs in ends]
+    processes = [SPAWN.Process(target=answering, args=(theirs,), daemon=True) for _, theirs in ends]
     for process in processes:
         process.start()
     workers = [ours for ours, _ in ends]
@@ -87,7 +87,7 @@ class Naive:
         self.lock: Lock = manager.Lock()
         self.done: Event = manager.Event()
         shared = (self.queue, self.results, self.lock, self.done)
-        self._processes = [SPAWN.Process(target=naive_worker, args=shared) for _ in range(WORKERS)]
+        self._processes = [SPAWN.Process(target=naive_worker, args=shared, daemon=True) for _ in range(WORKERS)]
         for process in self._processes:
             process.start()
 

@@ -32,10 +32,10 @@ def by(lines: list[dict[str, Any]], kind: str, *keys: str) -> set[Any]:
 
 
 def test_steps_measures_every_contender() -> None:
-    lines = lines_of("steps", "--wide", "40", "--long", "10", "--rounds", "2", "--peers", "pipe,pool,executor,naive")
-    names = {"memory", "otherwise", "sqlite", "pipe", "pool", "executor", "naive"}
+    lines = lines_of("steps", "--wide", "40", "--long", "10", "--rounds", "2", "--peers", "pipe,naive")
+    names = {"memory", "otherwise", "sqlite", "pipe", "naive"}
     assert by(lines, "samples", "scenario", "contender") == {(s, n) for s in ("fan_out", "chain") for n in names}
-    assert len(by(lines, "target", "what")) == 5
+    assert len(by(lines, "target", "what")) == 6
     for line in lines:
         if line["kind"] == "samples":
             assert len(line["samples"]) == 2
