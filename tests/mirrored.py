@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot
+from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot, one_by_one
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
@@ -66,7 +66,7 @@ class Mirrored:
         return self._same(lambda store: store.events(run_id, since))
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        return self._same(lambda store: store.outputs(run_id, since))
+        return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return self._same(lambda store: store.errors(run_id))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
-from floxide_mp.core.records import EventRecord, Order, OutputRecord
+from floxide_mp.core.records import EventRecord, Order, OutputBlock, OutputRecord, one_by_one
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec
@@ -153,14 +153,14 @@ class Job:
         if not self.created:
             return self.status
 
-        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
+        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord | OutputBlock], Sequence[EventRecord]]:
             return store.outputs(self.run_id), store.events(self.run_id)
 
         info = self._run.info()
         outputs, events = self.world.ledger.look(self.run_id, at)
         self.status, self.error = info.status.value, info.error
         committed = [event.order for event in events if event.field == TRACE]
-        self.history.seen.append(Told(self.status, tuple(outputs), tuple(events), committed))
+        self.history.seen.append(Told(self.status, tuple(one_by_one(outputs)), tuple(events), committed))
         if self.status == "failed":
             self._check_failed(info.error or "")
         else:
