@@ -25,7 +25,7 @@ from benchmarks.contender import WORKERS, Contender, Peer, take_turns
 from benchmarks.measuring import Neighbours, Paper, Spread
 from benchmarks.ours import OURS
 from benchmarks.patterns import PATTERNS, Point, metg
-from benchmarks.steps import CONTENDERS, present
+from benchmarks.steps import OTHERS, named, present
 from benchmarks.tasks import clocked, ideal, lengths
 
 TRIVIAL = "trivial"
@@ -33,7 +33,7 @@ INF = float("inf")
 SKEWED = "one long", "heavy tail"
 SKEW = 500, 0.001  # tasks of a skewed batch, and their mean length in seconds
 ROWS = 80, 20, 5  # a graph has so many: few, where more would take too long
-WITHOUT = {"otherwise", "redun", "prefect", "langgraph", "pydantic-graph"}  # of the contenders of ``steps``
+PEERS = [name for name in OTHERS if name not in {"redun", "prefect", "langgraph", "pydantic-graph"}]
 CLOCK = 8, 0.005  # tasks that measure what an iteration costs, and their length in seconds
 HOPELESS = 0.25  # of the efficiency with the longest tasks: after that, no shorter tasks are tried
 
@@ -82,7 +82,7 @@ def settings() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=16, help="columns of a graph")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=5.5, help="no turn begins after, no round that is longer")
-    parser.add_argument("--peers", help="of these only, with commas between them; '' for none")
+    parser.add_argument("--peers", type=named, default=PEERS, help=f"some ('' for none): {','.join(PEERS)}")
     parser.add_argument("--graphs", default="dask", help="those of the peers that run graphs")
     parser.add_argument("--picture", metavar="PATH", help="an SVG of all curves")
     parser.add_argument("--json", action="store_true", help="JSON lines instead of tables")
@@ -92,8 +92,7 @@ def settings() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     options = settings().parse_args(arguments)
     paper = Paper("metg", options.json)
-    peers = [name for name in CONTENDERS if name not in OURS] if options.peers is None else options.peers.split(",")
-    contenders = present(paper, [name for name in peers if name and name not in WITHOUT])
+    contenders = present(paper, [name for name in options.peers if name in PEERS])
     del contenders["otherwise"]
     plan = Plan(
         tuple(geometric(options.longest * 1e-6, options.shortest * 1e-6)), options.seconds, options.width,

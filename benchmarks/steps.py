@@ -18,7 +18,6 @@ from benchmarks.ours import OURS
 from benchmarks.pools import POOLS
 from benchmarks.schedulers import SCHEDULERS
 
-CONTENDERS = {**OURS, **POOLS, **SCHEDULERS}
 OTHERS = {**POOLS, **SCHEDULERS}
 SCENARIOS = {"fan_out": "fan-out", "chain": "chain"}
 Samples = dict[str, dict[int, float]]  # by contender, by round: seconds a step
@@ -30,11 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--long", type=int, default=2_000, help="steps of a chain, at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=5.0, help="no turn begins after, no round that is longer")
-    parser.add_argument("--peers", help="of these only, with commas between them; '' for none: " + ", ".join(OTHERS))
+    parser.add_argument(
+        "--peers", type=named, default=list(OTHERS), help=f"only some ('' for none): {','.join(OTHERS)}"
+    )
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     options = parser.parse_args(arguments)
     paper = Paper("steps", options.json)
-    contenders = present(paper, OTHERS if options.peers is None else options.peers.split(",") if options.peers else ())
+    contenders = present(paper, options.peers)
     most = {"fan_out": options.wide, "chain": options.long}
     contenders = {name: one._replace(warm=min(one.warm, options.long)) for name, one in contenders.items()}
     samples: dict[str, Samples] = {scenario: {name: {} for name in contenders} for scenario in SCENARIOS}
@@ -59,6 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
         report(paper, scenario, {name: seconds for name, seconds in of.items() if seconds}, contenders, most)
     paper.say()
     return 0 if all(targets(paper, samples)) else 1
+
+
+def named(text: str) -> list[str]:
+    """Names of peers with commas between them, as an option."""
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in OTHERS]:
+        raise argparse.ArgumentTypeError(f"no peer is called {unknown[0]}; there are {', '.join(OTHERS)}")
+    return names
 
 
 def present(paper: Paper, others: list[str]) -> dict[str, Contender]:
