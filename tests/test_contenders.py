@@ -14,6 +14,7 @@ from benchmarks import patterns, picture
 from benchmarks.contender import Contender, Peer, take_turns
 from benchmarks.metg import Plan, geometric, swept
 from benchmarks.patterns import PATTERNS, Point, metg, parents
+from benchmarks.steps import compared
 from benchmarks.tasks import Tasks, clocked, ideal, lengths
 
 
@@ -68,6 +69,10 @@ def test_no_turn_begins_when_time_is_up() -> None:
     told = []
     take_turns({"a": HERE, "b": HERE}, 5, 0.0, lambda name, number, peer: told.append(name))
     assert told == ["a"]
+
+
+def test_only_rounds_that_both_had_are_compared() -> None:
+    assert compared({0: 2.0, 2: 6.0}, {0: 1.0, 1: 5.0, 2: 2.0}) == (2.25, 2.5, 2.75)
 
 
 def test_what_has_to_be_installed_is_named() -> None:
