@@ -182,6 +182,17 @@ def mourn(ctx: Log, given: tuple[int, str]) -> str:
     return f"lost {given[0]}: {ctx.item.error}"
 
 
+@node
+def numbers(count: int) -> NextAll[int]:
+    return NextAll(range(count))
+
+
+class Doubled(Workflow):
+    numbers, double = numbers, double
+    start = numbers
+    edges = {numbers: [double]}
+
+
 class FanOut(Workflow):
     context = Log
     spread, work, double, odd, mourn = spread, work, double, odd, mourn

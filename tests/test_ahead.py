@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError, RunStatus, WorkerDiedError, WorkItemStatus
+from floxide_mp.engines.processes import ProcessEngine
 from tests import flows_ahead as flows
 from tests.conftest import LIMIT, Both
 from tests.flows_run import Gate, until
@@ -140,6 +141,15 @@ def test_a_loop_is_paused_soon_and_goes_on_where_it_was(processes: Coordinator) 
         assert run.wait(LIMIT).output == count - 1
     assert list(run.context().log) == list(range(count))
     assert run.metrics().completed == count
+
+
+def test_a_loop_on_workers_that_are_replaced() -> None:
+    with Coordinator(2, engine=partial(ProcessEngine, max_tasks_per_worker=40)) as c:
+        run = c.start(flows.loop(200), 0)
+        assert run.wait(LIMIT).output == 199
+        assert list(run.context().log) == list(range(200))
+        assert run.metrics().retries == 0
+        assert run.errors() == []
 
 
 def test_a_loop_without_end_is_cancelled(processes: Coordinator) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, Workflow
+from floxide_mp.ports import Grants
+from floxide_mp.runtime.board import SIZE, Board
+from floxide_mp.runtime.worker import FLOOR, Worker
 from tests import flows_ahead as flows
 from tests.conftest import LIMIT
 from tests.flows_run import until
@@ -63,6 +66,22 @@ def test_the_values_come_as_they_are_made(processes: Coordinator, one_process: O
     expected = one_process[flows.FanOut][0]
     streamed = list(processes.start(flows.FanOut, flows.Many(COUNT)).stream())
     assert sorted(map(str, streamed)) == sorted(map(str, expected))
+
+
+def test_a_block_of_one_is_run_without_a_second_thread() -> None:
+    """Its node may fork."""
+    with Coordinator(0) as coordinator:
+        ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
+        session = ledger.reserve()
+        ledger.enlist(session, 1, board, 0)
+        worker = Worker(session, ledger, board, ledger.bundles, FLOOR)
+        run = coordinator.start(flows.Doubled, 20)
+        worker.turn()
+        (lease,) = worker.turn().leases
+        assert [(type(part), len(part.payloads)) for part in lease.items] == [(Grants, 1)]
+        assert worker._teller is None
+        worker.hand_in()
+        assert run.progress() == {"numbers": 1, "double": 1}
 
 
 def test_a_block_on_disk_is_resumed(one_process: OneProcess, tmp_path: Path) -> None:

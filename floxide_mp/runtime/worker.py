@@ -112,7 +112,7 @@ class Worker:
         work = Work(
             lease, partial(board.cancelled, lease.id), now + int(self._want * SLOW * 1e9), now + int(self._want * 1e9)
         )
-        if len(lease.items) > 1 or isinstance(lease.items[0], Grants):
+        if sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
         self._run_items(work, steps)
         with self._lock:

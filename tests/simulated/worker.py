@@ -207,7 +207,8 @@ class Worker:
         work, lease = self.work, self.lease
         if work is None or lease is None or work.cut or self._report is not None or self.late:
             return False
-        if len(lease.items) == 1 and not isinstance(lease.items[0], Grants) and not work.ahead:
+        count = sum(len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items)
+        if count == 1 and not work.ahead:
             return False
         self._tell()
         return True
