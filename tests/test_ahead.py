@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError, RunStatus, WorkerDiedError, WorkItemStatus
+from floxide_mp import (
+    Coordinator,
+    RetryPolicy,
+    Run,
+    RunCancelledError,
+    RunFailedError,
+    RunStatus,
+    WorkerDiedError,
+    WorkItemStatus,
+)
 from floxide_mp.engines.processes import ProcessEngine
 from tests import flows_ahead as flows
 from tests.conftest import LIMIT, Both
@@ -50,6 +59,25 @@ def test_who_ends_a_worker_ahead_is_blamed_by_name(how: str, deadly: int, tmp_pa
         assert list(run.context().log) == list(range(deadly))
     if how == "dies":
         assert os.path.getsize(tmp_path / f"step{deadly}") in (3, 4)  # once with nobody to blame yet
+
+
+@pytest.mark.parametrize("whose", ["the step's", "the coordinator's"])
+def test_a_step_that_must_not_be_tried_again_is_begun_once(whose: str, tmp_path: Path) -> None:
+    """Not again after its own death, and not after that of the step behind it."""
+    once = RetryPolicy(max_attempts=1)
+    options = {"retry": once} if whose == "the step's" else {}
+    with Coordinator(2, retry=None if options else once) as c:
+        for deadly in (1, 5):
+            folder = tmp_path / str(deadly)
+            folder.mkdir()
+            harms = dict.fromkeys(range(deadly), "notes") | {deadly: "dies"}
+            run = c.start(flows.chain(8, harms, folder, **options), 0)
+            with pytest.raises(RunFailedError) as caught:
+                run.wait(LIMIT)
+            assert (caught.value.node, caught.value.attempt) == (f"s{deadly}", 1)
+            assert {path.name: path.stat().st_size for path in folder.iterdir()} == {
+                f"step{number}": 1 for number in range(deadly + 1)
+            }
 
 
 def test_a_worker_that_dies_now_and_then(tmp_path: Path) -> None:
