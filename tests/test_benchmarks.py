@@ -75,11 +75,31 @@ def test_durable_measures_stores_peers_bytes_and_a_resume() -> None:
     assert 0 < resumed["resumed"] < resumed["seconds"]
 
 
+def test_makespan_measures_the_core_alone_and_every_contender() -> None:
+    lines = lines_of("makespan", "--nodes", "30", "--rounds", "1", "--mean", "0.0002", "--seeds", "1")
+    cases = {line["case"] for line in lines if line["kind"] == "core alone"}
+    orders = {"in order", "first run", "later runs"}
+    assert by(lines, "core alone", "case", "order") == {(case, order) for case in cases for order in orders}
+    names = {"floxide_mp, first run", "floxide_mp, later runs", "ProcessPoolExecutor, by hand"}
+    assert by(lines, "sample", "case", "contender") >= {(case, name) for case in cases for name in names}
+    assert by(lines, "quiet", "contender") == {("floxide_mp, first run",), ("floxide_mp, later runs",)}
+    for line in lines:
+        if line["kind"] == "sample":
+            assert line["ratio"] > 1.0
+
+
 def test_manager_measures_each_place_and_caller() -> None:
     lines = lines_of("manager", "--calls", "20", "--rounds", "1")
     servers = {"thread, socket pair", "thread, listener", "own process"}
     callers = {"idle", "busy", "busy, 0.5 ms"}
     assert by(lines, "round trip", "server", "caller") == {(s, c) for s in servers for c in callers}
+
+
+def test_profile_measures_runs_parts_and_limits() -> None:
+    lines = lines_of("profile", "--wide", "50", "--long", "20", "--rounds", "1")
+    assert {store for store, _ in by(lines, "run", "store", "what")} == {"memory", "sqlite"}
+    assert len(by(lines, "part", "what")) == 8
+    assert len(by(lines, "limit", "what")) == 6
 
 
 def test_without_json_there_is_a_table() -> None:

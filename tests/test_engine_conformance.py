@@ -144,26 +144,26 @@ class RunsTwice(Tampering):
 
 class LosesOrder(Tampering):
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        return super().exchange(session, [r._replace(results=tuple(map(_reversed, r.results))) for r in reports], want)
+        other = [r._replace(results=tuple(map(self._turned, r.results))) for r in reports]
+        return super().exchange(session, other, want)
 
-
-def _reversed(result: Result) -> Result:
-    assert not isinstance(result, Results)
-    if isinstance(result, Spread):
-        return result._replace(payloads=result.payloads[::-1])
-    outcome, values, *rest = result
-    return (outcome, values[::-1], *rest)
+    @staticmethod
+    def _turned(result: Result) -> Result:
+        if isinstance(result, Results | Spread):
+            return result._replace(payloads=result.payloads[::-1])
+        return (result[0], result[1][::-1], *result[2:])
 
 
 class LosesWrites(Tampering):
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        less = [r._replace(results=tuple(map(_without_writes, r.results))) for r in reports]
+        less = [r._replace(results=tuple(map(self._without, r.results))) for r in reports]
         return super().exchange(session, less, want)
 
-
-def _without_writes(result: Result) -> Result:
-    assert not isinstance(result, Results)
-    return result._replace(writes=()) if isinstance(result, Spread) else (*result[:2], (), *result[3:])
+    @staticmethod
+    def _without(result: Result) -> Result:
+        if isinstance(result, Results):
+            return result._replace(writes=[])
+        return result._replace(writes=()) if isinstance(result, Spread) else (*result[:2], (), *result[3:])
 
 
 class HearsNothingNew(Tampering):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from ..facts import WorkItemStatus
+from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope, behind
 from .state import RunState
@@ -47,7 +48,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
 def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection[Block]) -> None:
     assert sum(map(len, blocks)) == state.in_blocks
     assert len(state._ready) == sum(len(i) if isinstance(i, Block) else 1 for i in _queued(state._ready))
-    assert all(one < other for one, other in pairwise(state._ready._queue))
+    assert all(one < other for ready in _parts(state._ready) for one, other in pairwise(ready._queue))
     numbers = {number for block in leased for number in range(block.first, block.first + len(block))}
     ranges = sorted(state.leased_blocks.items())
     assert sorted(numbers) == [number for first, stop in ranges for number in range(first, stop)]
@@ -64,8 +65,12 @@ def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection
         assert not state.plan.places[block.place].spec.serial and block.scope.window is None
 
 
-def _queued(ready: Ready) -> list[ItemRecord | Block]:
-    return [*ready._queue, *ready._heap]
+def _parts(ready: Ready | Ranked) -> Collection[Ready]:
+    return (ready,) if isinstance(ready, Ready) else ready._ready.values()
+
+
+def _queued(ready: Ready | Ranked) -> list[ItemRecord | Block]:
+    return [item for part in _parts(ready) for item in (*part._queue, *part._heap)]
 
 
 def _ready_blocks(state: RunState) -> list[Block]:

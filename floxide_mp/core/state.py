@@ -12,7 +12,8 @@ from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
-from .flow import Flow, Value
+from .flow import Value
+from .leasing import Leaseholder, Leasing
 from .plan import Place, Plan
 from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
@@ -20,10 +21,9 @@ from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 Write = tuple[int, bytes]  # (field of the context, payload)
-Leaseholder = tuple[int, int]  # (lease, worker)
 
 
-class RunState(Flow):
+class RunState(Leasing):
     """The state machine of one run.
 
     Args:
@@ -36,12 +36,8 @@ class RunState(Flow):
         super().__init__(plan)
         self.default_retry = default_retry
         self.finish = finish
-        self.phase = Phase.RUNNING
-        self.leased = 0
-        self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
-        self._serial_running = False
         self._timers: list[tuple[float, int]] = []
         self._waiting = 0  # for their retry
         self._passed: set[int] = set()
@@ -75,35 +71,6 @@ class RunState(Flow):
             self.root.alive[component] -= 1
             self._settle(self.root, [component])
             self._check_end()
-
-    def first(self) -> ItemRecord | Block | None:
-        """What ``claim`` would give an item of, unless that is one of a serial node."""
-        return self._ready.first() if self._ready and self.phase is Phase.RUNNING else None
-
-    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
-        """A worker takes the first item in order that may start now, if there is one; of a block, up to ``most``."""
-        if self.phase is not Phase.RUNNING:
-            return None
-        serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
-            item = self._serial_ready.pop()
-            self._serial_running = True
-        elif self._ready:
-            item = self._ready.pop(most)
-        else:
-            return None
-        self._lease(item, lease, worker)
-        return item
-
-    def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
-        if isinstance(item, Block):
-            count = len(item)
-            self.leased_blocks[item.first] = item.first + count
-            self.leased += count
-        else:
-            item.status = ITEM[item.status, ItemFact.CLAIMED]
-            item.lease, item.worker = lease, worker
-            self.leased += 1
 
     def succeed(
         self,
@@ -191,18 +158,6 @@ class RunState(Flow):
         self._exit(block.place, block.scope, count)
         self._check_end()
         return after
-
-    def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
-        """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
-        self._unlease_block(block)
-        self.in_blocks -= len(block)
-        self._commit.ranges.append((block.first, len(block)))
-        items = list(block.items())
-        for item in items:
-            self.items[item.id] = item
-            self._lease(item, lease, worker)
-        self._commit.created += items
-        return items
 
     def release_all(self, block: Block) -> None:
         """As ``release``, of the items of a block."""
@@ -325,23 +280,9 @@ class RunState(Flow):
     def status(self) -> RunStatus:
         return STATUS[self.phase]
 
-    def status_of(self, number: int, remembered: WorkItemStatus) -> WorkItemStatus:
-        """How an item stands; as it is ``remembered`` if it is not here."""
-        if number in self.items:
-            return self.items[number].status
-        leased = any(first <= number < stop for first, stop in self.leased_blocks.items())
-        return WorkItemStatus.IN_PROGRESS if leased else remembered
-
     @property
     def over(self) -> bool:
         return self.phase in FINAL
-
-    @property
-    def ready(self) -> int:
-        """How many items could be claimed now."""
-        if self.phase is not Phase.RUNNING:
-            return 0
-        return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
 
     @property
     def takes_input(self) -> bool:
@@ -378,29 +319,11 @@ class RunState(Flow):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
-    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
-        item.status = ITEM[item.status, fact]
-        item.lease = 0
-        self.leased -= 1
-        if self.plan.places[item.place].spec.serial:
-            self._serial_running = False
-
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
-
-    def _unlease_block(self, block: Block) -> None:
-        """It, or a part of it, was leased as a whole."""
-        first, stop = block.first, block.first + len(block)
-        start = first if first in self.leased_blocks else max(n for n in self.leased_blocks if n < first)
-        end = self.leased_blocks.pop(start)
-        if start < first:
-            self.leased_blocks[start] = first
-        if stop < end:
-            self.leased_blocks[stop] = end
-        self.leased -= len(block)
 
     def _count(self, place: Place, steps: int) -> None:
         """So many steps are completed and passed something on."""

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, Protocol
 
+from ..core.leasing import Leaseholder
+from ..core.rank import levels
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
-from ..core.state import Leaseholder, RunState
+from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus
@@ -26,6 +28,7 @@ from .clock import monotonic, time
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
+LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
@@ -108,6 +111,7 @@ class Running(Known):
         outputs: how many of them are in the store.
         written: commits that are there by the journal.
         unwritten: commits that are not.
+        ranked: whether it was looked at which places are urgent.
     """
 
     state: RunState
@@ -120,6 +124,7 @@ class Running(Known):
     grace_until: float | None = None  # while it is to stop: when running steps are ended
     written: int = 0
     unwritten: int = 0
+    ranked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -132,8 +137,16 @@ class Running(Known):
         ready = self.state.ready
         return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
 
+    def plenty(self, seconds: float) -> bool:
+        """Whether that much work is ready, in short steps: for long ones, a round trip more does not count."""
+        first = self.state.first()
+        known = None if first is None else self.cost[self.state.plan.places[first.place].node]
+        return known is not None and known < LONG and self.ready * known > seconds
+
     def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord | Block]:
         """Items for some ``want`` seconds, for one of ``workers`` workers."""
+        if workers > 1 and not self.ranked:
+            self._rank()
         state, places = self.state, self.state.plan.places
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
@@ -141,6 +154,8 @@ class Running(Known):
         count, seconds, size = 0, 0.0, 0
         while count < most and seconds < want and size < MOST_BYTES:
             first = state.first()
+            if items and first is not None and self._long(first.place, want):
+                break  # nobody is to wait for it behind others, nor they behind it
             room = 1
             if isinstance(first, Block) and (known := self.cost[places[first.place].node]) is not None:
                 room = min(most - count, int((want - seconds) / max(known, 1e-9)) + 1)
@@ -157,6 +172,18 @@ class Running(Known):
             seconds += want if known is None else known * steps
             size += sum(map(size_of, item.payloads)) if isinstance(item, Block) else _weight(item)
         return items
+
+    def _rank(self) -> None:
+        """Long ways first, by what is known now. One worker alone takes items in order: it cannot be quicker."""
+        self.ranked = True
+        level = levels(self.state.plan, self.cost)
+        if level is not None:
+            self.state.rank(level)
+
+    def _long(self, place: int, want: float) -> bool:
+        """Whether a step there fills a lease alone, or may do so."""
+        known = self.cost[self.state.plan.places[place].node]
+        return known is None or known >= want
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""

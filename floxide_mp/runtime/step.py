@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from os import getpid
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -27,6 +26,7 @@ from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
+_ODD = _TRANSITIONS | {list, tuple}  # what a node may return that is not always just a value
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
@@ -71,7 +71,6 @@ class Steps:
         self._log = RunLog(run_id, facts.seed, fetch, identify)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
-        self._pid = getpid()
 
     def after(self, node: int, arm: int) -> int:
         """The node with whose item a worker may go on when a step of ``node`` has taken ``arm``; -1: with none."""
@@ -94,11 +93,17 @@ class Steps:
             if failpoints.armed:
                 call = failpoints.between("worker.node.before", call, "worker.node.after")
             result = call(self._context, _opened(payload))
-            if getpid() != self._pid:
+            if _Process.forked:
                 _end_fork(None)
-            if type(result) is CoroutineType:
+            kind = type(result)
+            if kind is CoroutineType:
                 result = _awaited(result)
-            told = self._told(node, name, result)
+                kind = type(result)
+            if kind in _ODD:
+                told = self._told(node, name, result)
+            else:
+                writes = tuple(log.writes) if log.writes else ()
+                told = NEXT, (self._route(node, name, result),), writes, None, False
             if log.asked and not item_id:
                 self._asks.add(node)
             if failpoints.armed:
@@ -107,7 +112,7 @@ class Steps:
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
-            if getpid() != self._pid:
+            if _Process.forked:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
 
@@ -121,7 +126,7 @@ class Steps:
         return self._failed(grant[1], failure, retry=True)
 
     def _told(self, node: int, name: str, result: Any) -> StepResult | Spread:
-        """What the node returned, as data."""
+        """What the node returned, as data, if it is of an odd kind."""
         kind = type(result)
         if kind is NextAll:
             values = [self._route(node, name, value) for value in result.values]
@@ -153,12 +158,39 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, f"the result of {name}")
+        return arm, codec.encode(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+
+
+class _Process:
+    """Asking the kernel who we are takes as long as the rest of a short step."""
+
+    forked = False  # it is the child of one that ran steps, and maybe within a step
+
+
+def _note_fork() -> None:
+    _Process.forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
+    """The items of a lease, each by itself."""
+    for item in items:
+        if not isinstance(item, Grants):
+            yield item
+            continue
+        first, node, (depth, path), payloads = item
+        prefix, branch = path[:-1], path[-1] if path else 0
+        for number, payload in enumerate(payloads):
+            order = (depth, (*prefix, branch + number)) if path else item.order
+            # Successors that a worker goes on with by itself have no id yet.
+            yield (first + number if first else 0), node, 1, order, payload, None
 
 
 def _end_fork(failure: BaseException | None) -> NoReturn:

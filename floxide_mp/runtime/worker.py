@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from .. import failpoints
 from ..core.records import EventRecord
-from ..ports import Backend, Grant, Grants, Lease, Reply, Report
+from ..ports import Backend, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
-from .step import Calls, Steps, calls_of, refuse
+from .step import Calls, Steps, calls_of, each, refuse
 from .work import Work
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
 CEILING: Final = 0.1
 SHARE: Final = 20  # ... and this many times the round trip itself, which is slow while the caller holds the GIL
 SLOW: Final = 4  # a lease that takes this many times what was asked for is cut short
-LOOK: Final = 0.02  # seconds between looks for a lease that is held up by its present item
+LOOK: Final = 0.005  # seconds between looks for a lease that is held up by its present item
 IMPORTING: Final = 60_000_000_000  # nanoseconds that importing a workflow may take on top of a node's time-out
 KEEP: Final = 64  # runs whose decoded workflow and log a worker keeps
 MOST_AHEAD: Final = 1024  # items that a worker runs on one lease when it goes on with their successors
@@ -56,6 +56,9 @@ class Worker:
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
+        self._leases: deque[Lease] = deque()  # that were taken in advance
+        self._line = backend if isinstance(backend, Line) else None
+        self._posted = False  # something was asked of it whose reply is not here yet
         self._want = want or FLOOR
         self._inline = want is not None
         self._worn = worn
@@ -75,28 +78,58 @@ class Worker:
         return False
 
     def turn(self) -> Reply:
-        """One round trip, and the work that it brought."""
+        """One lease, and the round trip that brought it, unless it was here already."""
+        with self._lock:
+            reply = self._collect() if self._posted else None
+            if reply is None or not self._leases:
+                reply = self._ask()
+            lease = self._leases.popleft() if self._leases else None
+            if self._line is not None and lease is not None and reply.more:
+                # The next one is on its way while this one is worked on.
+                reports, self._reports, self._posted = self._reports, [], True
+                self._line.post(self._session, reports, self._want)
+        if lease is not None:
+            if failpoints.armed:
+                failpoints.hit("worker.claimed")
+            self._reports.append(self._run(lease))
+        return reply
+
+    def _ask(self) -> Reply:
+        if self._broken is not None:
+            raise self._broken
         before = monotonic()
         reports, self._reports = self._reports, []
-        with self._lock:
-            if self._broken is not None:
-                raise self._broken
-            reply = self._backend.exchange(self._session, reports, self._want)
+        reply = self._backend.exchange(self._session, reports, self._want)
         if not self._inline:
             trip = monotonic() - before - reply.waited
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
-        if failpoints.armed and reply.leases:
-            failpoints.hit("worker.claimed")
-        for lease in reply.leases:
-            self._reports.append(self._run(lease))
+        self._leases += reply.leases
+        return reply
+
+    def _collect(self) -> Reply:
+        """The reply to what was posted. Whatever else is asked, this comes first."""
+        assert self._line is not None
+        if self._broken is not None:
+            raise self._broken
+        self._posted = False
+        reply = self._line.collect()
+        self._leases += reply.leases
         return reply
 
     def hand_in(self) -> None:
         """Report what is done, and take nothing."""
-        if self._reports:
-            reports, self._reports = self._reports, []
-            with self._lock:
+        with self._lock:
+            reports = [*self._reports, *self._unbegun()]
+            self._reports = []
+            if reports:
                 self._backend.exchange(self._session, reports, 0.0)
+
+    def _unbegun(self) -> list[Report]:
+        """The leases that were taken in advance go back."""
+        if self._posted:
+            self._collect()
+        leases, self._leases = self._leases, deque()
+        return [Report(lease.id, (), ()) for lease in leases]
 
     def _run(self, lease: Lease) -> Report:
         board = self._board
@@ -108,11 +141,9 @@ class Worker:
             steps = self._steps(lease)
         except Exception as failure:
             return Report(lease.id, refuse(lease.items, failure), ())
-        now = monotonic_ns()
-        work = Work(
-            lease, partial(board.cancelled, lease.id), now + int(self._want * SLOW * 1e9), now + int(self._want * 1e9)
-        )
-        if sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
+        now, want = monotonic_ns(), int(self._want * 1e9)
+        work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
+        if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
         self._run_items(work, steps)
         with self._lock:
@@ -127,16 +158,13 @@ class Worker:
     def _run_items(self, work: Work, steps: Steps) -> None:
         """Run the lease's items in order, and then maybe those that come of them."""
         lease = work.lease
-        for part in lease.items:
-            if not (self._run_all(work, steps, part) if isinstance(part, Grants) else self._run_one(work, steps, part)):
-                return
-        if not lease.ahead:
+        if not self._run_all(work, steps, each(lease.items)) or not lease.ahead:
             return
         (part,) = lease.items
         stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
         while (after := self._next(work, steps, stage)) is not None:
             stage = after
-            if not self._run_all(work, steps, stage):
+            if not self._run_all(work, steps, each((stage,))):
                 return
 
     def _next(self, work: Work, steps: Steps, stage: Grants) -> Grants | None:
@@ -151,34 +179,25 @@ class Worker:
         depth, path = stage.order
         return Grants(0, node, (depth + 1, path), came[1])
 
-    def _run_all(self, work: Work, steps: Steps, part: Grants) -> bool:
-        first, node, (depth, path), payloads = part
-        prefix, branch = path[:-1], path[-1] if path else 0
-        for number, payload in enumerate(payloads):
-            order = (depth, (*prefix, branch + number)) if path else part.order
-            grant = (first + number if first else 0, node, 1, order, payload, None)
-            if not self._run_one(work, steps, grant):
-                return False
-        return True
-
-    def _run_one(self, work: Work, steps: Steps, grant: Grant) -> bool:
-        """Run an item, unless nothing more is to be begun of the lease."""
+    def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
+        """Run items; False if nothing more is to be begun of the lease."""
+        lock, board, worn, lease = self._lock, self._board, self._worn, work.lease.id
         now = monotonic_ns()
-        index = work.index
-        with self._lock:
-            # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
-            if work.cut or self._board.revoked(work.lease.id) or (now > work.limit and index):
-                return False
-            if self._worn is not None and index and self._worn(self._count):
-                return False
-            self._board.enter(index, now)
-        result = steps.run(grant, work.cancelled)
-        spent = monotonic_ns() - now
-        if self._inline:
-            result = steps.in_time(grant, result, spent)
-        with self._lock:
-            work.add(grant[1], result, spent)
-        self._count += 1
+        for grant in grants:
+            index = work.index
+            with lock:
+                # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
+                if work.cut or (index and (now > work.limit or (worn is not None and worn(self._count)))):
+                    return False
+                if not board.enter(index, now, lease):
+                    return False
+            result = steps.run(grant, work.cancelled)
+            before, now = now, monotonic_ns()
+            if self._inline:
+                result = steps.in_time(grant, result, now - before)
+            with lock:
+                work.add(grant[1], result, now)
+            self._count += 1
         return True
 
     # -- telling early -------------------------------------------------------------------------------
@@ -214,7 +233,8 @@ class Worker:
                         return
 
     def _tell(self, work: Work) -> None:
-        work.running = self._backend.exchange(self._session, (work.report(last=False),), 0.0).running
+        reports = (work.report(last=False), *self._unbegun())
+        work.running = self._backend.exchange(self._session, reports, 0.0).running
 
     def _tell_ahead(self) -> int:
         """A step that nobody knows of asks for something: first it is told of. Gives its id."""
@@ -232,6 +252,8 @@ class Worker:
         steps = self._runs.get(run_id)
         if steps is None or (steps.key, steps.life) != (lease.key, lease.life):
             with self._lock:
+                if self._posted:
+                    self._collect()
                 facts = self._backend.describe(run_id, tuple(self._bundles))
             bundle = self._bundles.get(facts.key)
             if bundle is None:
@@ -253,6 +275,8 @@ class Worker:
     def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
             self._tell_ahead()
+            if self._posted:
+                self._collect()
             return self._backend.events(run_id, since)
 
     def _identify(self) -> int:

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from floxide_mp.core import invariants, state
+from floxide_mp.core import invariants, leasing, state
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
@@ -63,6 +63,7 @@ class Walked(dict):  # type: ignore[type-arg]
 def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     items, runs = Walked(dict(ITEM)), Walked(dict(RUN))
     monkeypatch.setattr(state, "ITEM", items)
+    monkeypatch.setattr(leasing, "ITEM", items)
     monkeypatch.setattr(state, "RUN", runs)
 
     made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=1.0))  # claimed, lost, retried, due, done

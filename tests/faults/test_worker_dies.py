@@ -390,7 +390,7 @@ def test_row_07_row_18_reports_under_a_lease_that_is_over() -> None:
     held = (NEXT, ((0, b"never looked into"),), (), None, False)
     assert not ledger.gone(late, lambda what: WorkerDiedError(what), "")  # it had begun nothing
     before = run.metrics()
-    assert ledger.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == Reply((), True, 0.0, refused=True)
+    assert ledger.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == Reply((), True, 0.0, True)
     assert run.metrics() == before
 
     second = enlist()

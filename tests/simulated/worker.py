@@ -139,7 +139,8 @@ class Worker:
         assert self.lease is not None and self.grant is not None and self.work is not None
         result = self.world.result(self.lease.run_id, self.grant)
         self.running = False
-        self.work.add(self.grant[1], result, STEP)
+        self._ended += STEP
+        self.work.add(self.grant[1], result, self._ended)
         if isinstance(result, Spread) or result[3] is None:
             self._done.append(self.grant[3])
 
@@ -228,8 +229,13 @@ class Worker:
         now = self.world.clock.monotonic_ns()
         self.lease, self.at, self._done = lease, 0, []
         self.work = Work(
-            lease, partial(self.board.cancelled, lease.id), now, now + (int(self._want * 1e9) if lease.ahead else 0)
+            lease,
+            partial(self.board.cancelled, lease.id),
+            now,
+            now,
+            now + (int(self._want * 1e9) if lease.ahead else 0),
         )
+        self._ended = now
         self._coming = self._grants(lease, self.work)
         first = lease.items[0]
         self.grant = next(_single(first)) if isinstance(first, Grants) else first
