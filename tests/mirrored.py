@@ -14,6 +14,8 @@ from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.rows import Prepared
 from floxide_mp.stores.sqlite import SQLiteStore
 
+from .core.model import flat
+
 FROZEN = Clocks(lambda: 0.0, lambda: 0.0)
 
 
@@ -96,9 +98,9 @@ class Mirrored:
 
 
 def plain(snapshot: Snapshot) -> tuple[object, ...]:
-    """A snapshot in which what has no order is sorted."""
+    """A snapshot in which what has no order is sorted, and no matter what came in blocks."""
     return (
-        snapshot.items,
+        [row._replace(payload=flat(row.payload)) for row in snapshot.items],
         snapshot.arrivals,
         sorted(snapshot.scopes),
         sorted(snapshot.joined),

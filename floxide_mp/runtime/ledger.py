@@ -258,7 +258,7 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone
+        ahead = want > ONE_BY_ONE and run.ahead(items)
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead)
 
     def _plenty(self, worker: Session, want: float) -> bool:
