@@ -10,7 +10,7 @@ Each is used as its documentation says, in memory where it can, without dashboar
 - ``langgraph``: a node that goes round, ``InMemorySaver``; ``pydantic-graph``: a step that leads to itself. Both work
   in the process that calls them.
 
-``celery`` is not here: it needs a broker, and of those without a server kombu's files lose messages to a race.
+``celery`` is not here: it needs a broker, and of those without a server kombu's files hung in most tries.
 """
 
 from __future__ import annotations
