@@ -13,8 +13,8 @@
     └───────────────────────────────────────────┘  (a pipe)   │         when this end closes       │
                                                               └────────────────────────────────────┘
 
-Nothing of it is in the file system and nothing listens: connections, pipe and pages are inherited. (Only processes of
-the user's own have to connect: see ``listener``.)
+Nothing of it is in the file system and nothing listens: connections, pipe, pages, and the memory file that large values
+are in (``sharing``) are inherited. (Only processes of the user's own have to connect: see ``listener``.)
 """
 
 from __future__ import annotations

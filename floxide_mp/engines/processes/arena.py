@@ -2,7 +2,7 @@
 
 Here is where there is room, and how payloads lie in it. Who may still see one, and when its room is free again, is
 ``sharing``'s. Room that was used before is used again first: its pages are there, which makes a write ten times as
-fast. More of it than was needed at a time of late is given back to the system.
+fast. What was not needed for some seconds is given back to the system.
 
 The file is a memfd: it is in no file system, not bounded by /dev/shm, and gone with the last process that has it. Where
 it has no pages it is written by ``pwrite``, not through the mapping: to be out of memory is an error then, and not a
@@ -18,11 +18,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from ...runtime.clock import monotonic
 from .extents import Extents
 
 SPAN: Final = 1 << 40  # bytes of the file (not of memory) that one process has: offset // SPAN says whose it is
 ALIGNED: Final = 64  # where a buffer begins: what computes on it may want that
 KEPT: Final = 1 << 22  # bytes of free room whose pages are kept in any case
+REMEMBERED: Final = 10.0  # seconds, up to twice as many, for which pages are kept that were needed
 _PAGE: Final = mmap.PAGESIZE
 _DONTDUMP: Final = 16  # <sys/mman.h>, Linux; not in Python's mmap
 
@@ -46,10 +48,12 @@ class Arena:
     """Args:
     fd: of the memory file.
     base: where this part of it begins, a multiple of ``SPAN``.
+    clock: seconds.
     """
 
-    def __init__(self, fd: int, base: int) -> None:
+    def __init__(self, fd: int, base: int, clock: Callable[[], float] = monotonic) -> None:
         self._fd, self._base = fd, base
+        self._clock = clock
         self._pid = os.getpid()
         self._file = _identity(fd)
         self._lock = threading.Lock()
@@ -57,7 +61,9 @@ class Arena:
         self._taken: dict[int, int] = {}  # offset -> size
         self._warm, self._cold = Extents(), Extents()  # free, with pages and without
         self._cold.add(base, SPAN)
-        self._used = self._peak = 0  # bytes that are taken, and that were of late
+        self._used = 0  # bytes that are taken
+        self._peak = self._peak_before = 0  # the most that were since the time that is next, and in that before
+        self._since = clock()
         self._mapping: mmap.mmap | None = None
         self._mapped = False  # it was tried
 
@@ -98,7 +104,7 @@ class Arena:
                 return None
             self._taken[offset] = size
             self._used += size
-            self._peak = max(self._used, self._peak - (self._peak - self._used) // 64)
+            self._peak = max(self._peak, self._used)
         try:
             at = offset
             for chunk in stream:
@@ -131,9 +137,10 @@ class Arena:
         self._freed.append(offset)
 
     def settle(self) -> None:
-        """Give back what has become free and is not worth keeping."""
-        with self._lock:
-            self._settle()
+        """Give back what has become free and is not worth keeping. To be called now and then."""
+        if self._freed or self._warm.total > KEPT:
+            with self._lock:
+                self._settle()
 
     def _settle(self) -> None:
         while self._freed:
@@ -141,7 +148,10 @@ class Arena:
             size = self._taken.pop(offset)
             self._used -= size
             self._warm.add(offset, size)
-        for offset, size in self._warm.cut(_up(max(KEPT, self._peak - self._used), _PAGE)):
+        if (now := self._clock()) - self._since > REMEMBERED:
+            self._since, self._peak_before, self._peak = now, self._peak, self._used
+        needed = max(self._peak, self._peak_before)
+        for offset, size in self._warm.cut(max(KEPT, needed - self._used)):
             self._cool(offset, offset + size)
 
     def _cool(self, start: int, end: int) -> None:

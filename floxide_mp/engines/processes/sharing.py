@@ -256,7 +256,7 @@ class WorkerEnd(Connection):
         if news is not None and not self._begun:
             self._begun = True
             self._arena.begin(news)
-        elif news:
+        elif news is not None:
             for offset in news:
                 made = self._made.get(offset)
                 if made is None:

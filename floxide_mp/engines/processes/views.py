@@ -81,9 +81,9 @@ class Views:
     def _gone(self, sight: weakref.ref[Any]) -> None:
         """Nobody sees it any more."""
         assert isinstance(sight, _Sight)
-        self._seen.pop(sight.offset, None)
         if os.getpid() == self._pid and not self._as_it_was(sight):
             sight.part.madvise(mmap.MADV_DONTNEED, *_pages(sight))
+        del self._seen[sight.offset]  # only now: another thread may be about to open it
         del sight.of
 
     def _as_it_was(self, sight: _Sight) -> bool:
@@ -103,6 +103,8 @@ class Views:
     def _before_fork(self) -> None:
         """What the child sees must not change when nobody here sees it any more: it gets pages of its own."""
         for sight in list(self._seen.values()):
+            if sight.offset < SPAN:
+                continue  # inputs and contexts, which the coordinator keeps: a large model is not to be copied
             start, length = _pages(sight)
             try:
                 sight.part.madvise(_POPULATE_WRITE, start, length)
