@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ class _Types:
         self._declared = declared
         self._came: dict[str, Cases] = {}
         self._given: dict[str, Cases] = {}
+        self._asked: dict[tuple[object, ...], Cases] = {}
         self._before: dict[str, dict[str, None]] = {name: {} for name in declared.nodes}
         for name in declared.nodes:
             for to in declared.successors(name):
@@ -42,13 +44,13 @@ class _Types:
         nodes = self._declared.nodes
         for name, made in nodes.items():
             if isinstance(made, Join) and made.function is not None:
-                came, taken = (list_of(self._arrives(name)),), _taken(made.function)
+                came, taken = (list_of(self._arrives(name)),), self._once(_taken, made.function)
                 if not may_be(came, taken):
                     yield f"what arrives at {name} is {shown(came)}, but its function takes {shown(taken)}"
             yield from _uncovered(name, self._gives(name), self._declared.edges.get(name, ()))
             for where, value, successors in self._leaving(name):
                 for to in successors:
-                    taken = _takes(nodes[to])
+                    taken = self._takes(nodes[to])
                     if not may_be(value, taken):
                         yield f"{where} is {shown(value)}, but {to} takes {shown(taken)}"
 
@@ -96,30 +98,40 @@ class _Types:
         if isinstance(made, Spread):
             return elements(self._arrives(name))
         if isinstance(made, SplitNode):
-            return elements(_returned(made.function))
+            return elements(self._once(_returned, made.function))
         if isinstance(made, Join) and made.function in (None, list):
             return (list_of(self._arrives(name)),)
         if isinstance(made, Join) and made.function is not None:
-            return _passed_on(_returned(made.function))
-        return _passed_on(_returned(made.handler()))
+            return _passed_on(self._once(_returned, made.function))
+        return _passed_on(self._once(_returned, made.handler()))
 
     def _failed(self, name: str) -> Cases:
         """What ``on_failure`` gets: the input; of a step of a batch, the input of the batch."""
         made = self._declared.nodes[name]
         if name in self._declared.windows:
             return together(map(self._arrives, self._before[name]))
-        return self._arrives(name) if isinstance(made, Spread) else _takes(made)
+        return self._arrives(name) if isinstance(made, Spread) else self._takes(made)
+
+    def _takes(self, made: Node) -> Cases:
+        if isinstance(made, Join | PassOn):
+            return None
+        if isinstance(made, Spread):
+            return (Iterable,)
+        return self._once(_taken, made.function if isinstance(made, SplitNode) else made.handler())
+
+    def _once(self, ask: Callable[[Callable[..., Any]], Cases], function: Callable[..., Any]) -> Cases:
+        """What a function says, asked once: thousands of nodes may have the same."""
+        bound = isinstance(function, types.MethodType)
+        inner = getattr(function, "__func__", function) if bound else function
+        if not isinstance(inner, types.FunctionType):
+            return ask(function)
+        key = ask, inner, bound
+        if key not in self._asked:
+            self._asked[key] = ask(function)
+        return self._asked[key]
 
 
 # -- what one node says -------------------------------------------------------------------------------------------
-
-
-def _takes(made: Node) -> Cases:
-    if isinstance(made, Join | PassOn):
-        return None
-    if isinstance(made, Spread):
-        return (Iterable,)
-    return _taken(made.function if isinstance(made, SplitNode) else made.handler())
 
 
 def _taken(function: Callable[..., Any]) -> Cases:
