@@ -14,6 +14,8 @@ from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.rows import Prepared
 from floxide_mp.stores.sqlite import SQLiteStore
 
+from .core.model import flat
+
 FROZEN = Clocks(lambda: 0.0, lambda: 0.0)
 
 
@@ -62,8 +64,9 @@ class Mirrored:
         self._same(lambda store: plain(store.snapshot(run_id)))
         return self.file.snapshot(run_id)
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
-        return self._same(lambda store: store.events(run_id, since))
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
+        found: Sequence[EventRecord] = self._same(lambda store: store.events(run_id, since))
+        return found[:most]
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
         return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))
@@ -95,9 +98,9 @@ class Mirrored:
 
 
 def plain(snapshot: Snapshot) -> tuple[object, ...]:
-    """A snapshot in which what has no order is sorted."""
+    """A snapshot in which what has no order is sorted, and no matter what came in blocks."""
     return (
-        snapshot.items,
+        [row._replace(payload=flat(row.payload)) for row in snapshot.items],
         snapshot.arrivals,
         sorted(snapshot.scopes),
         sorted(snapshot.joined),

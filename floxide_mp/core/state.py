@@ -15,12 +15,12 @@ from ..retry import RetryPolicy
 from .flow import Value
 from .leasing import Leaseholder, Leasing
 from .plan import Place, Plan
-from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Payload, behind
+from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Packed, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
-Write = tuple[int, bytes]  # (field of the context, payload)
+Write = tuple[int, Packed]  # (field of the context, payload)
 
 
 class RunState(Leasing):
@@ -47,7 +47,7 @@ class RunState(Leasing):
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def start(self, payload: bytes) -> None:
+    def start(self, payload: Packed) -> None:
         """The run's input is here."""
         self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
@@ -58,7 +58,7 @@ class RunState(Leasing):
         self.root.alive[self.root.plan.component_of[0]] += 1
         self._settle_all(self.root)
 
-    def feed(self, payload: bytes) -> None:
+    def feed(self, payload: Packed) -> None:
         """One more input is here."""
         self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
         self._fed += 1
@@ -136,9 +136,8 @@ class RunState(Leasing):
         """
         place = self.plan.places[block.place]
         if place.owner or len(place.arms[arm]) > 1:
-            for item, payload, written in zip(
-                self.single_out(block), payloads, writes or ((),) * len(block), strict=True
-            ):
+            items = self.single_out(block, worker=worker)
+            for item, payload, written in zip(items, payloads, writes or ((),) * len(block), strict=True):
                 self.succeed(item, ((arm, payload),), written, False)
             return None
         count = len(block)

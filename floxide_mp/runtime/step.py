@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..context import Context
-from ..core.records import EventRecord, Payload
+from ..core.records import Payload
 from ..errors import FloxideError, NodeTimeoutError
-from ..node import calling
-from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, Grants, Spread, StepResult
+from ..node import Call, calling
+from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, EventPage, Grant, Grants, Spread, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec
+from . import codec, large
 from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
@@ -32,11 +31,11 @@ _NEEDED = (
     "a module made by hand must be importable there"
 )
 
-Calls: TypeAlias = "list[Callable[[Context, Any], Any]]"  # by number of node
+Calls: TypeAlias = list[Call]  # by number of node
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
-    """The nodes as functions of context and value. Asking their signatures takes 60 us each, so not once a run."""
+    """The nodes as functions of context and value. Asking their signatures takes time, so not once a run."""
     return [calling(node.handler()) for node in bundle.nodes]
 
 
@@ -48,7 +47,7 @@ class Steps:
         bundle: its workflow.
         calls: the workflow's nodes as functions, by ``calls_of``.
         facts: what it began with; ``key`` is that of the workflow.
-        fetch: gives the run's committed events from a number on.
+        fetch: gives the run's committed events from a number on, a page at a time.
         life: of the lease, see ``ports.Lease``.
         identify: gives the id of the item that runs, where it came without one.
     """
@@ -59,7 +58,7 @@ class Steps:
         bundle: codec.Bundle,
         calls: Calls,
         facts: Description,
-        fetch: Callable[[int], Sequence[EventRecord]],
+        fetch: Callable[[int], EventPage],
         life: int = 0,
         identify: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -149,7 +148,7 @@ class Steps:
             )
         return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
 
-    def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
+    def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
             raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
@@ -158,7 +157,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, "the result of ", name)
+        return arm, large.share(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]

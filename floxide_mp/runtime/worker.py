@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import EventRecord
-from ..ports import Backend, Grant, Grants, Lease, Line, Reply, Report
+from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
@@ -143,7 +142,7 @@ class Worker:
             return Report(lease.id, refuse(lease.items, failure), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
-        if len(lease.items) > 1 or isinstance(lease.items[0], Grants) or self._posted:
+        if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
         self._run_items(work, steps)
         with self._lock:
@@ -272,7 +271,7 @@ class Worker:
                 self._runs.popitem(last=False)
         return steps
 
-    def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def _events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             self._tell_ahead()
             if self._posted:

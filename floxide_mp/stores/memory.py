@@ -189,6 +189,8 @@ class _Run:
 class MemoryStore:
     """See ``ports.CheckpointStore``."""
 
+    takes_shared: Final = True
+
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
 
@@ -217,8 +219,8 @@ class MemoryStore:
     def snapshot(self, run_id: str) -> Snapshot:
         return self._run(run_id).snapshot()
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
-        return self._run(run_id).events[since:]
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
+        return self._run(run_id).events[since : None if most is None else since + most]
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
         return self._run(run_id).outputs.since(since)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
-from floxide_mp.core.records import EventRecord, Order, OutputBlock, OutputRecord, one_by_one
+from floxide_mp.core.records import EventRecord, Order, OutputRecord, one_by_one
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec
@@ -32,6 +32,8 @@ class Job:
         taken: whether this coordinator has it.
         healed: what would fail the run does not fail any more.
         failures: how often the step with that order key has failed.
+        deadly: steps that end every worker, as long as they may.
+        numbers: ids of items that workers went ahead to.
         reasons: why the run may have failed.
         before: ... before it was resumed, as long as that is not told.
         lived: seconds since it was last taken up.
@@ -49,6 +51,8 @@ class Job:
         self.created: bool | None = False
         self.taken = self.healed = False
         self.failures: dict[Order, int] = {}
+        self.deadly: set[Order] = set()
+        self.numbers: dict[Order, int] = {}
         self.reasons: set[str] = set()
         self.before: set[str] = set()
         self.lived = 0.0
@@ -94,6 +98,7 @@ class Job:
             return
         self.world.hold(created, f"{self.run_id} was not there, and cannot be created")
         self.created = self.taken = True
+        self._time()
 
     def _resume(self, status: str) -> None:
         self.world.note(f"{self.run_id}, which is {status}, is resumed")
@@ -103,15 +108,22 @@ class Job:
             self.healed = True
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
             self.lived = 0.0
+        self.world.unblamed.clear()  # it may be read anew, and who died ahead is not stored
         ledger = self.world.ledger
         ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         self.taken = True
+        self._time()
         ended = ledger.wait(self.run_id, None, 0)
         self.world.settle()
         if ended and ledger is self.world.ledger:
             self.world.hold(
                 self.look() != "running", f"who waits for {self.run_id} is told of its end before the resume"
             )
+
+    def _time(self) -> None:
+        run = self.world.ledger._active.get(self.run_id)
+        if run is not None and self.world.timed:
+            run.cost[:] = [0.001] * len(run.cost)
 
     def pause(self) -> None:
         if self.created and self.look() == "running":
@@ -153,8 +165,8 @@ class Job:
         if not self.created:
             return self.status
 
-        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord | OutputBlock], Sequence[EventRecord]]:
-            return store.outputs(self.run_id), store.events(self.run_id)
+        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
+            return list(one_by_one(store.outputs(self.run_id))), store.events(self.run_id)
 
         info = self._run.info()
         outputs, events = self.world.ledger.look(self.run_id, at)

@@ -12,8 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pytest
+
+from floxide_mp.core import flow
 from floxide_mp.runtime.interrupts import watched
 from floxide_mp.runtime.ledger import Ledger
+from floxide_mp.runtime.running import Running
 
 from .cases import case
 from .clock import Clock, installed
@@ -25,6 +29,7 @@ from .world import World
 PER_CASE: Final = 16  # schedules for one case
 RATES: Final = (0.0, 0.01, 0.03, 0.1, 0.2)
 HANG: Final = 1500  # moves without faults after which a run that is not over hangs
+SMALL: Final = 4  # items of a block
 KINDS: Final = ("memory",) * 15 + ("groups",) * 24 + ("file",)  # which is slow
 
 
@@ -41,7 +46,13 @@ class Played(NamedTuple):
 
 
 class Runner:
-    """Plays schedules; each follows from its seed alone. Use within ``simulating``."""
+    """Plays schedules; each follows from its seed alone. Use within ``simulating``.
+
+    Attributes:
+        plenty: leases are as large as if there were so many times what there is.
+    """
+
+    plenty = 1
 
     def __init__(self, clock: Clock, place: Path, ledger: type[Ledger]) -> None:
         self._clock, self._place, self._ledger = clock, place, ledger
@@ -55,12 +66,16 @@ class Runner:
         self._clock.reset()
         chance = random.Random(f"schedule {seed}")
         rate = chance.choice(RATES)
+        self.plenty = chance.choice((1, 1, 20))
         world = World(chance, self._clock, self._place, chance.choice(KINDS), rate, self._ledger)
         try:
             for number in range(1 if chance.random() < 0.85 else 2):
                 timeout = chance.choice((None, None, None, 30.0))
                 drawn = case(seed // PER_CASE + number)
-                world.jobs[f"run{number}"] = Job(world, f"run{number}", drawn, timeout, chance.random() < 0.3)
+                job = Job(world, f"run{number}", drawn, timeout, chance.random() < 0.3)
+                if chance.random() < 0.3:
+                    job.deadly.update(chance.sample(sorted(drawn.undisturbed.steps), 2))
+                world.jobs[job.run_id] = job
             schedule = _Schedule(world)
             schedule.chaos(chance.choice((20, 60, 150)))
             schedule.calm(patient=chance.random() < 0.9)
@@ -195,7 +210,11 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     log, clock = logging.getLogger("floxide_mp"), Clock()
     before, log.disabled = log.disabled, True
     try:
-        with tempfile.TemporaryDirectory() as place, installed(clock), watched():
-            yield Runner(clock, Path(place), ledger)
+        with tempfile.TemporaryDirectory() as place, installed(clock), watched(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flow, "MOST", SMALL)
+            runner = Runner(clock, Path(place), ledger)
+            ready = Running.ready.fget
+            patch.setattr(Running, "ready", property(lambda run: runner.plenty * ready(run)))
+            yield runner
     finally:
         log.disabled = before
