@@ -69,10 +69,12 @@ class Gullible(Ledger):
             self._lost[session] = self._sessions[session]
         return super()._gone(session, describe, text, overdue)
 
-    def exchange(self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None) -> Reply:
+    def exchange(
+        self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None, busy: bool = False
+    ) -> Reply:
         if reports and session in self._lost:
             self._sessions[session] = self._lost.pop(session)
-        return super().exchange(session, reports, want, ask)
+        return super().exchange(session, reports, want, ask, busy)
 
 
 class Forgetful(Ledger):

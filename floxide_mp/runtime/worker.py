@@ -83,10 +83,10 @@ class Worker:
             if reply is None or not self._leases:
                 reply = self._ask()
             lease = self._leases.popleft() if self._leases else None
-            if self._line is not None and lease is not None and reply.more:
-                # The next one is on its way while this one is worked on.
+            if self._line is not None and lease is not None and (reply.more or self._reports):
+                # The next one is on its way while this one is worked on; what is done does not wait for that.
                 reports, self._reports, self._posted = self._reports, [], True
-                self._line.post(self._session, reports, self._want)
+                self._line.post(self._session, reports, self._want if reply.more else 0.0)
         if lease is not None:
             if failpoints.armed:
                 failpoints.hit("worker.claimed")

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from floxide_mp.core import flow
+from floxide_mp.runtime import ledger as ledgers
 from floxide_mp.runtime.interrupts import watched
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.running import Running
@@ -212,6 +213,7 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     try:
         with tempfile.TemporaryDirectory() as place, installed(clock), watched(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(flow, "MOST", SMALL)
+            patch.setattr(ledgers, "PLENTY", 0.1)  # leases are taken in advance also where there is not much to do
             runner = Runner(clock, Path(place), ledger)
             ready = Running.ready.fget
             patch.setattr(Running, "ready", property(lambda run: runner.plenty * ready(run)))

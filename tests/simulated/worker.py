@@ -4,11 +4,12 @@ between. What its nodes do is the world's to say; what is told of it is the real
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from floxide_mp.core.records import Order, behind
+from floxide_mp.core.records import Order
 from floxide_mp.errors import FloxideError
 from floxide_mp.ports import Entry, Grant, Grants, Lease, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board
@@ -16,6 +17,7 @@ from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
 from floxide_mp.runtime.run_log import pages
 from floxide_mp.runtime.running import ONE_BY_ONE
+from floxide_mp.runtime.step import each
 from floxide_mp.runtime.work import Work
 from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING, MOST_AHEAD
 
@@ -49,6 +51,9 @@ class Worker:
         self.running = self.slow = self.stopped = self.dead = self.told = False
         self.killed: Overdue | None = None  # on purpose
         self._logs: dict[tuple[str, int], list[Entry]] = {}  # by run and life
+        self._leases: deque[Lease] = deque()  # taken in advance
+        self._unsent: list[Report] = []
+        self._posted: Reply | None = None  # what comes when it is collected
         self._idle = -1  # how much had happened when there was nothing to do
         self._join()
         self._begin_again()
@@ -76,11 +81,13 @@ class Worker:
     @property
     def late(self) -> bool:
         """Whether what it has is not its own any more."""
-        session = self.world.ledger._sessions.get(self.session)
-        if session is None or self.lease is None:
-            return True
-        leased = session.leases.get(self.lease.id)
-        return leased is None or leased.run is not self.world.ledger._runs[self.lease.run_id]  # that broke, say
+        return self.lease is None or self._is_late(self.lease.id)
+
+    def _is_late(self, lease_id: int) -> bool:
+        ledger = self.world.ledger
+        session = ledger._sessions.get(self.session)
+        leased = session and session.leases.get(lease_id)
+        return leased is None or leased.run is not ledger._runs[leased.run.record.run_id]  # that broke, say
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
@@ -149,8 +156,7 @@ class Worker:
 
     def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:
         """The items of a lease, and then those that it may go on with."""
-        for part in lease.items:
-            yield from _single(part) if isinstance(part, Grants) else (part,)
+        yield from each(lease.items)
         if not lease.ahead:
             return
         (part,) = lease.items
@@ -164,11 +170,16 @@ class Worker:
             work.go_on()
             depth, path = stage.order
             stage = Grants(0, node, (depth + 1, path), payloads)
-            yield from _single(stage)
+            yield from each((stage,))
 
     def call(self) -> bool:
-        """One round trip, in which messages may be lost."""
-        reports = [] if self._report is None else [self._report]
+        """One round trip, in which messages may be lost, unless there is a lease that was taken in advance."""
+        reports = [*self._unsent, *([] if self._report is None else [self._report])]
+        self._collect()
+        if self._leases:
+            self._unsent = reports
+            self._begin(self._more)
+            return True
         fault = self.world.message_fault(self, bool(reports))
         if fault == "request lost":
             self.dead = True
@@ -182,6 +193,7 @@ class Worker:
         if fault == "repeated" and reports:
             self.repeat(reports)
         had = bool(reports)
+        self._unsent = []
         self._begin_again()
         if fault == "reply lost":
             self.dead = True
@@ -189,14 +201,38 @@ class Worker:
         if reply.stop:
             self.world.ended(self)
             return True
-        for lease in reply.leases:
-            self._take(lease)
+        if reply.leases:
+            self._leases += reply.leases
+            self._begin(reply.more)
         return had or bool(reply.leases)
 
-    def exchange(self, reports: list[Report], want: float) -> Reply:
-        late = self.late
+    def _collect(self) -> None:
+        self._more = self._posted is not None and self._posted.more
+        if self._posted is not None:
+            self._leases += self._posted.leases
+            self._posted = None
+
+    def _begin(self, more: bool) -> None:
+        """The next lease; if there is so much to do, the one after it is asked for."""
+        self._begin_again()
+        self._take(self._leases.popleft())
+        if more or self._unsent:
+            fault = self.world.message_fault(self, bool(self._unsent))
+            if fault in ("request lost", "request late"):
+                self.dead = True
+                return
+            reports, self._unsent = self._unsent, []
+            self._posted = self.exchange(reports, self._want if more else 0.0, busy=True)
+
+    def _unbegun(self) -> list[Report]:
+        self._collect()
+        leases, self._leases = self._leases, deque()
+        return [Report(lease.id, (), ()) for lease in leases]
+
+    def exchange(self, reports: list[Report], want: float, busy: bool = False) -> Reply:
+        late = any(self._is_late(report.lease_id) for report in reports)
         self.world.changes += bool(reports)
-        reply = self.world.ledger.exchange(self.session, reports, want)
+        reply = self.world.ledger.exchange(self.session, reports, want, busy=busy)
         self.world.hold(not (late and reports) or reply.refused, f"{self} reports what is not its own: not refused")
         return reply
 
@@ -211,8 +247,7 @@ class Worker:
         work, lease = self.work, self.lease
         if work is None or lease is None or work.cut or self._report is not None or self.late:
             return False
-        count = sum(len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items)
-        if count == 1 and not work.ahead:
+        if len(list(each(lease.items))) == 1 and not work.ahead and self._posted is None:
             return False
         self._tell()
         return True
@@ -221,7 +256,7 @@ class Worker:
         """Whether it counts."""
         assert self.work is not None and self.grant is not None
         self.told = not self.running
-        reply = self.exchange([self.work.report(last=False)], 0.0)
+        reply = self.exchange([self.work.report(last=False), *self._unbegun()], 0.0)
         known = not self.running or reply.refused or reply.running == (self.grant[0] or reply.running)
         self.world.hold(known, f"{self} is told that it is at {reply.running}")
         if self.running and not reply.refused and not self.grant[0]:
@@ -240,8 +275,7 @@ class Worker:
         )
         self._ended = now
         self._coming = self._grants(lease, self.work)
-        first = lease.items[0]
-        self.grant = next(_single(first)) if isinstance(first, Grants) else first
+        self.grant = next(each(lease.items))
         self.board.begin(lease.id)
         self.board.enter(0, now + IMPORTING)
         self.started, self.spared = self.world.clock.now + IMPORTING / 1e9, 0.0
@@ -300,11 +334,3 @@ class Guest(Worker):
     def laid_to_rest(self) -> bool:
         self._desk.died(lambda: ("died", None))
         return True  # for all that can be seen
-
-
-def _single(part: Grants) -> Iterator[Grant]:
-    """Each as a grant of its own; those that nobody knows of have no id."""
-    first, node, order, payloads = part
-    for number, payload in enumerate(payloads):
-        at = behind(order, number) if number else order
-        yield (first + number if first else 0, node, 1, at, payload, None)
