@@ -8,11 +8,13 @@ from typing import Final
 
 from .plan import Place, Plan, Target
 from .ready import Ready
-from .records import Arrival, Commit, ErrorRecord, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
+from .records import Arrival, Commit, ErrorRecord, Given, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
 JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
+
+NOTHING: Final = Given()
 
 Value = tuple[int, bytes]  # (arm, payload)
 
@@ -75,22 +77,35 @@ class Flow:
             return
         self._add(target.place, order, payload, scope, error)
 
-    def _fan_out(self, item: ItemRecord, place: Place, values: tuple[Value, ...], scope: Scope) -> None:
+    def _fan_out(
+        self, item: ItemRecord, place: Place, values: tuple[Value, ...], scope: Scope, given: Given = NOTHING
+    ) -> int:
+        """``given`` is what the step gave before; how many successors there are by now."""
         depth, path = item.order
-        branch = 0
-        for index, (arm, payload) in enumerate(values):
+        branch = given.targets
+        for index, (arm, payload) in enumerate(values, given.values):
             targets = place.arms[arm]
             if not targets:
                 self._commit.outputs.append(OutputRecord(item.order, index, place.spec.name, payload, item.worker))
             for target in targets:
                 self._create(target, (depth + 1, (*path, branch)), payload, scope, place.spec.name)
                 branch += 1
+        return branch
 
-    def _to_on_failure(self, place: Place, order: Order, payload: Payload, scope: Scope, error: ErrorRecord) -> None:
+    def _to_on_failure(
+        self,
+        place: Place,
+        order: Order,
+        payload: Payload,
+        scope: Scope,
+        error: ErrorRecord,
+        given: Given = NOTHING,
+    ) -> None:
         targets = place.on_failure or ()
         depth, path = order
-        for branch, target in enumerate(targets):
-            key = (depth + 1, (*path, branch) if len(targets) > 1 else path)
+        several = len(targets) > 1 or given.values  # else the path has not been given to others
+        for branch, target in enumerate(targets, given.targets):
+            key = (depth + 1, (*path, branch) if several else path)
             self._create(target, key, payload, scope, place.spec.name, error)
 
     # -- and go --------------------------------------------------------------------------------------
@@ -147,6 +162,8 @@ class Flow:
         self._settle(scope, [c for c, before in enumerate(scope.plan.predecessors) if not before])
 
     def _settle(self, scope: Scope, components: list[int]) -> None:
+        if scope.filling:
+            return
         while components:
             at = components.pop()
             if at in scope.closed or scope.alive[at] or scope.waiting_for[at]:

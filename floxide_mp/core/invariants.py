@@ -19,7 +19,13 @@ def check(state: RunState) -> None:
         "an item in a final state is kept"
     )
     parked = [i for scope in _scopes(state) if scope.window for _, i in scope.window.parked]
-    assert sorted(i.id for i in (*state._ready, *state._serial_ready, *parked)) == sorted(i.id for i in pending)
+    ready = (*state._ready, *state._serial_ready, *state._sources.pending, *parked)
+    assert sorted(i.id for i in ready) == sorted(i.id for i in pending)
+    assert sorted(state._sources.pending) == state._sources.pending
+    assert all(state._sources.get(i.id) for i in state._sources.pending)
+    assert all(state.items[s.item.id] is s.item for s in state._sources), "what is over has more to give"
+    filling = {s.scope.id for s in state._sources if s.scope is not s.item.scope}
+    assert filling == {s.id for s in _scopes(state) if s.filling}
     assert len(waiting) == state._waiting
     assert state.leased == len(leased)
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
@@ -37,8 +43,8 @@ def check(state: RunState) -> None:
 
 def _scopes(state: RunState) -> Iterable[Scope]:
     seen: dict[int, Scope] = {0: state.root}
-    for item in state.items.values():
-        scope: Scope | None = item.scope
+    for of in (*(i.scope for i in state.items.values()), *(s.scope for s in state._sources)):
+        scope: Scope | None = of
         while scope is not None:
             seen[scope.id] = scope
             scope = scope.parent
@@ -62,7 +68,9 @@ def _check_scope(state: RunState, scope: Scope) -> None:
         assert len(ahead) == before
         still = sum(c not in scope.closed for c in ahead)
         assert scope.waiting_for[component] == still
-        if component in scope.closed:
+        if scope.filling:
+            assert component not in scope.closed
+        elif component in scope.closed:
             assert not alive[component] and not still
         else:
             assert alive[component] or still, "nothing can reach it, and yet it is not closed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from ..facts import WorkItemStatus
@@ -65,6 +66,14 @@ class Arrival(NamedTuple):
     payload: Payload
 
 
+class Given(NamedTuple):
+    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context."""
+
+    values: int = 0
+    targets: int = 0
+    writes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Scope:
     """Progress of one scope: the run, or one fan-out of a join's ``of=`` node. Lists are by component of ``plan``."""
@@ -82,6 +91,7 @@ class Scope:
     fired: set[int] = field(default_factory=set)
     closed: set[int] = field(default_factory=set)
     arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
+    filling: bool = False  # the step that opened it has more to give: nothing in it is closed
 
     @staticmethod
     def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order, batch: Payload | None = None) -> Scope:
@@ -151,6 +161,7 @@ class Commit:
     passed: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
     held: list[tuple[int, int]] = field(default_factory=list)  # (node, item)
     spoilt: dict[int, tuple[int, ErrorRecord]] = field(default_factory=dict)  # batch's scope -> its first failure
+    given: dict[int, Given | None] = field(default_factory=dict)  # item -> what it gave, in all; None: it is over
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
     errors: list[ErrorRecord] = field(default_factory=list)
@@ -158,7 +169,7 @@ class Commit:
     phase_changed: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed)
+        return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed or self.given)
 
     @property
     def size(self) -> int:
@@ -173,7 +184,7 @@ class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
 
     ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order.
-    ``events`` and ``outputs``: how many there are.
+    ``events`` and ``outputs``: how many there are. ``given`` is of the items that gave something and have more.
     """
 
     items: Sequence[ItemRow]
@@ -186,3 +197,4 @@ class Snapshot(NamedTuple):
     spoilt: Mapping[int, tuple[int, ErrorRecord]]
     events: int
     outputs: int
+    given: Mapping[int, Given] = MappingProxyType({})

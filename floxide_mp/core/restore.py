@@ -9,7 +9,8 @@ import heapq
 from ..facts import RunMetrics, WorkItemStatus
 from ..retry import RetryPolicy
 from .plan import Plan
-from .records import ErrorRecord, ItemRecord, ItemRow, Scope, Snapshot
+from .records import ErrorRecord, Given, ItemRecord, ItemRow, Scope, Snapshot
+from .sources import Source
 from .state import RunState
 from .table import Phase
 
@@ -43,6 +44,8 @@ def restored(
     batches: dict[int, list[tuple[int, ItemRecord]]] = {}
     for row in snapshot.items:
         item = _put(state, row, scopes[row.scope])
+        if row.id in snapshot.given:
+            _open_source(state, item, snapshot.given[row.id], scopes)
         if item.scope.window is None:
             _queue(state, item)
         else:
@@ -86,9 +89,15 @@ def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
     return item
 
 
+def _open_source(state: RunState, item: ItemRecord, given: Given, scopes: dict[int, Scope]) -> None:
+    scope = scopes.get(item.id, item.scope)
+    scope.filling |= scope is not item.scope
+    state._sources.add(Source(item, scope, given))
+
+
 def _queue(state: RunState, item: ItemRecord) -> None:
     if item.status is WorkItemStatus.PENDING:
-        state._enqueue(item)
+        state._requeue(item)
     elif item.status is WorkItemStatus.WAITING_RETRY:
         state._waiting += 1
         heapq.heappush(state._timers, (item.due, item.id))

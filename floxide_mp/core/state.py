@@ -11,17 +11,16 @@ from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
-from .flow import Flow, Value
+from .flow import NOTHING, Value
+from .giving import Giving, Write
 from .plan import Place, Plan
-from .records import Commit, ErrorRecord, EventRecord, ItemRecord
+from .records import Commit, ErrorRecord, ItemRecord
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
-Write = tuple[int, bytes]  # (field of the context, payload)
 
-
-class RunState(Flow):
+class RunState(Giving):
     """The state machine of one run.
 
     Args:
@@ -34,13 +33,9 @@ class RunState(Flow):
         super().__init__(plan)
         self.default_retry = default_retry
         self.finish = finish
-        self.phase = Phase.RUNNING
-        self.leased = 0
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
-        self._serial_running = False
         self._timers: list[tuple[float, int]] = []
-        self._waiting = 0  # for their retry
         self._passed: set[int] = set()
         self._open = False  # more input may come
         self._fed = 0
@@ -85,15 +80,15 @@ class RunState(Flow):
             item = self._ready.pop()
         else:
             return None
-        item.status = ITEM[item.status, ItemFact.CLAIMED]
-        item.lease, item.worker = lease, worker
-        self.leased += 1
+        self._lease(item, lease, worker)
         return item
 
     def succeed(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], spread: bool) -> None:
         """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had."""
         place = self._finish(item, ItemFact.SUCCEEDED)
-        self._write(item, place, writes)
+        source = self._given_all(item)
+        given = source.given if source else NOTHING
+        self._write(item, place, writes, given)
         self._completed += 1
         done, name = self._commit.done, place.spec.name
         done[name] = done.get(name, 0) + 1
@@ -101,13 +96,13 @@ class RunState(Flow):
             self._passed.add(place.node)
             self._commit.passed.append(place.node)
             self.held.pop(place.node, None)
-        scope = self._open_scope(item, place) if place.owner else item.scope
+        scope = self._scope_within(item, place, source)
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
             self._create(
                 place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name
             )
         else:
-            self._fan_out(item, place, values, scope)
+            self._fan_out(item, place, values, scope, given)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
@@ -131,6 +126,7 @@ class RunState(Flow):
         policy = self._policy(item)
         limit = policy.max_attempts if policy and retryable else 1
         error = self._record(item, error)
+        self._break_off(item)
         if self.phase in STOPPING:
             self.release(item)
         elif policy is not None and item.attempt < limit:
@@ -142,6 +138,7 @@ class RunState(Flow):
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)
         error = self._record(item, error)
+        self._break_off(item)
         if self.phase in STOPPING:
             self.release(item)
         elif item.attempt < (policy.max_attempts if policy else MAX_DEATHS):
@@ -152,7 +149,7 @@ class RunState(Flow):
     def release(self, item: ItemRecord) -> None:
         """The lease is over and the item was not started, or no harm came of it: it is as it was."""
         self._unlease(item, ItemFact.RELEASED)
-        self._enqueue(item)
+        self._requeue(item)
         self._check_end()
 
     def due(self, now: float) -> None:
@@ -164,7 +161,7 @@ class RunState(Flow):
                 item.status = ITEM[item.status, ItemFact.DUE]
                 self._waiting -= 1
                 self._commit.changed.append(item)
-                self._enqueue(item)
+                self._requeue(item)
 
     def pause(self) -> None:
         """Start nothing until resumed; what runs is finished. Only a run that is RUNNING can be paused."""
@@ -207,7 +204,7 @@ class RunState(Flow):
         self._commit.changed.append(item)
         if not pending:
             item.status = ITEM[item.status, ItemFact.RESUMED]
-            self._enqueue(item)
+            self._requeue(item)
 
     def abandon(self, error: ErrorRecord) -> None:
         """The run cannot go on for a reason that is no item's (workers cannot start): it fails."""
@@ -274,22 +271,11 @@ class RunState(Flow):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
-    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
-        item.status = ITEM[item.status, fact]
-        item.lease = 0
-        self.leased -= 1
-        if self.plan.places[item.place].spec.serial:
-            self._serial_running = False
-
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
-
-    def _write(self, item: ItemRecord, place: Place, writes: tuple[Write, ...]) -> None:
-        for index, (field, payload) in enumerate(writes):
-            self._commit.events.append(EventRecord(item.order, index, place.spec.name, field, payload))
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
@@ -314,10 +300,14 @@ class RunState(Flow):
             self._check_end()
             return
         place = self._finish(item, ItemFact.FAILED)
+        source = self._given_all(item)  # what it gave stays given
+        given = source.given if source else NOTHING
         if place.spec.window is None:
-            self._to_on_failure(place, item.order, item.payload, item.scope, error)
+            self._to_on_failure(place, item.order, item.payload, item.scope, error, given)
         elif item.scope.window is not None and item.scope.window.fail(item.order[1][-1], error):
             self._commit.spoilt[item.scope.id] = item.order[1][-1], error
+        if source is not None and source.scope is not item.scope:
+            self._settle_all(source.scope)
         self._leave(item)
         self._check_end()
 
@@ -336,7 +326,9 @@ class RunState(Flow):
                 return
             if not self.items:
                 self._move(RunFact.STUCK if self.held else RunFact.IDLE)
-            elif self.failure and not (self.leased or self._ready or self._serial_ready or self._waiting):
+            elif self.failure and not (
+                self.leased or self._ready or self._serial_ready or self._waiting or self._sources.pending
+            ):
                 self._move(RunFact.LEFT)
         elif self.phase not in FINAL and not self.leased:
             self._move(RunFact.IDLE)

@@ -36,13 +36,30 @@ RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False,
 
 
 class Act(NamedTuple):
-    """What a node does with a payload. ``fails`` attempts fail before; ``hopeless`` says that all of them do."""
+    """What a node does with a payload. ``fails`` attempts fail before; ``hopeless`` says that all of them do.
+
+    ``cuts``: how many values it has given at the end of each portion. ``breaks``: after how many of them it fails.
+    """
 
     kind: str  # "next", "all" or "hold"
     values: tuple[tuple[int, bytes], ...]
     writes: tuple[tuple[int, bytes], ...]
     fails: int
     hopeless: bool
+    cuts: tuple[int, ...] = ()
+    breaks: int = 0
+
+    def portion(self, given: int, failing: bool, whole: bool) -> int | None:
+        """Having given so many values, up to how many it comes before it is cut; None: it is not cut, or fails.
+
+        Args:
+            whole: it is cut only before it fails.
+        """
+        if whole:
+            return self.breaks if failing and given < self.breaks else None
+        if failing and given == self.breaks:
+            return None
+        return next((cut for cut in self.cuts if cut > given), None)
 
 
 def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
@@ -63,7 +80,8 @@ def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
         (d[11 + i] % len(spec.arms), b"%d" % (d[14 + i] % 3) if d[17 + i] < 100 else d[14 + i : 20 + i].hex().encode())
         for i in range(width)
     )
-    return Act("all" if spread else "next", values, writes, fails, hopeless)
+    cuts = tuple(cut for cut in range(1, width + 1) if d[26] >> cut & 1) if spread else ()
+    return Act("all" if spread else "next", values, writes, fails, hopeless, cuts, (0, *cuts)[d[27] % (1 + len(cuts))])
 
 
 @dataclass
@@ -100,6 +118,8 @@ class Simulation:
     events: list[EventRecord] = field(default_factory=list)
     processed: dict[Order, tuple[str, Payload]] = field(default_factory=dict)
     orders: set[Order] = field(default_factory=set)
+    portions: int = 0
+    lives: dict[int, int] = field(default_factory=dict)  # worker -> how often it died
 
     def __post_init__(self) -> None:
         self.state = RunState(Plan(self.graph), None, self.finishing)
@@ -128,21 +148,46 @@ class Simulation:
         item = self.state.claim(worker + 1, worker)
         assert (item is not None) == (ready > 0), "ready and claim disagree"
         if item is not None:
-            self.running.append((worker, item))
-            serial = [i for _, i in self.running if self._spec(i).serial]
-            assert len(serial) <= 1, "steps of serial nodes overlap"
+            self._begin(worker, item)
         self._see()
         return item
 
+    def pull(self, worker: int) -> ItemRecord | None:
+        gives = self.state.gives(self._session(worker))
+        item = self.state.pull(worker + 1, worker, self._session(worker))
+        assert (item is not None) == gives, "gives and pull disagree"
+        if item is not None:
+            self._begin(worker, item)
+        self._see()
+        return item
+
+    def _begin(self, worker: int, item: ItemRecord) -> None:
+        self.running.append((worker, item))
+        serial = [i for _, i in self.running if self._spec(i).serial]
+        assert len(serial) <= 1, "steps of serial nodes overlap"
+
     def finish(self, item: ItemRecord) -> None:
-        """Its node returns or raises."""
+        """Its node returns or raises, or what it returned has given some values."""
+        worker = next(w for w, i in self.running if i is item)
         self.running = [(w, i) for w, i in self.running if i is not item]
         self.steps += 1
         spec = self._spec(item)
         act = behaviour(self.seed, spec, item.payload, item.order)
         failed = self.failures.get(item.id, 0)
         hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
-        if hopeless or failed < act.fails:
+        failing = hopeless or failed < act.fails
+        given = self.state.given(item.id)
+        cut = act.portion(given, failing, self.ordered)
+        if cut is not None:
+            again = given > 0 and self.state._sources.get(item.id).home == 0  # type: ignore[union-attr]
+            if again and not self.ordered and self.steps % 2:  # it is gone over once more, and that takes a while
+                self.state.portion(item, (), (), self._session(worker))
+            else:
+                values = act.values[given:cut]
+                self.state.portion(item, values, () if given else act.writes[:1], self._session(worker))
+                self.model.portion(item, values)
+                self.portions += 1
+        elif failing:
             self.failures[item.id] = failed + 1
             self.state.fail(item, ERROR, retryable=not hopeless or failed % 2 == 0, now=self.now)
             if item.id not in self.state.items:
@@ -153,8 +198,9 @@ class Simulation:
             self.model.hold(item)
             self._processed(item, spec)
         else:
-            self.state.succeed(item, act.values, act.writes, act.kind == "all")
-            self.model.succeed(item, act.values)
+            writes = act.writes[1:] if given else act.writes
+            self.state.succeed(item, act.values[given:], writes, act.kind == "all")
+            self.model.succeed(item, act.values[given:])
             self._processed(item, spec)
         self._see()
 
@@ -170,6 +216,8 @@ class Simulation:
             else:
                 self.state.release(item)
             self._see()
+        self.state.forsake(self._session(worker))
+        self.lives[worker] = self.lives.get(worker, 0) + 1
 
     def resume_healed(self) -> None:
         """The run has failed; whatever was wrong with its items is mended, and it goes on."""
@@ -209,7 +257,7 @@ class Simulation:
     def sequential(self) -> Result:
         """One at a time. A back-off takes no time, so that nothing overtakes the item that waits."""
         last: Order = (-1, ())
-        while (item := self.claim(0)) is not None:
+        while (item := self.pull(0) or self.claim(0)) is not None:
             assert item.order >= last, "the one-process run is not in the order of the keys"
             last = item.order
             self.finish(item)
@@ -223,6 +271,8 @@ class Simulation:
             ways = []
             if self.state.ready:
                 ways += [self._claim_some] * 4
+            if any(map(self._may_pull, range(workers))):
+                ways += [self._pull_some] * 2
             if self.running:
                 ways += [self._finish_some] * 4 + [self._kill_some]
             if self.state.next_due is not None:
@@ -239,6 +289,15 @@ class Simulation:
         for _ in range(schedule.choice((1, 1, 1, 5))):
             if self.claim(worker) is None:
                 break
+
+    def _pull_some(self, schedule: random.Random, workers: int) -> None:
+        self.pull(schedule.choice(list(filter(self._may_pull, range(workers)))))
+
+    def _may_pull(self, worker: int) -> bool:
+        return self.state.gives(self._session(worker))
+
+    def _session(self, worker: int) -> int:
+        return 1 + worker + 100 * self.lives.get(worker, 0)
 
     def _finish_some(self, schedule: random.Random, workers: int) -> None:
         self.finish(schedule.choice(self.running)[1])

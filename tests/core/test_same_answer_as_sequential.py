@@ -50,6 +50,7 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
         run = Simulation(graph, seed)
         got = run.interleaved(random.Random(chance + extra))
         event(f"deaths: {min(run.deaths, 3)}")
+        event(f"portions: {min(run.portions, 5)}")
         if expected.failing:
             assert got.phase is Phase.FAILED
         else:
@@ -102,7 +103,7 @@ def test_a_run_that_is_cancelled_ends_cancelled(graph: Graph, seed: int, chance:
     while not run.state.over and run.steps < steps:
         if run.running and schedule.random() < 0.5:
             run._finish_some(schedule, 3)
-        elif run.claim(schedule.randrange(3)) is None and not run.running:
+        elif run.claim(schedule.randrange(3)) is None and not any(map(run.pull, range(3))) and not run.running:
             run.later()
     before = run.state.phase
     run.state.cancel()

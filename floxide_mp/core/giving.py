@@ -1,0 +1,146 @@
+"""``Giving``: what a run does about ``Sources``, between ``flow`` and ``state``."""
+
+from __future__ import annotations
+
+from .flow import NOTHING, Flow, Value
+from .plan import Place, Plan
+from .records import EventRecord, Given, ItemRecord, Scope
+from .sources import Source, Sources
+from .table import FINAL, ITEM, ItemFact, Phase
+
+Write = tuple[int, bytes]  # (field of the context, payload)
+
+
+class Giving(Flow):
+    """A run whose steps may give what they have bit by bit.
+
+    Args:
+        plan: the graph, with its scopes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.phase = Phase.RUNNING
+        self.leased = 0
+        self._waiting = 0  # for their retry
+        self._serial_running = False
+        self._sources = Sources()
+
+    # -- facts ---------------------------------------------------------------------------------------
+
+    def pull(self, lease: int, worker: int, session: int) -> ItemRecord | None:
+        """A worker takes an item that has more to give, if there is one, and room for what it gives."""
+        source = self._source_for(session)
+        if source is None:
+            return None
+        self._sources.pop(source)
+        self._serial_running |= self.plan.places[source.item.place].spec.serial
+        self._lease(source.item, lease, worker)
+        return source.item
+
+    def portion(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], home: int) -> None:
+        """A step's ``NextAll`` gave some values and has more: these go on, and it is pending until there is room.
+
+        Without values it has only gone over some that were given before.
+
+        Args:
+            home: the session of the worker that can go on with it.
+        """
+        place = self.plan.places[item.place]
+        source = self._sources.get(item.id)
+        if source is None:
+            source = Source(item, item.scope, NOTHING)
+            self._sources.add(source)
+        if values:
+            source.scope = self._scope_within(item, place, source)
+            source.scope.filling |= place.owner
+            before = source.given
+            self._write(item, place, writes, before)
+            targets = self._fan_out(item, place, values, source.scope, before)
+            source.gave(values)
+            source.given = Given(before.values + len(values), targets, before.writes + len(writes))
+            self._commit.given[item.id] = source.given
+            if item.attempt > 1:  # it has come further, so its attempts count anew
+                item.attempt = 1
+                self._commit.changed.append(item)
+        source.home = home
+        self._unlease(item, ItemFact.GAVE)
+        self._requeue(item)
+        self._check_end()
+
+    def forsake(self, session: int) -> None:
+        """A worker's session is over: what it alone could go on with must be begun anew."""
+        self._sources.forsake(session)
+
+    # -- what there is to know -----------------------------------------------------------------------
+
+    def gives(self, session: int) -> bool:
+        """Whether this session could ``pull``."""
+        return self._source_for(session) is not None
+
+    def given(self, item: int) -> int:
+        """How many values the ``NextAll`` of an unfinished item has given."""
+        source = self._sources.get(item)
+        return 0 if source is None else source.given.values
+
+    def keeps(self, item: int, session: int) -> bool:
+        """Whether that session is to go on with what the item gives."""
+        source = self._sources.get(item)
+        return source is not None and source.home == session and self.phase not in FINAL
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _source_for(self, session: int) -> Source | None:
+        if not self._sources.pending or self.phase is not Phase.RUNNING:
+            return None
+        busy = len(self._ready) + len(self._serial_ready) + self.leased + self._waiting
+        source = self._sources.first(busy, session)
+        serial = source is not None and self.plan.places[source.item.place].spec.serial
+        return None if serial and self._serial_running else source
+
+    def _requeue(self, item: ItemRecord) -> None:
+        """It is pending again."""
+        if self._sources.get(item.id) is None:
+            self._enqueue(item)
+        else:
+            self._sources.push(item)
+
+    def _break_off(self, item: ItemRecord) -> None:
+        """Its attempt came to nothing: should it have more to give, that begins anew."""
+        source = self._sources.get(item.id)
+        if source is not None:
+            source.home = 0
+
+    def _given_all(self, item: ItemRecord) -> Source | None:
+        """It is over, and gives no more."""
+        source = self._sources.remove(item.id)
+        if source is not None:
+            self._commit.given[item.id] = None
+            if source.scope is not item.scope:
+                source.scope.filling = False
+        return source
+
+    def _scope_within(self, item: ItemRecord, place: Place, source: Source | None) -> Scope:
+        """The scope of its successors: opened before the first of them, or, in a changed graph, the next."""
+        if source is not None and source.scope is not item.scope:
+            return source.scope
+        return self._open_scope(item, place) if place.owner else item.scope
+
+    def _lease(self, item: ItemRecord, lease: int, worker: int) -> None:
+        item.status = ITEM[item.status, ItemFact.CLAIMED]
+        item.lease, item.worker = lease, worker
+        self.leased += 1
+
+    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
+        item.status = ITEM[item.status, fact]
+        item.lease = 0
+        self.leased -= 1
+        if self.plan.places[item.place].spec.serial:
+            self._serial_running = False
+
+    def _write(self, item: ItemRecord, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
+        for index, (field, payload) in enumerate(writes, given.writes):
+            self._commit.events.append(EventRecord(item.order, index, place.spec.name, field, payload))
+
+    def _check_end(self) -> None:
+        raise NotImplementedError  # what ends a run is ``state``'s
