@@ -72,8 +72,11 @@ class Context:
 class Step(StepLog, typing.Protocol):
     """What a bound context talks to while a step runs."""
 
-    item: Item
     cancelled: Callable[[], bool]
+
+    @property
+    def item(self) -> Item:
+        """The work item that runs."""
 
 
 def field_names(context: Context) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload, Snapshot
+from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Payload, Snapshot
 from .core.table import Phase
 from .facts import RunMetrics, WorkerHealth
 from .stepping import StepBackend
@@ -22,30 +22,73 @@ HOLD: Final = 2
 FAIL: Final = 3
 
 
-# Grants and results are plain tuples, not named ones: there is one of each per step, and a named tuple costs half
-# a microsecond more to make, pickle and open.
+# Grants and results of single steps are plain tuples, not named ones: there is one of each per step, and a named tuple
+# costs half a microsecond more to make, pickle and open.
 
 Grant: TypeAlias = tuple[int, int, int, Order, Payload, ErrorRecord | None]
 """One item for a worker: item id, number of the node, attempt, order key, payload, error (for ``on_failure`` nodes)."""
 
-_Pairs: TypeAlias = tuple[tuple[int, bytes], ...]
-StepResult: TypeAlias = tuple[int, _Pairs, _Pairs, ErrorRecord | None, bool]
+_Pairs: TypeAlias = tuple[tuple[int, Payload], ...]
+Writes: TypeAlias = tuple[tuple[int, bytes], ...]
+StepResult: TypeAlias = tuple[int, _Pairs, Writes, ErrorRecord | None, bool]
 """What came of one step: outcome, values as (arm, payload), writes as (field of the context, payload), the error of
 a failure, and whether it may be tried again."""
+
+
+class Grants(NamedTuple):
+    """Items side by side for a worker, all at the first attempt. Id and order key are those of the first of them."""
+
+    first: int
+    node: int
+    order: Order
+    payloads: list[Payload]
+
+
+class Results(NamedTuple):
+    """What came of steps side by side, each with one value, all by one arm. ``writes`` of each, or none at all."""
+
+    arm: int
+    payloads: list[Payload]
+    writes: list[Writes]
+
+
+class Spread(NamedTuple):
+    """What came of one step that gave many values (``NEXT_ALL``), all by one arm."""
+
+    arm: int
+    payloads: list[Payload]
+    writes: Writes
+
+
+Result: TypeAlias = StepResult | Results | Spread
+
+
+def steps_in(result: Result) -> int:
+    """How many steps a result is of."""
+    return len(result.payloads) if isinstance(result, Results) else 1
 
 
 class Lease(NamedTuple):
     """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out.
 
     ``key`` is that of the run's workflow, which is another one after a resume with another. ``life`` grows when the
-    run was read anew from the store: what was known of its events may not have come to be.
+    run was read anew from the store: what was known of its events may not have come to be. ``ahead``: whether the
+    worker may go on with their successors (``Description``).
     """
 
     id: int
     run_id: str
     key: bytes
-    items: tuple[Grant, ...]
+    items: tuple[Grant | Grants, ...]
     life: int = 0
+    ahead: bool = False
+
+
+def only(lease: Lease) -> Grant:
+    """The item of a lease of one."""
+    (item,) = lease.items
+    assert not isinstance(item, Grants)
+    return item
 
 
 class Report(NamedTuple):
@@ -53,32 +96,41 @@ class Report(NamedTuple):
 
     With ``last``, the lease is over: its items without a result were not started and go back. Otherwise the
     item after the results is running and stays leased; those behind it go back.
+    Results behind those of the lease's items are of their successors, with which the worker went on; if that is all
+    there is to tell of these, because the first of them is running, ``ahead`` says so.
     ``spent`` is (node, steps, seconds): what the coordinator sizes later leases by.
     """
 
     lease_id: int
-    results: tuple[StepResult, ...]
+    results: tuple[Result, ...]
     spent: tuple[tuple[int, int, float], ...]
     last: bool = True
+    ahead: bool = False
 
 
 class Reply(NamedTuple):
     """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out; ``refused`` says
-    that not all that was reported is committed."""
+    that not all that was reported is committed. ``running`` is the id of the item that stays leased, after a report
+    that was not the last."""
 
     leases: tuple[Lease, ...]
     stop: bool
     waited: float
     refused: bool = False
+    running: int = 0
 
 
 class Description(NamedTuple):
-    """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``."""
+    """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``.
+
+    ``ahead`` has for each node and arm the node with whose item a worker may go on by itself, or -1.
+    """
 
     key: bytes
     workflow: bytes | None
     context: bytes
     seed: int
+    ahead: tuple[tuple[int, ...], ...] = ()
 
 
 class Backend(Protocol):
@@ -217,8 +269,8 @@ class CheckpointStore(Protocol):
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
         """Events from number ``since`` on, in the order of commits."""
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        """Outputs from number ``since`` on, in the order of commits."""
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
+        """Outputs from number ``since`` on, in the order of commits; a block counts as many as are in it."""
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         """The failed attempts, by number."""

@@ -20,10 +20,11 @@ from floxide_mp.core.records import EventRecord
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.inline import InlineEngine
 from floxide_mp.engines.processes import ProcessEngine
-from floxide_mp.ports import Reply, Report
+from floxide_mp.ports import Reply, Report, Result, Results, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.ledger import Ledger
-from floxide_mp.runtime.worker import ONE_BY_ONE, Worker
+from floxide_mp.runtime.running import ONE_BY_ONE
+from floxide_mp.runtime.worker import Worker
 from floxide_mp.testing import check_engine, engine_checks
 from floxide_mp.testing.answers import ANSWERS, answer, start
 from floxide_mp.testing.checks import Check
@@ -143,14 +144,26 @@ class RunsTwice(Tampering):
 
 class LosesOrder(Tampering):
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        other = [r._replace(results=tuple((a, values[::-1], *rest) for a, values, *rest in r.results)) for r in reports]
+        other = [r._replace(results=tuple(map(self._turned, r.results))) for r in reports]
         return super().exchange(session, other, want)
+
+    @staticmethod
+    def _turned(result: Result) -> Result:
+        if isinstance(result, Results | Spread):
+            return result._replace(payloads=result.payloads[::-1])
+        return (result[0], result[1][::-1], *result[2:])
 
 
 class LosesWrites(Tampering):
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        less = [r._replace(results=tuple((a, b, (), d, e) for a, b, _, d, e in r.results)) for r in reports]
+        less = [r._replace(results=tuple(map(self._without, r.results))) for r in reports]
         return super().exchange(session, less, want)
+
+    @staticmethod
+    def _without(result: Result) -> Result:
+        if isinstance(result, Results):
+            return result._replace(writes=[])
+        return result._replace(writes=()) if isinstance(result, Spread) else (*result[:2], (), *result[3:])
 
 
 class HearsNothingNew(Tampering):

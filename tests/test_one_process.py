@@ -105,7 +105,9 @@ def test_a_crash_inside_a_node_resumes_there(workers: int, name: str, again: str
     assert result.output == str(tmp_path)
     assert list(result.context.log) == ALL
     assert result.metrics == RunMetrics(3, 3, 0, 0)
-    assert ran(tmp_path) == [*ALL[:at], name, *ALL[at:]]
+    # Inline that is the one. A worker tells of what it has done after some milliseconds, and goes on by itself.
+    again_from = range(at if workers == 0 else 0, at + 1)
+    assert ran(tmp_path) in [[*ALL[: at + 1], *ALL[first:]] for first in again_from]
     assert store.errors("x") == [], "it is not the node's doing"
 
 

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from floxide_mp.ports import NEXT, Backend, Lease, Reply, Report, StepResult
+from floxide_mp.ports import FAIL, NEXT, Backend, Lease, Reply, Report, Result, Results, Spread, StepResult
 from floxide_mp.runtime.board import SIZE, Board
-from floxide_mp.runtime.worker import Worker, _Work
+from floxide_mp.runtime.work import Work
+from floxide_mp.runtime.worker import Worker
 
 
-def result(number: int) -> StepResult:
-    return NEXT, ((0, b"%d" % number),), (), None, False
+def result(number: int, *writes: tuple[int, bytes], arm: int = 0) -> StepResult:
+    return NEXT, ((arm, b"%d" % number),), writes, None, False
 
 
-class Growing(list[StepResult]):
-    """The other thread adds a result whenever somebody looks."""
+def work(limit: int = 1 << 62) -> Work:
+    return Work(Lease(1, "run", b"", ()), lambda: False, limit, 1 << 62)
 
-    def __iter__(self) -> Iterator[StepResult]:
-        seen = list(super().__iter__())
-        self.append(result(len(seen)))
-        return iter(seen)
 
-    def __len__(self) -> int:
-        count = super().__len__()
-        self.append(result(count))
-        return count
+def done(one: Work, *results: Result) -> Work:
+    for found in results:
+        assert not isinstance(found, Results)
+        one.add(7, found, 1000)
+    return one
 
 
 class Listener(Backend):
-    """Notes what is reported, and ends the thread that tells early with its second report."""
+    """Notes what is reported, and ends the thread that tells early with its first report."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
@@ -39,14 +37,67 @@ class Listener(Backend):
         raise EOFError
 
 
-def test_results_that_come_while_others_are_told_early() -> None:
+def test_what_was_told_early_is_not_told_again() -> None:
     backend: Any = Listener()
     worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
-    work = _Work(Lease(1, "run", b"", ()), limit=0, results=Growing([result(0)]))
-    worker._watch(work)
+    one = done(work(limit=0), result(0), result(1))
+    worker._watch(one)
     assert worker._teller is not None
     worker._teller.join(30)
     (early,) = backend.reports
     assert not early.last
-    assert early.results == tuple(result(n) for n in range(len(early.results)))
-    assert work.told == len(early.results)
+    assert early.results == (Results(0, [b"0", b"1"], []),)
+    assert one.cut, "what comes next goes back to others"
+    late = done(one, result(2)).report()
+    assert late.last
+    assert late.results == (result(2),)
+
+
+def test_usual_results_are_told_as_one() -> None:
+    wrote = (3, b"e")
+    failed: StepResult = (FAIL, (), (), None, False)
+    found = done(
+        work(),
+        *(result(n) for n in range(3)),
+        result(3, wrote),
+        result(4, wrote, wrote),
+        result(5, arm=1),
+        failed,
+        Spread(0, [b"a"] * 8, ()),
+        result(6),
+    ).report()
+    assert found.results == (
+        Results(0, [b"0", b"1", b"2"], []),
+        Results(0, [b"3", b"4"], [(wrote,), (wrote, wrote)]),
+        result(5, arm=1),
+        failed,
+        Spread(0, [b"a"] * 8, ()),
+        result(6),
+    )
+    assert found.spent == ((7, 9, 9e-6),)
+
+
+def test_a_stage_goes_on_only_if_all_of_it_is_usual() -> None:
+    assert done(work(), result(0), result(1)).next(2) == (0, [b"0", b"1"])
+    assert done(work(), result(0), result(1)).next(3) is None, "not all of it is done"
+    assert done(work(), result(0), result(1, arm=1)).next(2) is None
+    assert done(work(), result(0), (FAIL, (), (), None, False)).next(2) is None
+    late = Work(Lease(1, "run", b"", ()), lambda: False, 1 << 62, 0)
+    assert done(late, result(0)).next(1) is None, "no report is held back for longer"
+    told = done(work(), result(0))
+    told.report(last=False)
+    assert done(told, result(1)).next(1) is None
+
+
+def test_early_reports_say_whether_it_is_a_successor_that_runs() -> None:
+    one = done(work(), result(0))
+    one.go_on()
+    early = one.report(last=False)
+    assert (early.results, early.ahead) == ((result(0),), True)
+    two = done(work(), result(0), result(1))
+    two.go_on()
+    early = done(two, result(2)).report(last=False)
+    assert (early.results, early.ahead) == ((Results(0, [b"0", b"1"], []), result(2)), False), "the last one shows it"
+    assert not done(work(), result(0)).report(last=False).ahead
+    done(one, result(1))
+    assert one.report().results == (result(1),)

@@ -4,19 +4,36 @@ item while it is there, which is ``state``'s.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from .plan import Place, Plan, Target
 from .ready import Ready
-from .records import Arrival, Commit, ErrorRecord, Given, ItemRecord, Order, OutputRecord, Payload, Scope, ScopeRecord
+from .records import (
+    Arrival,
+    ArrivalBlock,
+    Block,
+    Commit,
+    ErrorRecord,
+    Given,
+    ItemRecord,
+    Order,
+    OutputBlock,
+    OutputRecord,
+    Payload,
+    Scope,
+    ScopeRecord,
+    behind,
+)
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
 JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
+MOST: Final = 4096  # items of one block: what is over of it is given free with it
 
 NOTHING: Final = Given()
 
-Value = tuple[int, bytes]  # (arm, payload)
+Value = tuple[int, Payload]  # (arm, payload)
 
 
 class Flow:
@@ -28,7 +45,8 @@ class Flow:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.items: dict[int, ItemRecord] = {}  # the unfinished ones
+        self.items: dict[int, ItemRecord] = {}  # the unfinished ones, but for those in blocks
+        self.in_blocks = 0  # how many these are
         self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
         self._ready = Ready()
         self._serial_ready = Ready()
@@ -38,22 +56,42 @@ class Flow:
 
     # -- items come ----------------------------------------------------------------------------------
 
-    def _add(self, place: int, order: Order, payload: Payload, scope: Scope, error: ErrorRecord | None = None) -> None:
+    def _add(
+        self, place: int, order: Order, payload: Payload, scope: Scope, error: ErrorRecord | None = None
+    ) -> ItemRecord:
         self._last_id += 1
         item = ItemRecord(self._last_id, place, order, payload, scope, error)
         self.items[item.id] = item
         self._commit.created.append(item)
-        if scope.window is None or scope.window.admits(order[1][-1]):
-            self._enqueue(item)
-        else:
-            scope.window.park(order[1][-1], item)
+        self._enter(place, order[0], scope, 1)
+        return item
+
+    def _add_block(self, place: int, order: Order, payloads: list[Payload], scope: Scope) -> Block:
+        block = Block(self._last_id + 1, place, order, payloads, scope)
+        count = len(payloads)
+        self._last_id += count
+        self.in_blocks += count
+        self._commit.blocks.append(block)
+        self._enter(place, order[0], scope, count)
+        return block
+
+    def _enter(self, place: int, depth: int, scope: Scope, count: int) -> None:
+        """So many more are alive there."""
         within: Scope | None = scope
         while within is not None:
             component = within.plan.component_of[place]
-            within.alive[component] += 1
-            if within.depth[component] < order[0]:
-                within.depth[component] = self._commit.depths[within.id, component] = order[0]
+            within.alive[component] += count
+            if within.depth[component] < depth:
+                within.depth[component] = self._commit.depths[within.id, component] = depth
             within = within.parent
+
+    def _queue(self, item: ItemRecord) -> None:
+        """A new item may start, unless it is one of a batch whose turn has not come."""
+        window, number = item.scope.window, item.order[1][-1] if item.order[1] else 0
+        if window is None or window.admits(number):
+            self._enqueue(item)
+        else:
+            window.park(number, item)
 
     def _enqueue(self, item: ItemRecord) -> None:
         (self._serial_ready if self.plan.places[item.place].spec.serial else self._ready).push(item)
@@ -66,19 +104,58 @@ class Flow:
         scope: Scope,
         origin: str,
         error: ErrorRecord | None = None,
+        alone: int = 0,
     ) -> None:
         """A successor: an item of its own, or an arrival at a join."""
-        if target.level >= 0:
-            while scope.parent is not None and scope.level > target.level:
-                scope = scope.parent
-            arrival = Arrival(scope.id, target.place, order, origin, payload)
-            scope.arrivals.setdefault(target.place, []).append(arrival)
-            self._commit.arrived.append(arrival)
+        if target.level < 0:
+            item = self._add(target.place, order, payload, scope, error)
+            if alone > 0:
+                item.alone = alone
+            self._queue(item)
             return
-        self._add(target.place, order, payload, scope, error)
+        scope = self._collecting(scope, target)
+        arrival = Arrival(scope.id, target.place, order, origin, payload)
+        scope.arrivals.setdefault(target.place, []).append(arrival)
+        self._commit.arrived.append(arrival)
+
+    def _create_many(
+        self, target: Target, order: Order, payloads: list[Payload], scope: Scope, origin: str, alone: int = 0
+    ) -> None:
+        """Successors side by side, ``order`` that of the first."""
+        if target.level >= 0:
+            scope = self._collecting(scope, target)
+            arrivals = ArrivalBlock(scope.id, target.place, order, origin, payloads)
+            scope.arrivals.setdefault(target.place, []).append(arrivals)
+            self._commit.arrived_blocks.append(arrivals)
+        elif self.plan.places[target.place].spec.serial or scope.window is not None:
+            for number, payload in enumerate(payloads):
+                self._create(target, behind(order, number), payload, scope, origin)
+        else:
+            for at in range(0, len(payloads), MOST):
+                part = payloads if len(payloads) <= MOST else payloads[at : at + MOST]
+                block = self._add_block(target.place, behind(order, at), part, scope)
+                block.alone = max(0, alone)
+                self._ready.push(block)
+
+    def _pass_on(self, place: Place, arm: int, block: Block, payloads: list[Payload], worker: int) -> None:
+        """What a block's steps gave, one value each: outputs or successors."""
+        depth, path = block.order
+        if not place.arms[arm]:
+            self._commit.output_blocks.append(OutputBlock(block.order, place.spec.name, payloads, worker))
+        else:
+            (target,) = place.arms[arm]
+            name = place.spec.name
+            self._create_many(target, (depth + 1, path), payloads, block.scope, name, block.alone - 1)
+
+    @staticmethod
+    def _collecting(scope: Scope, target: Target) -> Scope:
+        """The scope that a join collects in."""
+        while scope.parent is not None and scope.level > target.level:
+            scope = scope.parent
+        return scope
 
     def _fan_out(
-        self, item: ItemRecord, place: Place, values: tuple[Value, ...], scope: Scope, given: Given = NOTHING
+        self, item: ItemRecord, place: Place, values: Sequence[Value], scope: Scope, given: Given = NOTHING
     ) -> int:
         """``given`` is what the step gave before; how many successors there are by now."""
         depth, path = item.order
@@ -91,6 +168,23 @@ class Flow:
                 self._create(target, (depth + 1, (*path, branch)), payload, scope, place.spec.name)
                 branch += 1
         return branch
+
+    def _fan_out_alike(
+        self,
+        item: ItemRecord,
+        place: Place,
+        arm: int,
+        payloads: list[Payload],
+        scope: Scope,
+        given: Given = NOTHING,
+    ) -> int:
+        """As ``_fan_out``, of values that all take one arm."""
+        targets = place.arms[arm]
+        if len(targets) != 1:
+            return self._fan_out(item, place, [(arm, payload) for payload in payloads], scope, given)
+        depth, path = item.order
+        self._create_many(targets[0], (depth + 1, (*path, given.targets)), payloads, scope, place.spec.name)
+        return given.targets + len(payloads)
 
     def _to_on_failure(
         self,
@@ -111,16 +205,20 @@ class Flow:
     # -- and go --------------------------------------------------------------------------------------
 
     def _leave(self, item: ItemRecord) -> None:
-        """The item is over, its successors are there: close what is closed now, innermost scope first."""
-        scope: Scope | None = item.scope
+        """The item is over, its successors are there."""
         if item.scope.window is not None:
             self._slide(item.scope, item.scope.window, item)
-        while scope is not None:
-            component = scope.plan.component_of[item.place]
-            scope.alive[component] -= 1
-            if not scope.alive[component]:
-                self._settle(scope, [component])
-            scope = scope.parent
+        self._exit(item.place, item.scope, 1)
+
+    def _exit(self, place: int, scope: Scope, count: int) -> None:
+        """So many are over there: close what is closed now, innermost scope first."""
+        within: Scope | None = scope
+        while within is not None:
+            component = within.plan.component_of[place]
+            within.alive[component] -= count
+            if not within.alive[component]:
+                self._settle(within, [component])
+            within = within.parent
 
     def _slide(self, scope: Scope, window: Window[ItemRecord, ErrorRecord], item: ItemRecord) -> None:
         """An item of a batch is over: let others in, or end a batch that has failed."""
@@ -187,8 +285,8 @@ class Flow:
         self._commit.joined.append((scope.id, join))
         if scope.window is not None and scope.window.failed is not None:
             return  # the batch has gone to ``on_failure`` instead
-        payload = tuple((a.node, a.payload) for a in arrivals)
-        self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope)
+        payload = tuple([(a.node, a.payloads if isinstance(a, ArrivalBlock) else a.payload) for a in arrivals])
+        self._queue(self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope))
 
     def _join_path(self, scope: Scope, join: int) -> tuple[int, ...]:
         """The branch path behind a join: where the scope was opened, with a number that no other join gets there.

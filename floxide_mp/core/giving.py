@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from .flow import NOTHING, Flow, Value
 from .plan import Place, Plan
-from .records import EventRecord, Given, ItemRecord, Scope
+from .records import Block, EventRecord, Given, ItemRecord, Order, Payload, Scope
 from .sources import Source, Sources
 from .table import FINAL, ITEM, ItemFact, Phase
 
 Write = tuple[int, bytes]  # (field of the context, payload)
+
+
+class Alike(NamedTuple):
+    """Values that all take one arm."""
+
+    arm: int
+    payloads: list[Payload]
 
 
 class Giving(Flow):
@@ -22,6 +32,7 @@ class Giving(Flow):
         super().__init__(plan)
         self.phase = Phase.RUNNING
         self.leased = 0
+        self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self._waiting = 0  # for their retry
         self._serial_running = False
         self._sources = Sources()
@@ -38,7 +49,7 @@ class Giving(Flow):
         self._lease(source.item, lease, worker)
         return source.item
 
-    def portion(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], home: int) -> None:
+    def portion(self, item: ItemRecord, values: Sequence[Value] | Alike, writes: tuple[Write, ...], home: int) -> None:
         """A step's ``NextAll`` gave some values and has more: these go on, and it is pending until there is room.
 
         Without values it has only gone over some that were given before.
@@ -51,14 +62,18 @@ class Giving(Flow):
         if source is None:
             source = Source(item, item.scope, NOTHING)
             self._sources.add(source)
-        if values:
-            source.scope = self._scope_within(item, place, source)
-            source.scope.filling |= place.owner
+        payloads = values.payloads if isinstance(values, Alike) else [payload for _, payload in values]
+        if payloads:
+            source.scope = scope = self._scope_within(item, place, source)
+            scope.filling |= place.owner
             before = source.given
-            self._write(item, place, writes, before)
-            targets = self._fan_out(item, place, values, source.scope, before)
-            source.gave(values)
-            source.given = Given(before.values + len(values), targets, before.writes + len(writes))
+            self._write(item.order, place, writes, before)
+            if isinstance(values, Alike):
+                targets = self._fan_out_alike(item, place, *values, scope, before)
+            else:
+                targets = self._fan_out(item, place, values, scope, before)
+            source.gave(payloads)
+            source.given = Given(before.values + len(payloads), targets, before.writes + len(writes))
             self._commit.given[item.id] = source.given
             if item.attempt > 1:  # it has come further, so its attempts count anew
                 item.attempt = 1
@@ -126,10 +141,15 @@ class Giving(Flow):
             return source.scope
         return self._open_scope(item, place) if place.owner else item.scope
 
-    def _lease(self, item: ItemRecord, lease: int, worker: int) -> None:
-        item.status = ITEM[item.status, ItemFact.CLAIMED]
-        item.lease, item.worker = lease, worker
-        self.leased += 1
+    def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
+        if isinstance(item, Block):
+            count = len(item)
+            self.leased_blocks[item.first] = item.first + count
+            self.leased += count
+        else:
+            item.status = ITEM[item.status, ItemFact.CLAIMED]
+            item.lease, item.worker = lease, worker
+            self.leased += 1
 
     def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
         item.status = ITEM[item.status, fact]
@@ -138,9 +158,20 @@ class Giving(Flow):
         if self.plan.places[item.place].spec.serial:
             self._serial_running = False
 
-    def _write(self, item: ItemRecord, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
+    def _unlease_block(self, block: Block) -> None:
+        """It, or a part of it, was leased as a whole."""
+        first, stop = block.first, block.first + len(block)
+        start = first if first in self.leased_blocks else max(n for n in self.leased_blocks if n < first)
+        end = self.leased_blocks.pop(start)
+        if start < first:
+            self.leased_blocks[start] = first
+        if stop < end:
+            self.leased_blocks[stop] = end
+        self.leased -= len(block)
+
+    def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
         for index, (field, payload) in enumerate(writes, given.writes):
-            self._commit.events.append(EventRecord(item.order, index, place.spec.name, field, payload))
+            self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
 
     def _check_end(self) -> None:
         raise NotImplementedError  # what ends a run is ``state``'s

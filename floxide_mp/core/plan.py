@@ -77,6 +77,26 @@ class Plan:
         """How many joins the fan-out of one step has, at the most."""
         return max((len(scope.joins) for chain, scope in self.scopes.items() if chain), default=0)
 
+    @cached_property
+    def ahead(self) -> tuple[tuple[int, ...], ...]:
+        """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
+        successor, and nothing is to be counted, collected, timed or kept apart on the way.
+        """
+        found: dict[int, tuple[int, ...]] = {}
+        for place in self.places:
+            nodes = tuple(self._next(place, arm) for arm in place.arms)
+            known = found.setdefault(place.node, nodes)  # a node may have several places
+            found[place.node] = tuple(a if a == b else -1 for a, b in zip(known, nodes, strict=True))
+        return tuple(found.get(node, ()) for node in range(len(self.graph.nodes)))
+
+    def _next(self, place: Place, arm: tuple[Target, ...]) -> int:
+        if len(arm) != 1 or arm[0].level >= 0 or place.owner or self.scopes[place.chain].window is not None:
+            return -1
+        after = self.places[arm[0].place].spec
+        if place.spec.serial or after.serial or place.spec.timeout is not None or after.timeout is not None:
+            return -1
+        return self.places[arm[0].place].node
+
     def names(self) -> tuple[str, ...]:
         """The names of the nodes, by number of place."""
         return tuple(place.spec.name for place in self.places)

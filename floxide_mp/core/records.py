@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -12,8 +12,14 @@ from .plan import ScopePlan
 from .window import Window
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
-# A join's is (name of the node it came from, value) for each value.
-Payload: TypeAlias = "bytes | tuple[tuple[str, Payload], ...]"
+# A join's is (name of the node it came from, value) for each value, or for a list of them.
+Payload: TypeAlias = "bytes | tuple[tuple[str, Payload | list[Payload]], ...]"
+
+
+def behind(order: Order, number: int) -> Order:
+    """The order key that stands ``number`` places further among those made side by side."""
+    depth, path = order
+    return depth, (*path[:-1], path[-1] + number)
 
 
 class ErrorRecord(NamedTuple):
@@ -51,9 +57,37 @@ class OutputRecord(NamedTuple):
     worker: int | None = None
 
 
+class OutputBlock(NamedTuple):
+    """Outputs made side by side by steps of one node: each its own one. ``order`` is that of the first."""
+
+    order: Order
+    node: str
+    payloads: list[Payload]
+    worker: int | None = None
+
+    def behind(self, number: int) -> OutputBlock:
+        """All but the first so many."""
+        if not number:
+            return self
+        return self._replace(order=behind(self.order, number), payloads=self.payloads[number:])
+
+    def records(self) -> Iterator[OutputRecord]:
+        for number, payload in enumerate(self.payloads):
+            yield OutputRecord(behind(self.order, number), 0, self.node, payload, self.worker)
+
+
 def place(record: EventRecord | OutputRecord) -> tuple[Order, int]:
     """Where a record stands in the run's order: the key to sort by."""
     return record.order, record.index
+
+
+def one_by_one(outputs: Iterable[OutputRecord | OutputBlock]) -> Iterator[OutputRecord]:
+    """The outputs, each as a record."""
+    for output in outputs:
+        if isinstance(output, OutputBlock):
+            yield from output.records()
+        else:
+            yield output
 
 
 class Arrival(NamedTuple):
@@ -64,6 +98,20 @@ class Arrival(NamedTuple):
     order: Order
     node: str
     payload: Payload
+
+
+class ArrivalBlock(NamedTuple):
+    """Values waiting at a join that were made side by side by steps of one node. ``order`` is that of the first."""
+
+    scope: int
+    place: int
+    order: Order
+    node: str
+    payloads: list[Payload]
+
+    def records(self) -> Iterator[Arrival]:
+        for number, payload in enumerate(self.payloads):
+            yield Arrival(self.scope, self.place, behind(self.order, number), self.node, payload)
 
 
 class Given(NamedTuple):
@@ -90,7 +138,7 @@ class Scope:
     depth: list[int]
     fired: set[int] = field(default_factory=set)
     closed: set[int] = field(default_factory=set)
-    arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
+    arrivals: dict[int, list[Arrival | ArrivalBlock]] = field(default_factory=dict)
     filling: bool = False  # the step that opened it has more to give: nothing in it is closed
 
     @staticmethod
@@ -127,9 +175,47 @@ class ItemRecord:
     lease: int = 0
     worker: int = -1
     due: float = 0.0
+    alone: int = 0  # so many steps, from this one on, nobody is to go ahead of: one of those behind ended a worker
 
-    def __lt__(self, other: ItemRecord) -> bool:
+    def __lt__(self, other: ItemRecord | Block) -> bool:
         return self.order < other.order
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Items made side by side, as one: number k has the id ``first + k``, and the order key k places behind ``order``.
+
+    They are at one place, in one scope, at their first attempt; one with which anything else is the matter steps out.
+    A block never changes. ``payloads`` has one for each.
+    """
+
+    first: int
+    place: int
+    order: Order
+    payloads: list[Payload]
+    scope: Scope
+    alone: int = 0  # as of ``ItemRecord``
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def __lt__(self, other: ItemRecord | Block) -> bool:
+        return self.order < other.order
+
+    def part(self, start: int, stop: int | None = None) -> Block:
+        """Those from number ``start`` up to ``stop``."""
+        order = behind(self.order, start) if start else self.order
+        return Block(self.first + start, self.place, order, self.payloads[start:stop], self.scope, self.alone)
+
+    def items(self) -> Iterator[ItemRecord]:
+        """Each as an item of its own."""
+        for number, payload in enumerate(self.payloads):
+            yield ItemRecord(self.first + number, self.place, behind(self.order, number), payload, self.scope)
+
+
+def id_of(item: ItemRecord | Block) -> int:
+    """Of a block, the first one's."""
+    return item.first if isinstance(item, Block) else item.id
 
 
 class ItemRow(NamedTuple):
@@ -148,12 +234,18 @@ class ItemRow(NamedTuple):
 
 @dataclass(slots=True)
 class Commit:
-    """Everything that changed since the last commit; a store writes all of it or nothing."""
+    """Everything that changed since the last commit; a store writes all of it or nothing.
 
+    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``.
+    """
+
+    blocks: list[Block] = field(default_factory=list)
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # (first, how many) of what is in blocks no more
     created: list[ItemRecord] = field(default_factory=list)
     changed: list[ItemRecord] = field(default_factory=list)  # attempt, status or due time
     finished: list[int] = field(default_factory=list)
     arrived: list[Arrival] = field(default_factory=list)
+    arrived_blocks: list[ArrivalBlock] = field(default_factory=list)
     joined: list[tuple[int, int]] = field(default_factory=list)  # (scope, place): it fired; what arrived is used up
     opened: list[ScopeRecord] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)  # scopes in which nothing is alive any more
@@ -164,12 +256,19 @@ class Commit:
     given: dict[int, Given | None] = field(default_factory=dict)  # item -> what it gave, in all; None: it is over
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
+    output_blocks: list[OutputBlock] = field(default_factory=list)  # listed behind the others
     errors: list[ErrorRecord] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)  # node -> how many of its steps were completed
     phase_changed: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.finished or self.created or self.changed or self.errors or self.phase_changed or self.given)
+        single = self.finished or self.created or self.changed
+        return bool(single or self.ranges or self.blocks or self.errors or self.phase_changed or self.given)
+
+    @property
+    def output_count(self) -> int:
+        """How many outputs there are in it."""
+        return len(self.outputs) + sum([len(block.payloads) for block in self.output_blocks])
 
     @property
     def size(self) -> int:
@@ -177,7 +276,15 @@ class Commit:
         found: list[Payload] = [record.payload for record in self.created]
         found += [output.payload for output in self.outputs]
         found += [event.payload for event in self.events]
-        return sum([len(payload) if isinstance(payload, bytes) else 4096 for payload in found])
+        total = sum([size_of(payload) for payload in found])
+        for payloads in [block.payloads for block in self.blocks] + [block.payloads for block in self.output_blocks]:
+            total += sum([size_of(payload) for payload in payloads])
+        return total
+
+
+def size_of(payload: Payload) -> int:
+    """Bytes of a payload; of a join's, a guess."""
+    return len(payload) if isinstance(payload, bytes) else 4096
 
 
 class Snapshot(NamedTuple):

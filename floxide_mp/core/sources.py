@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .records import Given, ItemRecord, Scope
+from .records import Given, ItemRecord, Payload, Scope, size_of
 
 MOST_ITEMS: Final = 8192  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes
@@ -35,9 +35,9 @@ class Source:
     home: int = 0
     size: int = 0
 
-    def gave(self, values: Sequence[tuple[int, bytes]]) -> None:
+    def gave(self, payloads: Sequence[Payload]) -> None:
         """What will come is likely to be as large as this."""
-        self.size = sum(len(payload) for _, payload in values) // len(values)
+        self.size = sum(map(size_of, payloads)) // len(payloads)
 
     @property
     def room(self) -> int:

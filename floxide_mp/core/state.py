@@ -7,6 +7,7 @@ by ``take_commit``. Between two of those, everything that was decided belongs in
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
@@ -14,10 +15,12 @@ from ..retry import RetryPolicy
 from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .plan import Place, Plan
-from .records import Commit, ErrorRecord, ItemRecord
+from .records import Block, Commit, ErrorRecord, ItemRecord, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
+
+Leaseholder = tuple[int, int]  # (lease, worker)
 
 
 class RunState(Giving):
@@ -45,7 +48,7 @@ class RunState(Giving):
 
     def start(self, payload: bytes) -> None:
         """The run's input is here."""
-        self._add(0, (0, ()), payload, self.root)
+        self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
 
     def begin(self) -> None:
@@ -56,7 +59,7 @@ class RunState(Giving):
 
     def feed(self, payload: bytes) -> None:
         """One more input is here."""
-        self._add(0, (0, (self._fed,)), payload, self.root)
+        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
         self._fed += 1
 
     def close(self) -> None:
@@ -68,8 +71,12 @@ class RunState(Giving):
             self._settle(self.root, [component])
             self._check_end()
 
-    def claim(self, lease: int, worker: int) -> ItemRecord | None:
-        """A worker takes the first item in order that may start now, if there is one."""
+    def first(self) -> ItemRecord | Block | None:
+        """What ``claim`` would give an item of, unless that is one of a serial node."""
+        return self._ready.first() if self._ready and self.phase is Phase.RUNNING else None
+
+    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
+        """A worker takes the first item in order that may start now, if there is one; of a block, up to ``most``."""
         if self.phase is not Phase.RUNNING:
             return None
         serial = bool(self._serial_ready) and not self._serial_running
@@ -77,41 +84,126 @@ class RunState(Giving):
             item = self._serial_ready.pop()
             self._serial_running = True
         elif self._ready:
-            item = self._ready.pop()
+            item = self._ready.pop(most)
         else:
             return None
         self._lease(item, lease, worker)
         return item
 
-    def succeed(self, item: ItemRecord, values: tuple[Value, ...], writes: tuple[Write, ...], spread: bool) -> None:
-        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had."""
+    def succeed(
+        self,
+        item: ItemRecord,
+        values: Sequence[Value],
+        writes: tuple[Write, ...],
+        spread: bool,
+        on: Leaseholder | None = None,
+    ) -> ItemRecord | None:
+        """A step is over; ``spread`` says that it was a ``NextAll``, however many values it had.
+
+        Args:
+            on: who has run the one successor already, or is at it: it is leased to them, and returned.
+        """
         place = self._finish(item, ItemFact.SUCCEEDED)
         source = self._given_all(item)
         given = source.given if source else NOTHING
-        self._write(item, place, writes, given)
-        self._completed += 1
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + 1
-        if place.node not in self._passed:
-            self._passed.add(place.node)
-            self._commit.passed.append(place.node)
-            self.held.pop(place.node, None)
+        self._write(item.order, place, writes, given)
+        self._count(place, 1)
         scope = self._scope_within(item, place, source)
+        after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
-            self._create(
-                place.arms[values[0][0]][0], (item.order[0] + 1, item.order[1]), values[0][1], scope, place.spec.name
-            )
+            arm, payload = values[0]
+            order = item.order[0] + 1, item.order[1]
+            if on is None:
+                self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
+            else:
+                after = self._add(place.arms[arm][0].place, order, payload, scope)
+                self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope, given)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
         self._check_end()
+        return after
+
+    def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
+        """A step is over that was a ``NextAll`` of many values, which all take one arm."""
+        place = self._finish(item, ItemFact.SUCCEEDED)
+        source = self._given_all(item)
+        given = source.given if source else NOTHING
+        self._write(item.order, place, writes, given)
+        self._count(place, 1)
+        scope = self._scope_within(item, place, source)
+        self._fan_out_alike(item, place, arm, payloads, scope, given)
+        if place.owner:
+            self._settle_all(scope)
+        self._leave(item)
+        self._check_end()
+
+    def succeed_all(
+        self,
+        block: Block,
+        arm: int,
+        payloads: list[Payload],
+        writes: Sequence[tuple[Write, ...]],
+        worker: int,
+        ahead: bool = False,
+    ) -> Block | None:
+        """Steps side by side are over, each with one value; these take one arm.
+
+        Args:
+            writes: of each step, or nothing if none wrote.
+            worker: who ran them.
+            ahead: as ``on`` of ``succeed``, for the successors.
+        """
+        place = self.plan.places[block.place]
+        if place.owner or len(place.arms[arm]) > 1:
+            for item, payload, written in zip(
+                self.single_out(block), payloads, writes or ((),) * len(block), strict=True
+            ):
+                self.succeed(item, ((arm, payload),), written, False)
+            return None
+        count = len(block)
+        self._unlease_block(block)
+        self.in_blocks -= count
+        self._commit.ranges.append((block.first, count))
+        for number, written in enumerate(writes):
+            if written:
+                self._write(behind(block.order, number), place, written)
+        self._count(place, count)
+        after = None
+        if ahead:
+            depth, path = block.order
+            after = self._add_block(place.arms[arm][0].place, (depth + 1, path), payloads, block.scope)
+            self._lease(after, 0, worker)
+        else:
+            self._pass_on(place, arm, block, payloads, worker)
+        self._exit(block.place, block.scope, count)
+        self._check_end()
+        return after
+
+    def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
+        """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
+        self._unlease_block(block)
+        self.in_blocks -= len(block)
+        self._commit.ranges.append((block.first, len(block)))
+        items = list(block.items())
+        for item in items:
+            self.items[item.id] = item
+            self._lease(item, lease, worker)
+        self._commit.created += items
+        return items
+
+    def release_all(self, block: Block) -> None:
+        """As ``release``, of the items of a block."""
+        self._unlease_block(block)
+        self._ready.push(block)
+        self._check_end()
 
     def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
         """A step ended its branch for now."""
         place = self._finish(item, ItemFact.HELD)
-        self._write(item, place, writes)
+        self._write(item.order, place, writes)
         self._completed += 1
         done, name = self._commit.done, place.spec.name
         done[name] = done.get(name, 0) + 1
@@ -225,6 +317,13 @@ class RunState(Giving):
     def status(self) -> RunStatus:
         return STATUS[self.phase]
 
+    def status_of(self, number: int, remembered: WorkItemStatus) -> WorkItemStatus:
+        """How an item stands; as it is ``remembered`` if it is not here."""
+        if number in self.items:
+            return self.items[number].status
+        leased = any(first <= number < stop for first, stop in self.leased_blocks.items())
+        return WorkItemStatus.IN_PROGRESS if leased else remembered
+
     @property
     def over(self) -> bool:
         return self.phase in FINAL
@@ -277,6 +376,16 @@ class RunState(Giving):
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 
+    def _count(self, place: Place, steps: int) -> None:
+        """So many steps are completed and passed something on."""
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
+        if place.node not in self._passed:
+            self._passed.add(place.node)
+            self._commit.passed.append(place.node)
+            self.held.pop(place.node, None)
+
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
         item.attempt += 1
@@ -324,7 +433,7 @@ class RunState(Giving):
         if self.phase in (Phase.RUNNING, Phase.PAUSED):
             if self._open:
                 return
-            if not self.items:
+            if not self.items and not self.in_blocks:
                 self._move(RunFact.STUCK if self.held else RunFact.IDLE)
             elif self.failure and not (
                 self.leased or self._ready or self._serial_ready or self._waiting or self._sources.pending

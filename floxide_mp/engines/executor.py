@@ -18,14 +18,15 @@ from typing import Any, Final, NamedTuple
 from ..core.records import EventRecord
 from ..errors import WorkerDiedError
 from ..facts import WorkerHealth
-from ..ports import Description, Grant, Lease, Report, StepResult
+from ..ports import Description, Grant, Lease, Report, Spread, StepResult, only
 from ..runtime import codec
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, monotonic_ns
 from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
+from ..runtime.running import ONE_BY_ONE
 from ..runtime.step import Calls, Steps, calls_of, refuse
-from ..runtime.worker import KEEP, ONE_BY_ONE
+from ..runtime.worker import KEEP
 from .health import healths
 
 NEVER: Final = 10**18  # nanoseconds from now: when steps begin, as far as the coordinator is told
@@ -133,7 +134,7 @@ class ExecutorEngine:
                 self._give_up(post.session, error=error)
                 return
 
-    def _run(self, post: _Post, lease: Lease) -> tuple[StepResult, ...]:
+    def _run(self, post: _Post, lease: Lease) -> tuple[StepResult | Spread, ...]:
         """The result of the lease's one item, or none if it was not begun."""
         post.board.begin(lease.id)
         post.board.enter(0, monotonic_ns() + NEVER)
@@ -143,7 +144,7 @@ class ExecutorEngine:
             _keep(facts.key, self._ledger.bundles[facts.key])
         for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
             sent = facts._replace(workflow=workflow)
-            future = self._executor.submit(run_step, lease.run_id, lease.items[0], sent, view)
+            future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view)
             if not _done(future, post, lease):
                 break
             if (result := future.result()) is not None:
@@ -201,7 +202,7 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
             _known.pop(next(iter(_known)), None)
 
 
-def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy) -> StepResult | None:
+def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy) -> StepResult | Spread | None:
     """Run one item; None if the workflow is needed for it."""
     if facts.workflow is not None:
         try:

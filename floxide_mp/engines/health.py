@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from ..core.records import Block, ItemRecord
 from ..facts import WorkerHealth, WorkerStatus
 from ..runtime.clock import monotonic, time
 from ..runtime.leases import Session
@@ -34,7 +35,7 @@ def _health(worker: Session, threshold: float) -> WorkerHealth:
     age = now - worker.seen
     at = worker.board.at()
     lease = worker.leases.get(at.lease) if at else None
-    item = lease.item(at) if lease else None
+    found = lease.find(at) if lease else None
     return WorkerHealth(
         worker_id=worker.worker_id,
         pid=worker.pid,
@@ -42,9 +43,13 @@ def _health(worker: Session, threshold: float) -> WorkerHealth:
         liveness=liveness(age, threshold),
         last_heartbeat=time() - age,
         error_count=worker.errors,
-        current_work_item=item.id if item else None,
+        current_work_item=_number(*found) if found else None,
         current_work_item_run_id=lease.run.record.run_id if lease else None,
     )
+
+
+def _number(item: ItemRecord | Block, number: int) -> int:
+    return item.first + number if isinstance(item, Block) else item.id
 
 
 def _status(worker: Session, state: str, busy: bool) -> WorkerStatus:

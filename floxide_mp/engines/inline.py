@@ -12,7 +12,8 @@ from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic
 from ..runtime.interrupts import watched, whole
 from ..runtime.ledger import Ledger
-from ..runtime.worker import ONE_BY_ONE, Worker
+from ..runtime.running import ONE_BY_ONE
+from ..runtime.worker import Worker
 from .health import healths
 
 PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of looks whether its run is over

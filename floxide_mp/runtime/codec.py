@@ -96,7 +96,10 @@ def decode(payload: Payload) -> Any:
     """The value of a payload; of a join's, ``Arrivals``."""
     if isinstance(payload, bytes):
         return pickle.loads(payload)
-    return Arrivals((name, decode(part)) for name, part in payload)
+    found: list[tuple[str, Any]] = []
+    for name, part in payload:
+        found += [(name, decode(one)) for one in part] if isinstance(part, list) else [(name, decode(part))]
+    return Arrivals(found)
 
 
 def same(one: bytes | None, other: bytes | None) -> bool:

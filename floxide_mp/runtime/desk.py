@@ -23,8 +23,7 @@ from .guest import Guest
 from .leases import Ask, Overdue
 from .ledger import Ledger
 from .run import info_of
-from .running import Known, Running
-from .worker import ONE_BY_ONE
+from .running import ONE_BY_ONE, Known, Running
 
 LONGEST: Final = 5.0  # seconds that a guest waits in one call: its process may have died meanwhile
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..core.records import EventRecord
 from ..errors import FloxideError
 from ..facts import WorkItem, WorkItemStatus
-from ..ports import NEXT_ALL, Backend, Description, Desk, Lease, Reply, Report
+from ..ports import NEXT_ALL, Backend, Description, Desk, Lease, Reply, Report, Results, Spread, only
 from ..retry import RetryPolicy
 from ..stepping import ItemProcessedOutcome, StepCallbacks
 from ..workflow import Compiled
@@ -23,8 +23,9 @@ from . import codec
 from .board import Board
 from .clock import monotonic, sleep
 from .run import checked_seconds
+from .running import ONE_BY_ONE
 from .step import users_traceback
-from .worker import ONE_BY_ONE, Worker
+from .worker import Worker
 
 log = logging.getLogger("floxide_mp")
 
@@ -101,7 +102,7 @@ class Guest(Backend):
             self._desk.commit(Report(lease.id, (), ()))
             sleep(VETOED)
             return _NOTHING
-        turn.item, turn.ends = item, self._ends[lease.items[0][1]]
+        turn.item, turn.ends = item, self._ends[only(lease)[1]]
         return Reply((lease,), False, 0.0)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
@@ -140,7 +141,7 @@ class Guest(Backend):
         return lease
 
     def _item(self, lease: Lease) -> WorkItem:
-        number, node, attempt, order, _, _ = lease.items[0]
+        number, node, attempt, order, _, _ = only(lease)
         return WorkItem(lease.run_id, number, self._bundle.names[node], attempt, WorkItemStatus.IN_PROGRESS, order)
 
     def _call(self, callbacks: StepCallbacks, name: str, item: WorkItem, *more: Any) -> bool:
@@ -189,7 +190,11 @@ class Guests:
 
 
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
-    kind, values, _, error, _ = report.results[0]
+    (result,) = report.results
+    assert not isinstance(result, Results)  # it is of one item
+    if isinstance(result, Spread):
+        result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False
+    kind, values, _, error, _ = result
     if error is not None:
         return ItemProcessedOutcome(error=codec.decode_error(error))
     if not counted:

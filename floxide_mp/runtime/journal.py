@@ -73,7 +73,7 @@ class Direct:
         self._store.commit(run.record.run_id, commit, progress)
         if failpoints.armed:
             failpoints.hit("coordinator.committed")
-        self._owner.written(run, Written(progress, len(commit.outputs), commit.phase_changed))
+        self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
 
     def events(self, run: Running, since: int) -> Sequence[EventRecord]:
         return self._store.events(run.record.run_id, since)
@@ -166,7 +166,7 @@ class GroupCommit:
             thread.start()  # or, where there can be no more, this run fails, and the next one tries again
             self._thread = thread
         prepared = self._store.prepare(run.record.run_id, commit, progress)
-        what = Written(progress, len(commit.outputs), commit.phase_changed)
+        what = Written(progress, commit.output_count, commit.phase_changed)
         self._queue.append(_Entry(run, prepared, what, len(commit.events), size := commit.size))
         self._size += size
         run.unwritten += 1

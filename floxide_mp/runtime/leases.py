@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ..core.records import ItemRecord
+from ..core.records import Block, ItemRecord
 from ..errors import FloxideError, NodeTimeoutError
 from .board import At, Board
 from .clock import monotonic
@@ -21,15 +21,28 @@ class Leased:
 
     id: int
     run: Running
-    items: list[ItemRecord]
+    items: list[ItemRecord | Block]
     timed: bool  # some item's node has a time-out
     reported: int = 0  # items that were reported while the lease goes on
 
-    def item(self, at: At | None) -> ItemRecord | None:
-        """The item that a worker is at, if it is one of this lease."""
-        if at is None or at.lease != self.id or not 0 <= at.place - self.reported < len(self.items):
+    def find(self, at: At | None) -> tuple[ItemRecord | Block, int] | None:
+        """The item that a worker is at, if it is one of this lease: alone, or in a block and its number there."""
+        if at is None or at.lease != self.id or at.place < self.reported:
             return None
-        return self.items[at.place - self.reported]
+        number = at.place - self.reported
+        for item in self.items:
+            count = len(item) if isinstance(item, Block) else 1
+            if number < count:
+                return item, number
+            number -= count
+        return None
+
+    def ahead(self, at: At | None) -> int:
+        """How many steps further a worker has gone than the lease's items, by itself."""
+        if at is None or at.lease != self.id or at.place < self.reported or len(self.items) != 1:
+            return 0
+        (item,) = self.items
+        return (at.place - self.reported) // (len(item) if isinstance(item, Block) else 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,15 +100,15 @@ class Overdue(NamedTuple):
 def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None, FloxideError | None]:
     """Seconds until the worker must be ended for this lease, and the error its item gets."""
     at = worker.board.at()
-    item = lease.item(at)
+    found = lease.find(at)
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
         # It may be about to begin; what a guest begins when it has been given up does not count.
-        return (left if item or worker.guest else max(left, SOON)), None
+        return (left if found or worker.guest else max(left, SOON)), None
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places
-    spec = places[item.place].spec if item else None
+    spec = places[found[0].place].spec if found else None
     if at is None or spec is None or spec.timeout is None:
         limits = (places[other.place].spec.timeout for other in lease.items)
         return min((limit for limit in limits if limit is not None), default=None), None

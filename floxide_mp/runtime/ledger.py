@@ -11,17 +11,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..core.records import EventRecord, ItemRecord
+from ..core.records import Block, EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, Lease, Reply, Report
+from ..ports import CheckpointStore, Description, Lease, Reply, Report, Results, Spread, steps_in
 from . import codec
 from .board import Board
 from .clock import monotonic, process_time
 from .interrupts import whole
 from .leases import Ask, Leased, Overdue, Session, time_left
 from .liveness import Attention
-from .running import Running
+from .running import ONE_BY_ONE, Running
 from .runs import Runs
 
 log = logging.getLogger("floxide_mp")
@@ -68,14 +68,18 @@ class Ledger(Runs):
                 self._wake_others()
             stop = self._stopping or session not in self._sessions
             refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
-            return Reply(() if lease is None else (lease,), stop, waited, refused)
+            running = 0
+            if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
+                running = id_of(held.items[0])
+            return Reply(() if lease is None else (lease,), stop, waited, refused, running)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         with self._lock:
-            record = self._run(run_id).record
-            return Description(
-                record.key, None if record.key in known else record.workflow, record.context, record.seed
-            )
+            run = self._run(run_id)
+            record = run.record
+            workflow = None if record.key in known else record.workflow
+            ahead = run.state.plan.ahead if isinstance(run, Running) else ()
+            return Description(record.key, workflow, record.context, record.seed, ahead)
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
@@ -200,27 +204,27 @@ class Ledger(Runs):
         return now
 
     def _take(self, worker: Session, report: Report) -> Running | None:
-        """Results come in: tell the core, item by item. Under a lease that is over: nothing."""
+        """Results come in: tell the core. Under a lease that is over: nothing."""
         lease = worker.leases.get(report.lease_id)
         if lease is None:
             log.warning("worker %d reports under lease %d, which is over: refused", worker.worker_id, report.lease_id)
             return None
-        run = lease.run
+        run, left = lease.run, lease.items
+        steps = 0
+        for result in report.results:
+            steps += steps_in(result)
+            worker.errors += not isinstance(result, Results | Spread) and result[3] is not None
         try:
-            # A run that broke while this was running takes nothing any more.
-            for item, result in zip(lease.items, () if run.state.over else report.results, strict=False):
-                worker.errors += result[3] is not None
-                run.apply(item, result, worker.worker_id)
+            if not run.state.over:  # a run that broke while this was running takes nothing any more
+                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead)
         except BaseException as error:
             self._crash(run, error)
-        left = lease.items[len(report.results) :]
         if report.last:
             del worker.leases[lease.id]
         else:
-            lease.items, left = left[:1], left[1:]
-            lease.reported += len(report.results)
-        for item in left:
-            run.give_back(item)
+            lease.reported += steps
+            lease.items, left = _head(left)
+        run.give_back(left)
         run.learn(report.spent)
         return run
 
@@ -242,7 +246,8 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life)
+        ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead)
 
     def _next_run(self, only: str | None) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
@@ -279,14 +284,15 @@ class Ledger(Runs):
             at = None  # not ended for what it is at: in between it had gone on to something else
         blamed = False
         for lease in worker.leases.values():
-            culprit = lease.item(at)
-            for item in lease.items:
-                if item is culprit:
-                    error = overdue and overdue.error
-                    named = error or describe(lease.run.name(item))
-                    blamed = self._blame(worker, lease.run, item, named, error is None, text)
-                else:
-                    lease.run.give_back(item)
+            found = lease.find(at)
+            if found is None and (steps := lease.ahead(at)):
+                lease.items[0].alone = steps  # what ended the worker is so far behind: next time it is to be blamed
+            elif found is not None and not lease.run.state.over:
+                culprit = lease.run.culprit(lease.items, found, (lease.id, worker.worker_id))
+                error = overdue and overdue.error
+                named = error or describe(lease.run.name(culprit))
+                blamed = self._blame(worker, lease.run, culprit, named, error is None, text)
+            lease.run.give_back(lease.items)
             self._commit(lease.run)
         self._wake_others()
         self._work.notify_all()  # its own thread may be among those who wait
@@ -297,9 +303,17 @@ class Ledger(Runs):
     ) -> bool:
         if self._stopping or run.state.over or run.state.phase in STOPPING:
             # Its grace was over, or its run broke: it is not the item's doing.
-            run.give_back(item)
+            run.give_back([item])
             return False
         run.blame(item, error, died, text, worker.worker_id)
         log.warning("%s", error)
         worker.errors += 1
         return True
+
+
+def _head(items: list[ItemRecord | Block]) -> tuple[list[ItemRecord | Block], list[ItemRecord | Block]]:
+    """The first item, and the others."""
+    first, rest = items[:1], items[1:]
+    if first and isinstance(block := first[0], Block) and len(block) > 1:
+        return [block.part(0, 1)], [block.part(1), *rest]
+    return first, rest

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .. import context as contexts
 from ..context import Context
-from ..core.records import ErrorRecord, EventRecord, OutputRecord, place
+from ..core.records import ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Payload, place
 from ..core.table import STATUS, Phase
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
@@ -31,23 +31,27 @@ class RunResult:
     """
 
     def __init__(
-        self, record: RunRecord, metrics: RunMetrics, outputs: list[OutputRecord], events: list[EventRecord]
+        self,
+        record: RunRecord,
+        metrics: RunMetrics,
+        outputs: list[OutputRecord | OutputBlock],
+        events: list[EventRecord],
     ) -> None:
         self.run_id = record.run_id
         self.metrics = metrics
         self._record = record
-        self._outputs = outputs
+        self._outputs = sorted(outputs, key=_place)
         self._events = events
 
     @cached_property
     def outputs(self) -> list[Any]:
         """Every output, in the order of the one-process run."""
-        return [codec.decode(output.payload) for output in sorted(self._outputs, key=place)]
+        return [codec.decode(payload) for output in self._outputs for payload in _payloads(output)]
 
     @property
     def workers(self) -> list[int | None]:
         """The worker that each output came from. Unlike the outputs, this differs from run to run."""
-        return [output.worker for output in sorted(self._outputs, key=place)]
+        return [output.worker for output in self._outputs for _ in _payloads(output)]
 
     @property
     def output(self) -> Any:
@@ -56,9 +60,13 @@ class RunResult:
         Raises:
             FloxideError: if there are several.
         """
-        if len(self._outputs) > 1:
-            raise FloxideError(f"run {self.run_id} has {len(self._outputs)} outputs: use .outputs", run_id=self.run_id)
-        return self.outputs[0] if self._outputs else None
+        if self._count > 1:
+            raise FloxideError(f"run {self.run_id} has {self._count} outputs: use .outputs", run_id=self.run_id)
+        return self.outputs[0] if self._count else None
+
+    @property
+    def _count(self) -> int:
+        return sum(len(_payloads(output)) for output in self._outputs)
 
     @cached_property
     def context(self) -> Any:
@@ -66,7 +74,7 @@ class RunResult:
         return replay(self._record, self._events)
 
     def __repr__(self) -> str:
-        return f"<RunResult {self.run_id}: {len(self._outputs)} outputs, {self.metrics}>"
+        return f"<RunResult {self.run_id}: {self._count} outputs, {self.metrics}>"
 
 
 class Run:
@@ -101,9 +109,10 @@ class Run:
         while True:
             self._engine.wait(self.run_id, seen, None)
             new = self._ledger.look(self.run_id, partial(_outputs, since=seen))
-            for record in new:
-                yield codec.decode(record.payload)
-            seen += len(new)
+            for output in new:
+                for payload in _payloads(output):
+                    yield codec.decode(payload)
+                    seen += 1
             if not new:
                 self.wait()
                 return
@@ -252,21 +261,30 @@ def _result(run: Known, store: CheckpointStore) -> RunResult:
     raise error from codec.decode_error(failure)
 
 
-def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord]:
+def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord | OutputBlock]:
     return list(store.outputs(run.record.run_id, since))
+
+
+def _payloads(output: OutputRecord | OutputBlock) -> list[Payload]:
+    return output.payloads if isinstance(output, OutputBlock) else [output.payload]
+
+
+def _place(output: OutputRecord | OutputBlock) -> tuple[Order, int]:
+    """What outputs are sorted by. No other output has its place between the first of a block and the last."""
+    return output.order, 0 if isinstance(output, OutputBlock) else output.index
 
 
 def _items(run: Known, store: CheckpointStore) -> list[WorkItem]:
     record, snapshot = run.record, store.snapshot(run.record.run_id)
     # Which items are being run is nothing that a store is told.
-    live = run.state.items if isinstance(run, Running) else {}
+    state = run.state if isinstance(run, Running) else None
     found = [
         WorkItem(
             record.run_id,
             row.id,
             record.places[row.place],
             row.attempt,
-            live[row.id].status if row.id in live else row.status,
+            row.status if state is None else state.status_of(row.id, row.status),
             row.order,
         )
         for row in snapshot.items

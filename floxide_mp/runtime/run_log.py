@@ -70,17 +70,42 @@ class RunLog:
     pickled raises where it was written. A look fetches what is new, so it costs nothing per event already seen.
 
     Args:
+        run_id, seed: of the run.
         fetch: gives the run's committed events from a number on.
+        identify: gives the id of the item that runs, where it came without one.
+
+    Attributes:
+        writes: of the step that is running.
+        asked: whether it has looked, or wanted to know its id.
     """
 
-    item: Item
     cancelled: Callable[[], bool]
 
-    def __init__(self, fetch: Callable[[int], Sequence[EventRecord]]) -> None:
+    def __init__(
+        self, run_id: str, seed: int, fetch: Callable[[int], Sequence[EventRecord]], identify: Callable[[], int]
+    ) -> None:
+        self._run_id, self._seed = run_id, seed
         self._fetch = fetch
+        self._identify = identify
+        self._about: tuple[str, int, int, BaseException | None, Order]
+        self.asked = False
         self._seen = 0
         self._fields: dict[int, _Field] = {}
         self.writes: list[tuple[int, bytes]] = []
+
+    def begin(self, node: str, item_id: int, attempt: int, error: BaseException | None, order: Order) -> None:
+        """A step of this item is run from now on."""
+        self._about = node, item_id, attempt, error, order
+        self.asked = False
+
+    @property
+    def item(self) -> Item:
+        node, item_id, attempt, error, order = self._about
+        if not item_id:
+            self.asked = True
+            item_id = self._identify()
+            self._about = node, item_id, attempt, error, order
+        return Item(self._run_id, node, item_id, attempt, error, order, self._seed)
 
     def write(self, field: int, value: Any) -> None:
         self.writes.append((field, codec.encode(value, "event")))
@@ -104,6 +129,7 @@ class RunLog:
         return value
 
     def _look(self, field: int) -> _Field:
+        self.asked = True
         new = self._fetch(self._seen)
         self._seen += len(new)
         for record in new:
@@ -112,8 +138,9 @@ class RunLog:
 
     def _own(self, field: int) -> list[EventRecord]:
         """What the running step has written to the field."""
+        node, _, _, _, order = self._about
         return [
-            EventRecord(self.item.order, index, self.item.node, field, payload)
+            EventRecord(order, index, node, field, payload)
             for index, (written, payload) in enumerate(self.writes)
             if written == field
         ]

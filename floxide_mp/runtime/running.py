@@ -7,21 +7,25 @@ It turns what workers say into facts for the core. Who says it, and what is comm
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, Protocol
 
-from ..core.records import ErrorRecord, EventRecord, ItemRecord
-from ..core.state import RunState
+from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
+from ..core.state import Leaseholder, RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus
-from ..ports import HOLD, NEXT_ALL, Grant, Progress, RunRecord, StepResult
+from ..ports import HOLD, NEXT_ALL, Grant, Grants, Progress, Result, Results, RunRecord, Spread, StepResult
 from . import codec
 from .clock import monotonic, time
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
+ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
@@ -128,24 +132,33 @@ class Running(Known):
         ready = self.state.ready
         return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
 
-    def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord]:
+    def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord | Block]:
         """Items for some ``want`` seconds, for one of ``workers`` workers."""
-        cost, places = self.cost, self.state.plan.places
+        state, places = self.state, self.state.plan.places
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
-        items: list[ItemRecord] = []
-        seconds, size = 0.0, 0
-        while len(items) < most and seconds < want and size < MOST_BYTES:
-            item = self.state.claim(lease, worker_id) or self._fed(lease, worker_id)
+        items: list[ItemRecord | Block] = []
+        count, seconds, size = 0, 0.0, 0
+        while count < most and seconds < want and size < MOST_BYTES:
+            first = state.first()
+            room = 1
+            if isinstance(first, Block) and (known := self.cost[places[first.place].node]) is not None:
+                room = min(most - count, int((want - seconds) / max(known, 1e-9)) + 1)
+                room = _fitting(first, room, MOST_BYTES - size)
+            item = state.claim(lease, worker_id, room) or self._fed(lease, worker_id)
             if item is None:
                 break
+            if isinstance(item, Block) and want <= ONE_BY_ONE:
+                (item,) = state.single_out(item, lease, worker_id)
             items.append(item)
-            known = cost[places[item.place].node]
-            seconds += want if known is None else known
-            size += len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+            known = self.cost[places[item.place].node]
+            steps = len(item) if isinstance(item, Block) else 1
+            count += steps
+            seconds += want if known is None else known * steps
+            size += sum(map(size_of, item.payloads)) if isinstance(item, Block) else _weight(item)
         return items
 
-    def _fed(self, lease: int, worker_id: int) -> ItemRecord | None:
+    def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
         payload = self.feed.pop() if self.feed is not None and self.state.takes_input else None
         if payload is None:
@@ -153,26 +166,113 @@ class Running(Known):
         self.state.feed(payload)
         return self.state.claim(lease, worker_id)
 
-    def grants(self, items: Sequence[ItemRecord]) -> tuple[Grant, ...]:
+    def grants(self, items: Sequence[ItemRecord | Block]) -> tuple[Grant | Grants, ...]:
         """The items as a worker gets them."""
         places = self.state.plan.places
-        return tuple((i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error) for i in items)
+        return tuple(
+            [
+                Grants(i.first, places[i.place].node, i.order, i.payloads)
+                if isinstance(i, Block)
+                else (i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error)
+                for i in items
+            ]
+        )
 
-    def apply(self, item: ItemRecord, result: StepResult, worker_id: int) -> None:
-        """A step was reported."""
+    def apply(
+        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool
+    ) -> list[ItemRecord | Block]:
+        """Steps were reported, of these items, from the first on.
+
+        Args:
+            on: the lease, and the worker that it is of.
+            ahead: whether the first of what comes behind the results is running.
+
+        Returns:
+            those of the items without a result, and of the items behind, if the worker went on with some.
+        """
+        left = deque(items)
+        for number, result in enumerate(results, 1):
+            more = ahead or number < len(results)
+            if isinstance(result, Results):
+                after = self._apply_all(left, result, on, more)
+            else:
+                item = left.popleft()
+                if isinstance(item, Block):
+                    item = self._step_out(left, item, on)
+                after = self._apply_one(item, result, on, more and not left)
+            if after is not None:
+                left.append(after)
+        return list(left)
+
+    def _step_out(self, left: deque[ItemRecord | Block], block: Block, on: Leaseholder) -> ItemRecord:
+        """The first of a leased block becomes an item of its own; the others are the first in ``left``."""
+        if len(block) > 1:
+            left.appendleft(block.part(1))
+        (item,) = self.state.single_out(block.part(0, 1), *on)
+        return item
+
+    def _apply_all(
+        self, left: deque[ItemRecord | Block], result: Results, on: Leaseholder, more: bool
+    ) -> ItemRecord | Block | None:
+        state, (arm, payloads, writes) = self.state, result
+        after: ItemRecord | Block | None = None
+        at, total = 0, len(payloads)
+        while at < total:
+            item = left.popleft()
+            if not isinstance(item, Block):
+                written = writes[at] if writes else ()
+                then = on if more and not left and at + 1 == total else None
+                after = state.succeed(item, ((arm, payloads[at]),), written, False, then)
+                at += 1
+                continue
+            if len(item) > total - at:
+                left.appendleft(item.part(total - at))
+                item = item.part(0, total - at)
+            end = at + len(item)
+            ahead = more and not left and end == total
+            part = payloads if len(item) == total else payloads[at:end]
+            after = state.succeed_all(item, arm, part, writes[at:end], on[1], ahead)
+            at = end
+        return after
+
+    def _apply_one(
+        self, item: ItemRecord, result: StepResult | Spread, on: Leaseholder, more: bool
+    ) -> ItemRecord | None:
+        if isinstance(result, Spread):
+            self.state.spread(item, *result)
+            return None
         outcome, values, writes, error, retryable = result
         if error is not None:
-            error = error._replace(worker=worker_id, at=time())
+            error = error._replace(worker=on[1], at=time())
             self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
         elif outcome == HOLD:
             self.state.hold(item, writes)
         else:
-            self.state.succeed(item, values, writes, outcome == NEXT_ALL)
+            return self.state.succeed(item, values, writes, outcome == NEXT_ALL, on if more else None)
+        return None
 
-    def give_back(self, item: ItemRecord) -> None:
-        """The lease is over, and the item has not happened. (Of a run that broke, nobody cares any more.)"""
-        if not self.state.over:
-            self.state.release(item)
+    def give_back(self, items: Sequence[ItemRecord | Block]) -> None:
+        """Their lease is over, and they have not happened. (Of a run that broke, nobody cares any more.)"""
+        for item in () if self.state.over else items:
+            if isinstance(item, Block):
+                self.state.release_all(item)
+            else:
+                self.state.release(item)
+
+    def culprit(
+        self, items: list[ItemRecord | Block], found: tuple[ItemRecord | Block, int], on: Leaseholder
+    ) -> ItemRecord:
+        """Take the item that was ``found`` (``Leased.find``) out of a lease's ``items``. Those before it go back."""
+        item, number = found
+        at = items.index(item)
+        before, left = items[:at], deque(items[at + 1 :])
+        if isinstance(item, Block):
+            if number:
+                before.append(item.part(0, number))
+            item = self._step_out(left, item.part(number), on)
+        self.give_back(before)
+        items[:] = left
+        return item
 
     def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""
@@ -203,6 +303,17 @@ class Running(Known):
             policy = spec.retry or self.state.default_retry
             retryable = policy is not None and policy.accepts(error)
             self.state.fail(item, record, retryable, monotonic(), jitter(self.record.seed, item))
+
+
+def _weight(item: ItemRecord) -> int:
+    """What an item counts for in the size of a lease."""
+    return len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
+
+
+def _fitting(block: Block, most: int, room: int) -> int:
+    """How many items of a block, up to ``most``, have ``room`` bytes; at least one."""
+    sizes = list(accumulate(map(size_of, block.payloads[:most])))
+    return most if sizes[-1] <= room else max(1, bisect_right(sizes, room))
 
 
 def progress_of(state: RunState, finished_at: float | None) -> Progress:

@@ -297,7 +297,7 @@ class Runs(View):
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
         progress = progress_of(state, finished_at)
-        urgent = commit.phase_changed or bool(self._streams and commit.outputs)
+        urgent = commit.phase_changed or bool(self._streams and commit.output_count)
         try:
             if failpoints.armed:
                 failpoints.hit("coordinator.commit")

@@ -11,20 +11,21 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from os import getpid
 from types import CoroutineType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..context import Context, Item
+from ..context import Context
 from ..core.records import EventRecord, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import calling
-from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, StepResult
+from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, Grants, Spread, StepResult
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec
 from .run_log import RunLog
 
+MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
@@ -49,6 +50,7 @@ class Steps:
         facts: what it began with; ``key`` is that of the workflow.
         fetch: gives the run's committed events from a number on.
         life: of the lease, see ``ports.Lease``.
+        identify: gives the id of the item that runs, where it came without one.
     """
 
     def __init__(
@@ -59,17 +61,25 @@ class Steps:
         facts: Description,
         fetch: Callable[[int], Sequence[EventRecord]],
         life: int = 0,
+        identify: Callable[[], int] = lambda: 0,
     ) -> None:
         self.key, self.life = facts.key, life
         self._run_id = run_id
         self._bundle = bundle
-        self._seed = facts.seed
-        self._log = RunLog(fetch)
+        self._ahead = facts.ahead
+        self._asks: set[int] = set()  # nodes whose steps asked for what only the coordinator can say
+        self._log = RunLog(run_id, facts.seed, fetch, identify)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
         self._pid = getpid()
 
-    def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult:
+    def after(self, node: int, arm: int) -> int:
+        """The node with whose item a worker may go on when a step of ``node`` has taken ``arm``; -1: with none."""
+        after = self._ahead[node][arm] if self._ahead else -1
+        # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
+        return -1 if after in self._asks else after
+
+    def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult | Spread:
         """Run one item."""
         item_id, node, attempt, order, payload, error = grant
         log = self._log
@@ -78,7 +88,7 @@ class Steps:
             log.writes = []
         try:
             cause = None if error is None else codec.decode_error(error)
-            log.item = Item(self._run_id, name, item_id, attempt, cause, order, self._seed)
+            log.begin(name, item_id, attempt, cause, order)
             log.cancelled = cancelled
             call = self._calls[node]
             if failpoints.armed:
@@ -89,6 +99,8 @@ class Steps:
             if type(result) is CoroutineType:
                 result = _awaited(result)
             told = self._told(node, name, result)
+            if log.asked and not item_id:
+                self._asks.add(node)
             if failpoints.armed:
                 failpoints.hit("worker.encoded")
             return told
@@ -99,7 +111,7 @@ class Steps:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
 
-    def in_time(self, grant: Grant, result: StepResult, nanoseconds: int) -> StepResult:
+    def in_time(self, grant: Grant, result: StepResult | Spread, nanoseconds: int) -> StepResult | Spread:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
         limit = self._bundle.nodes[grant[1]].timeout
         if limit is None or nanoseconds <= limit * 1e9:
@@ -108,12 +120,15 @@ class Steps:
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
         return self._failed(grant[1], failure, retry=True)
 
-    def _told(self, node: int, name: str, result: Any) -> StepResult:
+    def _told(self, node: int, name: str, result: Any) -> StepResult | Spread:
         """What the node returned, as data."""
         kind = type(result)
         if kind is NextAll:
-            values = tuple(self._route(node, name, value) for value in result.values)
-            return NEXT_ALL, values, tuple(self._log.writes), None, False
+            values = [self._route(node, name, value) for value in result.values]
+            writes = tuple(self._log.writes)
+            if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
+                return Spread(arms.pop(), [payload for _, payload in values], writes)
+            return NEXT_ALL, tuple(values), writes, None, False
         if kind is Hold:
             return HOLD, (), tuple(self._log.writes), None, False
         if kind is Abort:
@@ -181,12 +196,13 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return elsewhere.submit(asyncio.run, coroutine).result()
 
 
-def refuse(grants: Iterable[Grant], failure: BaseException) -> tuple[StepResult, ...]:
+def refuse(grants: Iterable[Grant | Grants], failure: BaseException) -> tuple[StepResult, ...]:
     """The results of items whose workflow cannot be had in this worker."""
     if isinstance(failure, ImportError):
         failure.add_note(_NEEDED)
     record = codec.encode_error(failure, users_traceback(failure))
-    return tuple((FAIL, (), (), record, False) for _ in grants)
+    count = sum(len(grant.payloads) if isinstance(grant, Grants) else 1 for grant in grants)
+    return ((FAIL, (), (), record, False),) * count
 
 
 def users_traceback(failure: BaseException) -> str:

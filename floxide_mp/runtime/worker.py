@@ -5,37 +5,26 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from .. import failpoints
 from ..core.records import EventRecord
-from ..ports import Backend, Lease, Reply, Report, StepResult
+from ..ports import Backend, Grant, Grants, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
 from .step import Calls, Steps, calls_of, refuse
+from .work import Work
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
 CEILING: Final = 0.1
 SHARE: Final = 20  # ... and this many times the round trip itself, which is slow while the caller holds the GIL
 SLOW: Final = 4  # a lease that takes this many times what was asked for is cut short
-LOOK: Final = 0.02  # seconds between looks for a lease that is held up by its present item
+LOOK: Final = 0.005  # seconds between looks for a lease that is held up by its present item
 IMPORTING: Final = 60_000_000_000  # nanoseconds that importing a workflow may take on top of a node's time-out
 KEEP: Final = 64  # runs whose decoded workflow and log a worker keeps
-ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
-
-
-@dataclass(slots=True)
-class _Work:
-    """A lease in work. ``told`` of its results have been reported early; nothing is begun once it is ``cut``."""
-
-    lease: Lease
-    limit: int  # monotonic_ns
-    results: list[StepResult] = field(default_factory=list)
-    told: int = 0
-    cut: bool = False
+MOST_AHEAD: Final = 1024  # items that a worker runs on one lease when it goes on with their successors
 
 
 class Worker:
@@ -72,7 +61,7 @@ class Worker:
         self._worn = worn
         self._count = 0  # items that were run
         self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
-        self._work: _Work | None = None  # a lease of several items
+        self._work: Work | None = None  # a lease of several items
         self._busy = threading.Event()  # it is there
         self._broken: BaseException | None = None  # what the early report failed with: the connection is of no use
         self._teller: threading.Thread | None = None
@@ -119,53 +108,84 @@ class Worker:
             steps = self._steps(lease)
         except Exception as failure:
             return Report(lease.id, refuse(lease.items, failure), ())
-        work = _Work(lease, monotonic_ns() + int(self._want * SLOW * 1e9))
-        if len(lease.items) > 1:
+        now = monotonic_ns()
+        work = Work(
+            lease, partial(board.cancelled, lease.id), now + int(self._want * SLOW * 1e9), now + int(self._want * 1e9)
+        )
+        if len(lease.items) > 1 or isinstance(lease.items[0], Grants):
             self._watch(work)
-        spent = self._run_items(work, steps)
+        self._run_items(work, steps)
         with self._lock:
             self._work = None
-            untold = tuple(work.results[work.told :])
+            report = work.report()
         if failpoints.armed:
             failpoints.hit("worker.worked")
         # The board is left as it is: a worker that dies before its report is answered dies of its last item, which
         # may have closed the connection, say. Once it is answered the lease is over, and what the board says is past.
-        return Report(lease.id, untold, spent)
+        return report
 
-    def _run_items(self, work: _Work, steps: Steps) -> tuple[tuple[int, int, float], ...]:
-        """Run the lease's items in order, and say how long which nodes took."""
-        lease, board, lock = work.lease, self._board, self._lock
-        cancelled = partial(board.cancelled, lease.id)
-        worn = self._worn
-        spent: list[tuple[int, int, float]] = []
-        before = monotonic_ns()
-        node, count = -1, 0
-        for index, grant in enumerate(lease.items):
-            now = monotonic_ns()
-            with lock:
-                # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
-                if work.cut or board.revoked(lease.id) or (now > work.limit and index):
-                    break
-                if worn is not None and index and worn(self._count + index):
-                    break
-                board.enter(index, now)
-            if grant[1] != node:
-                if count:
-                    spent.append((node, count, (now - before) / 1e9))
-                node, count, before = grant[1], 0, now
-            result = steps.run(grant, cancelled)
-            if self._inline:
-                result = steps.in_time(grant, result, monotonic_ns() - now)
-            work.results.append(result)
-            count += 1
-        self._count += len(work.results)
-        if count:
-            spent.append((node, count, (monotonic_ns() - before) / 1e9))
-        return tuple(spent)
+    def _run_items(self, work: Work, steps: Steps) -> None:
+        """Run the lease's items in order, and then maybe those that come of them."""
+        lease = work.lease
+        for part in lease.items:
+            if not (self._run_all(work, steps, part) if isinstance(part, Grants) else self._run_one(work, steps, part)):
+                return
+        if not lease.ahead:
+            return
+        (part,) = lease.items
+        stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
+        while (after := self._next(work, steps, stage)) is not None:
+            stage = after
+            if not self._run_all(work, steps, stage):
+                return
+
+    def _next(self, work: Work, steps: Steps, stage: Grants) -> Grants | None:
+        """The successors of a stage, if this worker may go on with them by itself."""
+        came = work.next(len(stage.payloads))
+        node = -1 if came is None else steps.after(stage.node, came[0])
+        if came is None or node < 0 or work.index > MOST_AHEAD:
+            return None
+        self._watch(work)
+        with self._lock:
+            work.go_on()
+        depth, path = stage.order
+        return Grants(0, node, (depth + 1, path), came[1])
+
+    def _run_all(self, work: Work, steps: Steps, part: Grants) -> bool:
+        first, node, (depth, path), payloads = part
+        prefix, branch = path[:-1], path[-1] if path else 0
+        for number, payload in enumerate(payloads):
+            order = (depth, (*prefix, branch + number)) if path else part.order
+            grant = (first + number if first else 0, node, 1, order, payload, None)
+            if not self._run_one(work, steps, grant):
+                return False
+        return True
+
+    def _run_one(self, work: Work, steps: Steps, grant: Grant) -> bool:
+        """Run an item, unless nothing more is to be begun of the lease."""
+        now = monotonic_ns()
+        index = work.index
+        with self._lock:
+            # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
+            if work.cut or self._board.revoked(work.lease.id) or (now > work.limit and index):
+                return False
+            if self._worn is not None and index and self._worn(self._count):
+                return False
+            self._board.enter(index, now)
+        result = steps.run(grant, work.cancelled)
+        spent = monotonic_ns() - now
+        if self._inline:
+            result = steps.in_time(grant, result, spent)
+        with self._lock:
+            work.add(grant[1], result, spent)
+        self._count += 1
+        return True
 
     # -- telling early -------------------------------------------------------------------------------
 
-    def _watch(self, work: _Work) -> None:
+    def _watch(self, work: Work) -> None:
+        if self._work is work:
+            return
         self._work = work
         self._busy.set()
         if self._teller is None:
@@ -186,15 +206,24 @@ class Worker:
                 if work is None:
                     self._busy.clear()
                 elif not work.cut and monotonic_ns() > work.limit:
-                    results = tuple(work.results)  # once: the other thread may add one at any time
-                    work.cut, work.told = True, len(results)
-                    report = Report(work.lease.id, results, (), last=False)
                     try:
-                        self._backend.exchange(self._session, (report,), 0.0)
+                        self._tell(work)
                     except BaseException as error:
                         # Its reply may still come, and must never be taken for that of another call.
                         self._broken = error
                         return
+
+    def _tell(self, work: Work) -> None:
+        work.running = self._backend.exchange(self._session, (work.report(last=False),), 0.0).running
+
+    def _tell_ahead(self) -> int:
+        """A step that nobody knows of asks for something: first it is told of. Gives its id."""
+        work = self._work
+        if work is None or not work.ahead:
+            return 0
+        if not work.cut:
+            self._tell(work)
+        return work.running
 
     # -- workflows -----------------------------------------------------------------------------------
 
@@ -216,11 +245,16 @@ class Worker:
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
             fetch = partial(self._events, run_id)
-            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life)
+            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, self._identify)
             if len(self._runs) > KEEP:
                 self._runs.popitem(last=False)
         return steps
 
     def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
+            self._tell_ahead()
             return self._backend.events(run_id, since)
+
+    def _identify(self) -> int:
+        with self._lock:
+            return self._tell_ahead()

@@ -4,17 +4,21 @@ specification of the port.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ..core.records import (
     Arrival,
+    ArrivalBlock,
+    Block,
     Commit,
     ErrorRecord,
     EventRecord,
     Given,
     ItemRecord,
     ItemRow,
+    OutputBlock,
     OutputRecord,
     ScopeRecord,
     Snapshot,
@@ -26,6 +30,66 @@ from ..ports import Progress, RunRecord
 _NEW: Final = 1, WorkItemStatus.PENDING, 0.0
 
 
+class _Blocks:
+    """What is left of blocks, as blocks that have no item in common."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []  # ascending
+        self._blocks: dict[int, Block] = {}
+
+    def add(self, block: Block) -> None:
+        insort(self._firsts, block.first)
+        self._blocks[block.first] = block
+
+    def take_out(self, first: int, count: int) -> None:
+        at = bisect_right(self._firsts, first) - 1
+        block = self._blocks.pop(self._firsts.pop(at))
+        start = first - block.first
+        if start:
+            self.add(block.part(0, start))
+        if start + count < len(block):
+            self.add(block.part(start + count))
+
+    def items(self) -> Iterator[ItemRecord]:
+        for block in self._blocks.values():
+            yield from block.items()
+
+
+class _Outputs:
+    """Outputs in the order of commits; ``count`` of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._records: list[OutputRecord | OutputBlock] = []
+        self._ends: list[int] = []  # how many there are up to the end of each record
+
+    def add(self, commit: Commit) -> None:
+        for output in commit.outputs:
+            self._add(output, 1)
+        for block in commit.output_blocks:
+            self._add(block, len(block.payloads))
+
+    def _add(self, record: OutputRecord | OutputBlock, count: int) -> None:
+        self.count += count
+        self._records.append(record)
+        self._ends.append(self.count)
+
+    def since(self, number: int) -> list[OutputRecord | OutputBlock]:
+        at = bisect_right(self._ends, number)
+        found = self._records[at:]
+        if found and isinstance(found[0], OutputBlock):
+            found[0] = found[0].behind(number - (self._ends[at - 1] if at else 0))
+        return found
+
+
+def _single(arrivals: Iterable[Arrival | ArrivalBlock]) -> Iterator[Arrival]:
+    for arrival in arrivals:
+        if isinstance(arrival, ArrivalBlock):
+            yield from arrival.records()
+        else:
+            yield arrival
+
+
 class _Run:
     """One run: what is finished is forgotten, but for its events, outputs and errors."""
 
@@ -34,8 +98,9 @@ class _Run:
         self.progress: Progress
         # Of an item that the core goes on changing, only what never changes is used; the rest is noted here.
         self.items: dict[int, ItemRecord | ItemRow] = {}
+        self.blocks = _Blocks()
         self.changed: dict[int, tuple[int, WorkItemStatus, float]] = {}
-        self.arrived: dict[tuple[int, int], list[Arrival]] = {}
+        self.arrived: dict[tuple[int, int], list[Arrival | ArrivalBlock]] = {}
         self.scopes: dict[int, ScopeRecord] = {}
         self.joined: dict[int, list[int]] = {}  # by scope
         self.depths: dict[int, dict[int, int]] = {}  # by scope, then component
@@ -44,20 +109,26 @@ class _Run:
         self.spoilt: dict[int, tuple[int, ErrorRecord]] = {}
         self.given: dict[int, Given] = {}
         self.events: list[EventRecord] = []
-        self.outputs: list[OutputRecord] = []
+        self.outputs = _Outputs()
         self.errors: list[ErrorRecord] = []
         self.done: dict[str, int] = {}
 
     def apply(self, commit: Commit, progress: Progress) -> None:
+        for block in commit.blocks:
+            self.blocks.add(block)
+        for first, count in commit.ranges:
+            self.blocks.take_out(first, count)
         for item in commit.created:
             self.items[item.id] = item
         for item in commit.changed:
             self.changed[item.id] = item.attempt, item.status, item.due
         for number in commit.finished:
-            del self.items[number]
+            if self.items.pop(number, None) is None:
+                self.blocks.take_out(number, 1)
             if self.changed:
                 self.changed.pop(number, None)
-        for arrival in commit.arrived:
+        arrived: list[Arrival | ArrivalBlock] = [*commit.arrived, *commit.arrived_blocks]
+        for arrival in arrived:
             self.arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
         for scope, place in commit.joined:
             self.joined.setdefault(scope, []).append(place)
@@ -81,7 +152,7 @@ class _Run:
             for table in (self.joined, self.depths, self.spoilt):
                 table.pop(number, None)
         self.events += commit.events
-        self.outputs += commit.outputs
+        self.outputs.add(commit)
         self.errors += commit.errors
         for node, count in commit.done.items():
             self.done[node] = self.done.get(node, 0) + count
@@ -89,8 +160,8 @@ class _Run:
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
-            items=sorted(map(self._row, self.items.values()), key=lambda row: row.order),
-            arrivals=sorted((a for found in self.arrived.values() for a in found), key=lambda arrival: arrival.order),
+            items=sorted(map(self._row, (*self.items.values(), *self.blocks.items())), key=lambda row: row.order),
+            arrivals=sorted(_single(a for found in self.arrived.values() for a in found), key=lambda a: a.order),
             scopes=list(self.scopes.values()),
             joined=[(scope, place) for scope, places in self.joined.items() for place in places],
             depths={(s, c): depth for s, components in self.depths.items() for c, depth in components.items()},
@@ -98,7 +169,7 @@ class _Run:
             held={node: list(items) for node, items in self.held.items()},
             spoilt=dict(self.spoilt),
             events=len(self.events),
-            outputs=len(self.outputs),
+            outputs=self.outputs.count,
             given=dict(self.given),
         )
 
@@ -109,7 +180,7 @@ class _Run:
         return ItemRow(*fixed, *self.changed.get(item.id, _NEW))
 
     def replace(self, snapshot: Snapshot) -> None:
-        self.items = {row.id: row for row in snapshot.items}
+        self.items, self.blocks = {row.id: row for row in snapshot.items}, _Blocks()
         self.changed = {}
         self.arrived, self.joined, self.depths = {}, {}, {}
         for arrival in snapshot.arrivals:
@@ -157,8 +228,8 @@ class MemoryStore:
     def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
         return self._run(run_id).events[since:]
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        return self._run(run_id).outputs[since:]
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
+        return self._run(run_id).outputs.since(since)
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return list(self._run(run_id).errors)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -49,8 +50,27 @@ class Prepared(NamedTuple):
 
 def prepare(run_id: str, commit: Commit, progress: Progress, clocks: Clocks) -> Prepared:
     """See ``SQLiteStore.prepare``."""
+    commit = _one_by_one(commit)
     changed = [(_fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed]
     return Prepared(run_id, list(map(_fixed, commit.created)), changed, commit, progress, [])
+
+
+def _one_by_one(commit: Commit) -> Commit:
+    """The same without blocks."""
+    blocks = {item.id: item for block in commit.blocks for item in block.items()}
+    over = [number for first, count in commit.ranges for number in range(first, first + count)]
+    singled = {item.id for item in commit.created}.intersection(over)
+    return replace(
+        commit,
+        blocks=[],
+        ranges=[],
+        created=[*blocks.values(), *(item for item in commit.created if item.id not in singled)],
+        finished=[*commit.finished, *(number for number in over if number not in singled)],
+        arrived=[*commit.arrived, *(one for block in commit.arrived_blocks for one in block.records())],
+        arrived_blocks=[],
+        outputs=[*commit.outputs, *(one for block in commit.output_blocks for one in block.records())],
+        output_blocks=[],
+    )
 
 
 # -- order keys ---------------------------------------------------------------------------------------------------
@@ -106,15 +126,17 @@ def pack(payload: Payload) -> bytes:
         return _BYTES + payload
     found = [_PARTS]
     for name, part in payload:
-        encoded, packed = name.encode("utf-8", "surrogatepass"), pack(part)
-        found += (_sizes.pack(len(encoded), len(packed)), encoded, packed)
+        encoded = name.encode("utf-8", "surrogatepass")
+        for packed in map(pack, part if isinstance(part, list) else [part]):
+            found += (_sizes.pack(len(encoded), len(packed)), encoded, packed)
     return b"".join(found)
 
 
 def unpack(packed: bytes) -> Payload:
     if packed[:1] == _BYTES:
         return packed[1:]
-    parts, at = [], 1
+    parts: list[tuple[str, Payload | list[Payload]]] = []
+    at = 1
     while at < len(packed):
         name, part = _sizes.unpack_from(packed, at)
         at += _sizes.size
@@ -124,7 +146,7 @@ def unpack(packed: bytes) -> Payload:
     return tuple(parts)
 
 
-def _parts(payload: Payload) -> tuple[tuple[str, Payload], ...]:
+def _parts(payload: Payload) -> tuple[tuple[str, Payload | list[Payload]], ...]:
     assert isinstance(payload, tuple)
     return payload
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
+from ..core.records import Block
 from ..core.restore import restored
 from ..core.state import RunState
 from ..core.table import Phase
@@ -75,13 +76,22 @@ def _progress_of(state: RunState) -> Progress:
 
 
 def _stimulus(state: RunState, choose: Callable[[int], int]) -> None:
-    item = state.claim(1, 1)
+    item = state.claim(1, 1, 1 + choose(9))
     if item is None:
         if state.phase is Phase.FAILED:
             state.resume(0.0)
         elif state.next_due is not None:
             state.due(state.next_due)
         return
+    if isinstance(item, Block):
+        if choose(4):
+            written = [((0, b"e%d" % (item.first + n)),) for n in range(len(item))] if choose(2) else []
+            arm = choose(len(state.plan.places[item.place].arms))
+            state.succeed_all(item, arm, [b"b%d" % choose(9) for _ in range(len(item))], written, 1)
+            return
+        item, *others = state.single_out(item, 1, 1)
+        for other in others:
+            state.release(other)
     spec = state.plan.places[item.place].spec
     number, writes = item.id, ((0, b"e%d" % item.id),) * choose(3)
     what = choose(12)
@@ -95,5 +105,8 @@ def _stimulus(state: RunState, choose: Callable[[int], int]) -> None:
         state.succeed(item, (), writes, True)
     else:
         arms, wide = len(spec.arms), spec.name in ("split", "batch/in")
+        if wide and choose(2):
+            state.spread(item, choose(arms), [b"w%d" % choose(9) for _ in range(8 + choose(8))], writes)
+            return
         values = tuple((choose(arms), b"v%d" % choose(9)) for _ in range(1 + choose(4) if wide else 1))
         state.succeed(item, values, writes, wide)

@@ -1,0 +1,94 @@
+"""``Work``: a lease in work: what was run of it, and what of that is to be told. How steps are run, and what is asked
+of the coordinator and when, is the ``Worker``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..core.records import Payload
+from ..ports import NEXT, Lease, Report, Result, Results, Spread, StepResult, Writes
+from .clock import monotonic_ns
+
+HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
+
+
+class Work:
+    """See the module. Results of the usual kind, one value and all by one arm, are kept as one.
+
+    Args:
+        lease: what was asked for.
+        cancelled: whether its run is being cancelled.
+        limit: when it is much slower than thought (``monotonic_ns``).
+        until: up to when its successors may be begun.
+
+    Attributes:
+        index: how many items were begun and are done, those of successors included.
+        cut: nothing is begun any more.
+        ahead: what is run are successors of the lease's items, which nobody knows of yet.
+        running: the id of the item that was running when it was told of early; 0 if none was.
+    """
+
+    def __init__(self, lease: Lease, cancelled: Callable[[], bool], limit: int, until: int) -> None:
+        self.lease = lease
+        self.cancelled = cancelled
+        self.limit = limit
+        self.until = until
+        self.index = 0
+        self.cut = self.ahead = False
+        self.running = 0
+        self._results: list[Result] = []
+        self._stage = 0  # how many of these are of earlier stages
+        self._arm = -1
+        self._payloads: list[Payload] = []  # those after these: a stretch of the usual kind
+        self._writes: list[Writes] = []
+        self._spent: dict[int, tuple[int, int]] = {}  # node -> steps, nanoseconds
+
+    def add(self, node: int, result: StepResult | Spread, nanoseconds: int) -> None:
+        """One more step is done."""
+        self.index += 1
+        steps, spent = self._spent.get(node, (0, 0))
+        self._spent[node] = steps + 1, spent + nanoseconds
+        if isinstance(result, Spread) or result[0] != NEXT:
+            self._close()
+            self._results.append(result)
+            return
+        ((arm, payload),), writes = result[1], result[2]
+        if arm != self._arm or bool(writes) != bool(self._writes):
+            self._close()
+            self._arm = arm
+        if writes:
+            self._writes.append(writes)
+        self._payloads.append(payload)
+
+    def next(self, count: int) -> tuple[int, list[Payload]] | None:
+        """What a stage of so many items came to: arm and values, if all are of the usual kind and more can begin."""
+        whole = len(self._results) == self._stage and len(self._payloads) == count
+        return (self._arm, self._payloads) if whole and not self.cut and monotonic_ns() < self.until else None
+
+    def go_on(self) -> None:
+        """The next stage begins: the successors."""
+        self._close()
+        self._stage = len(self._results)
+        self.ahead = True
+        self.limit = self.until + HELD
+
+    def report(self, last: bool = True) -> Report:
+        """What is to be told now; nothing is begun after one that is not the ``last``."""
+        ahead = not last and self.ahead and len(self._results) == self._stage and not self._payloads
+        self._close()
+        results, self._results, self._stage = tuple(self._results), [], 0
+        spent, self._spent = self._spent, {}
+        times = tuple([(node, steps, nanoseconds / 1e9) for node, (steps, nanoseconds) in spent.items()])
+        self.cut = self.cut or not last
+        return Report(self.lease.id, results, times, last, ahead)
+
+    def _close(self) -> None:
+        """The stretch is over."""
+        if len(self._payloads) == 1:
+            writes = self._writes[0] if self._writes else ()
+            self._results.append((NEXT, ((self._arm, self._payloads[0]),), writes, None, False))
+        elif self._payloads:
+            self._results.append(Results(self._arm, self._payloads, self._writes))
+        self._arm, self._payloads, self._writes = -1, [], []
