@@ -38,6 +38,7 @@ NAMES: Final = {
     "worker.events.answered": "events are there, not read",
     "worker.node.after": "the node has returned, nothing is encoded",
     "worker.encode": "a value that a node passes on is about to be encoded; those before it are",
+    "worker.portion": "an iterator has given a portion of its values and has more, nothing of it is reported",
     "worker.encoded": "all of an item's result is encoded",
     "worker.worked": "all of the lease is done, nothing of it is reported",
     "worker.report.unsent": "the report is about to be sent",

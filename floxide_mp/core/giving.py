@@ -83,11 +83,16 @@ class Giving(Flow):
         self._requeue(item)
         self._check_end()
 
-    def forsake(self, session: int) -> None:
-        """A worker's session is over: what it alone could go on with must be begun anew."""
+    def forsake(self, session: int | None = None) -> None:
+        """A worker's session is over, or all are to begin anew what they alone could go on with."""
         self._sources.forsake(session)
 
     # -- what there is to know -----------------------------------------------------------------------
+
+    @property
+    def giving(self) -> bool:
+        """Whether some item could give more."""
+        return bool(self._sources.pending)
 
     def gives(self, session: int) -> bool:
         """Whether this session could ``pull``."""

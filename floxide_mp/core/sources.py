@@ -82,10 +82,10 @@ class Sources:
         """Somebody is at it now."""
         del self.pending[bisect(self.pending, source.item) - 1]
 
-    def forsake(self, session: int) -> None:
-        """That session is over, and the iterators that it had are gone."""
+    def forsake(self, session: int | None) -> None:
+        """The iterators that this session had are gone; None: those of all."""
         for source in self._known.values():
-            if source.home == session:
+            if session in (None, source.home):
                 source.home = 0
 
     def __len__(self) -> int:

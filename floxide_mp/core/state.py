@@ -281,6 +281,7 @@ class RunState(Giving):
             self.failure = None
             self._timers.clear()
             self._waiting = 0
+            self.forsake()
             for item in self.items.values():
                 self._start_over(item)
             self.close()  # nobody feeds it any more

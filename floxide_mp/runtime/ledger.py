@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..core.records import Block, EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, Lease, Reply, Report, Results, Spread, steps_in
+from ..ports import CheckpointStore, Description, Lease, Portion, Reply, Report, Results, Spread, steps_in
 from . import codec
 from .board import Board
 from .clock import monotonic, process_time
@@ -71,7 +71,8 @@ class Ledger(Runs):
             running = 0
             if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
                 running = id_of(held.items[0])
-            return Reply(() if lease is None else (lease,), stop, waited, refused, running)
+            dropped = worker.home.unwanted()
+            return Reply(() if lease is None else (lease,), stop, waited, refused, running, dropped)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         with self._lock:
@@ -213,10 +214,10 @@ class Ledger(Runs):
         steps = 0
         for result in report.results:
             steps += steps_in(result)
-            worker.errors += not isinstance(result, Results | Spread) and result[3] is not None
+            worker.errors += not isinstance(result, Results | Spread | Portion) and result[3] is not None
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
-                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead)
+                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)
         except BaseException as error:
             self._crash(run, error)
         if report.last:
@@ -232,12 +233,12 @@ class Ledger(Runs):
         """A lease of some ``want`` seconds' work of one run; runs take turns."""
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
-        run = self._next_run(worker.only)
+        run = self._next_run(worker)
         if run is None:
             return None
         self._active.move_to_end(run.record.run_id)
         self._numbers += 1
-        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
+        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), worker.number)
         if run.feed is not None:
             self._check_feed(run)
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it
@@ -246,15 +247,16 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone
-        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead)
+        given = run.state.given(id_of(items[0]))
+        ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone and not given
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
 
-    def _next_run(self, only: str | None) -> Running | None:
+    def _next_run(self, worker: Session) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
         now = monotonic()
         for run in self._active.values():
             run.state.due(now)
-            if run.ready and only in (None, run.record.name):
+            if (run.ready or run.state.gives(worker.number)) and worker.only in (None, run.record.name):
                 return run
         return None
 
@@ -282,6 +284,7 @@ class Ledger(Runs):
         at = worker.board.at()
         if overdue is not None and at != overdue.at:
             at = None  # not ended for what it is at: in between it had gone on to something else
+        worker.home.leave()
         blamed = False
         for lease in worker.leases.values():
             found = lease.find(at)

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, Protocol
 
+from ..core.giving import Alike
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
 from ..core.state import Leaseholder, RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus
-from ..ports import HOLD, NEXT_ALL, Grant, Grants, Progress, Result, Results, RunRecord, Spread, StepResult
+from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, Result, Results, RunRecord, Spread
 from . import codec
 from .clock import monotonic, time
+from .home import Home
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
@@ -132,9 +134,12 @@ class Running(Known):
         ready = self.state.ready
         return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
 
-    def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord | Block]:
-        """Items for some ``want`` seconds, for one of ``workers`` workers."""
+    def claim(self, lease: int, worker_id: int, want: float, workers: int, session: int) -> list[ItemRecord | Block]:
+        """Items for some ``want`` seconds, for one of ``workers`` workers; or the one that is to give more of them."""
         state, places = self.state, self.state.plan.places
+        source = state.pull(lease, worker_id, session)
+        if source is not None:
+            return [source]
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
         items: list[ItemRecord | Block] = []
@@ -179,13 +184,14 @@ class Running(Known):
         )
 
     def apply(
-        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool
+        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool, home: Home
     ) -> list[ItemRecord | Block]:
         """Steps were reported, of these items, from the first on.
 
         Args:
             on: the lease, and the worker that it is of.
             ahead: whether the first of what comes behind the results is running.
+            home: of the worker.
 
         Returns:
             those of the items without a result, and of the items behind, if the worker went on with some.
@@ -199,7 +205,7 @@ class Running(Known):
                 item = left.popleft()
                 if isinstance(item, Block):
                     item = self._step_out(left, item, on)
-                after = self._apply_one(item, result, on, more and not left)
+                after = self._apply_one(item, result, on, more and not left, home)
             if after is not None:
                 left.append(after)
         return list(left)
@@ -236,8 +242,14 @@ class Running(Known):
         return after
 
     def _apply_one(
-        self, item: ItemRecord, result: StepResult | Spread, on: Leaseholder, more: bool
+        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
     ) -> ItemRecord | None:
+        if isinstance(result, Portion):
+            part = result.part
+            values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, Spread) else part[1:3]
+            self.state.portion(item, values, writes, home.session)
+            home.keep(self.record.run_id, self.state, item)
+            return None
         if isinstance(result, Spread):
             self.state.spread(item, *result)
             return None

@@ -391,8 +391,9 @@ class Runs(View):
         idle = sum(worker.waiting for worker in self._sessions.values())
         if idle:
             ready = sum(run.ready for run in self._active.values())
-            if ready or any(run.state.next_due is not None for run in self._active.values()):
-                choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
+            giving = any(run.state.giving for run in self._active.values())  # which only some may take more of
+            if ready or giving or any(run.state.next_due is not None for run in self._active.values()):
+                choosy = giving or any(worker.waiting and worker.only for worker in self._sessions.values())
                 self._work.notify(idle if choosy else max(1, min(idle, ready)))
 
     def _check_going(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..core.records import Payload
-from ..ports import NEXT, Lease, Report, Result, Results, Spread, StepResult, Writes
+from ..ports import NEXT, Lease, Outcome, Portion, Report, Result, Results, Spread, Writes
 from .clock import monotonic_ns
 
 HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
@@ -45,12 +45,12 @@ class Work:
         self._writes: list[Writes] = []
         self._spent: dict[int, tuple[int, int]] = {}  # node -> steps, nanoseconds
 
-    def add(self, node: int, result: StepResult | Spread, nanoseconds: int) -> None:
+    def add(self, node: int, result: Outcome, nanoseconds: int) -> None:
         """One more step is done."""
         self.index += 1
         steps, spent = self._spent.get(node, (0, 0))
         self._spent[node] = steps + 1, spent + nanoseconds
-        if isinstance(result, Spread) or result[0] != NEXT:
+        if isinstance(result, Spread | Portion) or result[0] != NEXT:
             self._close()
             self._results.append(result)
             return

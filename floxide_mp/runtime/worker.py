@@ -14,6 +14,7 @@ from ..ports import Backend, Grant, Grants, Lease, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
+from .pull import Pulls
 from .step import Calls, Steps, calls_of, refuse
 from .work import Work
 
@@ -38,6 +39,7 @@ class Worker:
         want: seconds of work to ask for at a time, for a worker in the caller's thread; in a process of its own that
             follows from how long a round trip takes.
         worn: told how many items this worker has run, says whether another should run the next ones.
+        whole: whether what an iterator gives is taken all at once.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Worker:
         bundles: dict[bytes, codec.Bundle] | None = None,
         want: float | None = None,
         worn: Callable[[int], bool] | None = None,
+        whole: bool = False,
     ) -> None:
         self._session = session
         self._backend = backend
         self._board = board
         self._runs: OrderedDict[str, Steps] = OrderedDict()
+        self._pulls = None if whole else Pulls()
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
@@ -71,8 +75,15 @@ class Worker:
         while not self.turn().stop:
             if self._worn is not None and self._worn(self._count):
                 self.hand_in()
+                self.close()
                 return True
+        self.close()
         return False
+
+    def close(self) -> None:
+        """It works no more."""
+        if self._pulls is not None:
+            self._pulls.close()
 
     def turn(self) -> Reply:
         """One round trip, and the work that it brought."""
@@ -85,6 +96,9 @@ class Worker:
         if not self._inline:
             trip = monotonic() - before - reply.waited
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
+        if self._pulls is not None:
+            for run_id, order in reply.dropped:
+                self._pulls.drop(run_id, order)
         if failpoints.armed and reply.leases:
             failpoints.hit("worker.claimed")
         for lease in reply.leases:
@@ -172,7 +186,7 @@ class Worker:
             if self._worn is not None and index and self._worn(self._count):
                 return False
             self._board.enter(index, now)
-        result = steps.run(grant, work.cancelled)
+        result = steps.run(grant, work.cancelled, work.lease.given)
         spent = monotonic_ns() - now
         if self._inline:
             result = steps.in_time(grant, result, spent)
@@ -245,10 +259,17 @@ class Worker:
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
             fetch = partial(self._events, run_id)
-            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, self._identify)
+            self._forget(run_id)
+            pulls, identify = self._pulls, self._identify
+            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, identify, pulls)
             if len(self._runs) > KEEP:
-                self._runs.popitem(last=False)
+                self._forget(next(iter(self._runs)))
         return steps
+
+    def _forget(self, run_id: str) -> None:
+        self._runs.pop(run_id, None)
+        if self._pulls is not None:
+            self._pulls.drop_run(run_id)
 
     def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
