@@ -64,6 +64,13 @@ class Unsorted(MemoryStore):
         return found._replace(items=sorted(found.items, key=lambda row: row.id))
 
 
+class ForgetsGiven(MemoryStore):
+    """After a crash its items would give all that they have given once more."""
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        return super().snapshot(run_id)._replace(given={})
+
+
 class OneByOne(MemoryStore):
     """Writes groups, and what is before one that cannot be written is written."""
 
@@ -80,6 +87,7 @@ class OneByOne(MemoryStore):
     [
         (OneByOne, ["what is prepared is written as it was together and once"]),
         (Forgets, ["a run that exists is not made again", "events outputs and errors come in the order of commits"]),
+        (ForgetsGiven, ["what items have given is kept until they are over"]),
         (Unsorted, ["items come in order as they were written"]),
     ],
 )
