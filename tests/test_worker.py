@@ -16,13 +16,13 @@ def result(number: int, *writes: tuple[int, bytes], arm: int = 0) -> StepResult:
 
 
 def work(limit: int = 1 << 62) -> Work:
-    return Work(Lease(1, "run", b"", ()), lambda: False, limit, 1 << 62)
+    return Work(Lease(1, "run", b"", ()), lambda: False, 0, limit, 1 << 62)
 
 
 def done(one: Work, *results: Result) -> Work:
     for found in results:
         assert not isinstance(found, Results)
-        one.add(7, found, 1000)
+        one.add(7, found, 1000 * (one.index + 1))
     return one
 
 
@@ -82,7 +82,7 @@ def test_a_stage_goes_on_only_if_all_of_it_is_usual() -> None:
     assert done(work(), result(0), result(1)).next(3) is None, "not all of it is done"
     assert done(work(), result(0), result(1, arm=1)).next(2) is None
     assert done(work(), result(0), (FAIL, (), (), None, False)).next(2) is None
-    late = Work(Lease(1, "run", b"", ()), lambda: False, 1 << 62, 0)
+    late = Work(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0)
     assert done(late, result(0)).next(1) is None, "no report is held back for longer"
     told = done(work(), result(0))
     told.report(last=False)

@@ -1,15 +1,16 @@
-"""``Giving``: what a run does about ``Sources``, between ``flow`` and ``state``."""
+"""``Giving``: what a run does about ``Sources``, between ``leasing`` and ``state``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .flow import NOTHING, Flow, Value
+from .flow import NOTHING, Value
+from .leasing import Leasing
 from .plan import Place, Plan
-from .records import Block, EventRecord, Given, ItemRecord, Order, Payload, Scope
+from .records import EventRecord, Given, ItemRecord, Order, Payload, Scope
 from .sources import Source, Sources
-from .table import FINAL, ITEM, ItemFact, Phase
+from .table import FINAL, ItemFact, Phase
 
 Write = tuple[int, bytes]  # (field of the context, payload)
 
@@ -21,7 +22,7 @@ class Alike(NamedTuple):
     payloads: list[Payload]
 
 
-class Giving(Flow):
+class Giving(Leasing):
     """A run whose steps may give what they have bit by bit.
 
     Args:
@@ -30,11 +31,7 @@ class Giving(Flow):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self.phase = Phase.RUNNING
-        self.leased = 0
-        self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self._waiting = 0  # for their retry
-        self._serial_running = False
         self._sources = Sources()
 
     # -- facts ---------------------------------------------------------------------------------------
@@ -145,34 +142,6 @@ class Giving(Flow):
         if source is not None and source.scope is not item.scope:
             return source.scope
         return self._open_scope(item, place) if place.owner else item.scope
-
-    def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
-        if isinstance(item, Block):
-            count = len(item)
-            self.leased_blocks[item.first] = item.first + count
-            self.leased += count
-        else:
-            item.status = ITEM[item.status, ItemFact.CLAIMED]
-            item.lease, item.worker = lease, worker
-            self.leased += 1
-
-    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
-        item.status = ITEM[item.status, fact]
-        item.lease = 0
-        self.leased -= 1
-        if self.plan.places[item.place].spec.serial:
-            self._serial_running = False
-
-    def _unlease_block(self, block: Block) -> None:
-        """It, or a part of it, was leased as a whole."""
-        first, stop = block.first, block.first + len(block)
-        start = first if first in self.leased_blocks else max(n for n in self.leased_blocks if n < first)
-        end = self.leased_blocks.pop(start)
-        if start < first:
-            self.leased_blocks[start] = first
-        if stop < end:
-            self.leased_blocks[stop] = end
-        self.leased -= len(block)
 
     def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
         for index, (field, payload) in enumerate(writes, given.writes):

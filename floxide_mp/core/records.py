@@ -210,7 +210,8 @@ class Block:
     def items(self) -> Iterator[ItemRecord]:
         """Each as an item of its own."""
         for number, payload in enumerate(self.payloads):
-            yield ItemRecord(self.first + number, self.place, behind(self.order, number), payload, self.scope)
+            order = behind(self.order, number)
+            yield ItemRecord(self.first + number, self.place, order, payload, self.scope, alone=self.alone)
 
 
 def id_of(item: ItemRecord | Block) -> int:

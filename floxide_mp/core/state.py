@@ -14,13 +14,12 @@ from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
 from .flow import NOTHING, Value
 from .giving import Giving, Write
+from .leasing import Leaseholder
 from .plan import Place, Plan
 from .records import Block, Commit, ErrorRecord, ItemRecord, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
-
-Leaseholder = tuple[int, int]  # (lease, worker)
 
 
 class RunState(Giving):
@@ -70,25 +69,6 @@ class RunState(Giving):
             self.root.alive[component] -= 1
             self._settle(self.root, [component])
             self._check_end()
-
-    def first(self) -> ItemRecord | Block | None:
-        """What ``claim`` would give an item of, unless that is one of a serial node."""
-        return self._ready.first() if self._ready and self.phase is Phase.RUNNING else None
-
-    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
-        """A worker takes the first item in order that may start now, if there is one; of a block, up to ``most``."""
-        if self.phase is not Phase.RUNNING:
-            return None
-        serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
-            item = self._serial_ready.pop()
-            self._serial_running = True
-        elif self._ready:
-            item = self._ready.pop(most)
-        else:
-            return None
-        self._lease(item, lease, worker)
-        return item
 
     def succeed(
         self,
@@ -181,18 +161,6 @@ class RunState(Giving):
         self._exit(block.place, block.scope, count)
         self._check_end()
         return after
-
-    def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
-        """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
-        self._unlease_block(block)
-        self.in_blocks -= len(block)
-        self._commit.ranges.append((block.first, len(block)))
-        items = list(block.items())
-        for item in items:
-            self.items[item.id] = item
-            self._lease(item, lease, worker)
-        self._commit.created += items
-        return items
 
     def release_all(self, block: Block) -> None:
         """As ``release``, of the items of a block."""
@@ -318,23 +286,9 @@ class RunState(Giving):
     def status(self) -> RunStatus:
         return STATUS[self.phase]
 
-    def status_of(self, number: int, remembered: WorkItemStatus) -> WorkItemStatus:
-        """How an item stands; as it is ``remembered`` if it is not here."""
-        if number in self.items:
-            return self.items[number].status
-        leased = any(first <= number < stop for first, stop in self.leased_blocks.items())
-        return WorkItemStatus.IN_PROGRESS if leased else remembered
-
     @property
     def over(self) -> bool:
         return self.phase in FINAL
-
-    @property
-    def ready(self) -> int:
-        """How many items could be claimed now."""
-        if self.phase is not Phase.RUNNING:
-            return 0
-        return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
 
     @property
     def takes_input(self) -> bool:

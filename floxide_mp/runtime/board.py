@@ -32,9 +32,14 @@ class Board:
         self._numbers[1] = -1
         self._numbers[0] = lease
 
-    def enter(self, index: int, now: int) -> None:
-        self._numbers[2] = now
-        self._numbers[1] = index
+    def enter(self, index: int, now: int, lease: int = 0) -> bool:
+        """Begin an item, unless the rest of the lease must not be started; whether it may."""
+        numbers = self._numbers
+        if lease and numbers[3] >= lease:
+            return False
+        numbers[2] = now
+        numbers[1] = index
+        return True
 
     def end(self) -> None:
         self._numbers[0] = 0

@@ -55,11 +55,11 @@ class Bundle(NamedTuple):
         return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
-def encode(value: Any, what: str = "value") -> bytes:
+def encode(value: Any, what: str = "value", whose: str = "") -> bytes:
     """The value as bytes.
 
     Raises:
-        SerializationError: naming ``what``, the type and the path to the part that cannot be pickled.
+        SerializationError: naming ``what`` and ``whose``, the type and the path to the part that cannot be pickled.
         MemoryError: there is no room for them.
     """
     if value is None:
@@ -75,7 +75,7 @@ def encode(value: Any, what: str = "value") -> bytes:
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
-        raise _explained(value, what, error) from None
+        raise _explained(value, what + whose, error) from None
 
 
 def encode_whole(value: Any, what: str) -> bytes:

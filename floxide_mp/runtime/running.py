@@ -15,8 +15,9 @@ from itertools import accumulate
 from typing import Final, Protocol
 
 from ..core.giving import Alike
+from ..core.leasing import Leaseholder
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
-from ..core.state import Leaseholder, RunState
+from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus

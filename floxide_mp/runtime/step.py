@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
-from os import getpid
 from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -29,6 +28,7 @@ from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
+_ODD = _TRANSITIONS | {list, tuple}  # what a node may return that is not always just a value
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
@@ -75,7 +75,6 @@ class Steps:
         self._log = RunLog(run_id, facts.seed, fetch, identify)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
-        self._pid = getpid()
         self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
@@ -95,11 +94,23 @@ class Steps:
             cause = None if error is None else codec.decode_error(error)
             log.begin(name, item_id, attempt, cause, order)
             log.cancelled = cancelled
-            pull = self._pulls.take(self._run_id, order, given) if given and self._pulls is not None else None
-            if pull is None:
-                told = self._told(node, name, self._called(node, payload), order, given)
+            result: Any = self._kept(order, given) if given else None
+            if result is None:
+                call = self._calls[node]
+                if failpoints.armed:
+                    call = failpoints.between("worker.node.before", call, "worker.node.after")
+                result = call(self._context, _opened(payload))
+                if _Process.forked:
+                    _end_fork(None)
+            kind = type(result)
+            if kind is CoroutineType:
+                result = _awaited(result)
+                kind = type(result)
+            if kind in _ODD or given:
+                told = self._told(node, name, result, order, given)
             else:
-                told = self._drawn(node, name, order, pull)
+                writes = tuple(log.writes) if log.writes else ()
+                told = NEXT, (self._route(node, name, result),), writes, None, False
             if log.asked and not item_id:
                 self._asks.add(node)
             if failpoints.armed:
@@ -108,7 +119,7 @@ class Steps:
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
-            if getpid() != self._pid:
+            if _Process.forked:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
 
@@ -121,18 +132,15 @@ class Steps:
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
         return self._failed(grant[1], failure, retry=True)
 
-    def _called(self, node: int, payload: Payload) -> Any:
-        call = self._calls[node]
-        if failpoints.armed:
-            call = failpoints.between("worker.node.before", call, "worker.node.after")
-        result = call(self._context, _opened(payload))
-        if getpid() != self._pid:
-            _end_fork(None)
-        return _awaited(result) if type(result) is CoroutineType else result
+    def _kept(self, order: Order, given: int) -> Pull | None:
+        """The iterator of an item that has given so many values, if it is here."""
+        return None if self._pulls is None else self._pulls.take(self._run_id, order, given)
 
     def _told(self, node: int, name: str, result: Any, order: Order, given: int) -> Outcome:
-        """What the node returned, as data."""
+        """What the node returned, as data, if it is of an odd kind, or has ``given`` something."""
         kind = type(result)
+        if kind is Pull:
+            return self._drawn(node, name, order, result)
         if kind is NextAll:
             if given or isinstance(result.values, Iterator):
                 return self._drawn(node, name, order, Pull(name, iter(result.values), given))
@@ -178,7 +186,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, f"the result of {name}")
+        return arm, codec.encode(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]
@@ -191,6 +199,33 @@ def _spread(values: Values, writes: Writes) -> StepResult | Spread:
     if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
         return Spread(arms.pop(), [payload for _, payload in values], writes)
     return NEXT_ALL, tuple(values), writes, None, False
+
+
+class _Process:
+    """Asking the kernel who we are takes as long as the rest of a short step."""
+
+    forked = False  # it is the child of one that ran steps, and maybe within a step
+
+
+def _note_fork() -> None:
+    _Process.forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
+    """The items of a lease, each by itself."""
+    for item in items:
+        if not isinstance(item, Grants):
+            yield item
+            continue
+        first, node, (depth, path), payloads = item
+        prefix, branch = path[:-1], path[-1] if path else 0
+        for number, payload in enumerate(payloads):
+            order = (depth, (*prefix, branch + number)) if path else item.order
+            # Successors that a worker goes on with by itself have no id yet.
+            yield (first + number if first else 0), node, 1, order, payload, None
 
 
 def _end_fork(failure: BaseException | None) -> NoReturn:

@@ -20,7 +20,8 @@ class Work:
     Args:
         lease: what was asked for.
         cancelled: whether its run is being cancelled.
-        limit: when it is much slower than thought (``monotonic_ns``).
+        now: when it was begun (``monotonic_ns``).
+        limit: when it is much slower than thought.
         until: up to when its successors may be begun.
 
     Attributes:
@@ -30,7 +31,7 @@ class Work:
         running: the id of the item that was running when it was told of early; 0 if none was.
     """
 
-    def __init__(self, lease: Lease, cancelled: Callable[[], bool], limit: int, until: int) -> None:
+    def __init__(self, lease: Lease, cancelled: Callable[[], bool], now: int, limit: int, until: int) -> None:
         self.lease = lease
         self.cancelled = cancelled
         self.limit = limit
@@ -43,13 +44,17 @@ class Work:
         self._arm = -1
         self._payloads: list[Payload] = []  # those after these: a stretch of the usual kind
         self._writes: list[Writes] = []
-        self._spent: dict[int, tuple[int, int]] = {}  # node -> steps, nanoseconds
+        self._spent: list[tuple[int, int, float]] = []
+        self._node, self._steps, self._since, self._now = -1, 0, now, now  # of the node of the last step
 
-    def add(self, node: int, result: Outcome, nanoseconds: int) -> None:
+    def add(self, node: int, result: Outcome, now: int) -> None:
         """One more step is done."""
         self.index += 1
-        steps, spent = self._spent.get(node, (0, 0))
-        self._spent[node] = steps + 1, spent + nanoseconds
+        if node != self._node:
+            self._spend()
+            self._node = node
+        self._steps += 1
+        self._now = now
         if isinstance(result, Spread | Portion) or result[0] != NEXT:
             self._close()
             self._results.append(result)
@@ -79,10 +84,15 @@ class Work:
         ahead = not last and self.ahead and len(self._results) == self._stage and not self._payloads
         self._close()
         results, self._results, self._stage = tuple(self._results), [], 0
-        spent, self._spent = self._spent, {}
-        times = tuple([(node, steps, nanoseconds / 1e9) for node, (steps, nanoseconds) in spent.items()])
+        self._spend()
+        spent, self._spent = tuple(self._spent), []
         self.cut = self.cut or not last
-        return Report(self.lease.id, results, times, last, ahead)
+        return Report(self.lease.id, results, spent, last, ahead)
+
+    def _spend(self) -> None:
+        if self._steps:
+            self._spent.append((self._node, self._steps, (self._now - self._since) / 1e9))
+        self._steps, self._since = 0, self._now
 
     def _close(self) -> None:
         """The stretch is over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
 from .pull import Pulls
-from .step import Calls, Steps, calls_of, refuse
+from .step import Calls, Steps, calls_of, each, refuse
 from .work import Work
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
@@ -122,10 +122,8 @@ class Worker:
             steps = self._steps(lease)
         except Exception as failure:
             return Report(lease.id, refuse(lease.items, failure), ())
-        now = monotonic_ns()
-        work = Work(
-            lease, partial(board.cancelled, lease.id), now + int(self._want * SLOW * 1e9), now + int(self._want * 1e9)
-        )
+        now, want = monotonic_ns(), int(self._want * 1e9)
+        work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
         if len(lease.items) > 1 or isinstance(lease.items[0], Grants):
             self._watch(work)
         self._run_items(work, steps)
@@ -141,16 +139,13 @@ class Worker:
     def _run_items(self, work: Work, steps: Steps) -> None:
         """Run the lease's items in order, and then maybe those that come of them."""
         lease = work.lease
-        for part in lease.items:
-            if not (self._run_all(work, steps, part) if isinstance(part, Grants) else self._run_one(work, steps, part)):
-                return
-        if not lease.ahead:
+        if not self._run_all(work, steps, each(lease.items)) or not lease.ahead:
             return
         (part,) = lease.items
         stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
         while (after := self._next(work, steps, stage)) is not None:
             stage = after
-            if not self._run_all(work, steps, stage):
+            if not self._run_all(work, steps, each((stage,))):
                 return
 
     def _next(self, work: Work, steps: Steps, stage: Grants) -> Grants | None:
@@ -165,34 +160,25 @@ class Worker:
         depth, path = stage.order
         return Grants(0, node, (depth + 1, path), came[1])
 
-    def _run_all(self, work: Work, steps: Steps, part: Grants) -> bool:
-        first, node, (depth, path), payloads = part
-        prefix, branch = path[:-1], path[-1] if path else 0
-        for number, payload in enumerate(payloads):
-            order = (depth, (*prefix, branch + number)) if path else part.order
-            grant = (first + number if first else 0, node, 1, order, payload, None)
-            if not self._run_one(work, steps, grant):
-                return False
-        return True
-
-    def _run_one(self, work: Work, steps: Steps, grant: Grant) -> bool:
-        """Run an item, unless nothing more is to be begun of the lease."""
+    def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
+        """Run items; False if nothing more is to be begun of the lease."""
+        lock, board, worn, lease = self._lock, self._board, self._worn, work.lease.id
         now = monotonic_ns()
-        index = work.index
-        with self._lock:
-            # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
-            if work.cut or self._board.revoked(work.lease.id) or (now > work.limit and index):
-                return False
-            if self._worn is not None and index and self._worn(self._count):
-                return False
-            self._board.enter(index, now)
-        result = steps.run(grant, work.cancelled, work.lease.given)
-        spent = monotonic_ns() - now
-        if self._inline:
-            result = steps.in_time(grant, result, spent)
-        with self._lock:
-            work.add(grant[1], result, spent)
-        self._count += 1
+        for grant in grants:
+            index = work.index
+            with lock:
+                # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
+                if work.cut or (index and (now > work.limit or (worn is not None and worn(self._count)))):
+                    return False
+                if not board.enter(index, now, lease):
+                    return False
+            result = steps.run(grant, work.cancelled, work.lease.given)
+            before, now = now, monotonic_ns()
+            if self._inline:
+                result = steps.in_time(grant, result, now - before)
+            with lock:
+                work.add(grant[1], result, now)
+            self._count += 1
         return True
 
     # -- telling early -------------------------------------------------------------------------------

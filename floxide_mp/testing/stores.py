@@ -17,6 +17,7 @@ from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics, WorkItemStatus
 from ..ports import CheckpointStore, GroupStore, Progress
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
+from .store_given import what_items_have_given_is_kept_until_they_are_over
 from .store_run import a_run_of_the_core_is_as_in_memory
 
 MakeStore = Callable[[], CheckpointStore]
@@ -207,26 +208,6 @@ def what_nodes_hold_is_released_when_they_pass(store: CheckpointStore, reopen: R
     store = reopen(store)
     same(dict(store.snapshot("run").held), {4: [3], 6: [8]}, "held items")
     same(set(store.snapshot("run").passed), {3, 5, 7}, "nodes that passed something on")
-
-
-def what_items_have_given_is_kept_until_they_are_over(store: CheckpointStore, reopen: Reopen) -> None:
-    started(store, *(item(n, (0, (n,))) for n in range(1, 9)))
-    store.commit(
-        "run", Commit(given={1: Given(3, 2, 1), 2: Given(1, 0, 0), 9: Given(8, 8, 8)}, created=[item(9)]), at(9)
-    )
-    store = reopen(store)
-    expected = {1: Given(3, 2, 1), 2: Given(1, 0, 0), 9: Given(8, 8, 8)}
-    same(dict(store.snapshot("run").given), expected, "what items have given")
-    before = store.snapshot("run").given
-    store.commit("run", Commit(given={1: Given(2**40, 2**41, 7)}), at(9))
-    store.commit("run", Commit(given={2: None, 3: Given(5, 6, 7), 4: Given(1, 1, 1)}, finished=[2]), at(9))
-    store.commit("run", Commit(given={4: None}, finished=[4]), at(9))
-    same(dict(before), expected, "what was read before")
-    store = reopen(store)
-    expected = {1: Given(2**40, 2**41, 7), 3: Given(5, 6, 7), 9: Given(8, 8, 8)}
-    same(dict(store.snapshot("run").given), expected, "what items have given, as of the last commits")
-    store.commit("run", Commit(given={1: None, 9: None}, finished=[1, 9]), at(9))
-    same(dict(store.snapshot("run").given), {3: Given(5, 6, 7)}, "what items have given that are not over")
 
 
 def events_outputs_and_errors_come_in_the_order_of_commits(store: CheckpointStore, reopen: Reopen) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from floxide_mp.core import giving, invariants, state
+from floxide_mp.core import invariants, leasing, state
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
@@ -62,7 +62,7 @@ class Walked(dict):  # type: ignore[type-arg]
 
 def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     items, runs = Walked(dict(ITEM)), Walked(dict(RUN))
-    for module in (state, giving):
+    for module in (state, leasing):
         monkeypatch.setattr(module, "ITEM", items)
     monkeypatch.setattr(state, "RUN", runs)
 
