@@ -51,7 +51,7 @@ class Spread(Node):
 
     def process(self, inputs: Iterable[Any]) -> NextAll[Any]:
         """All of them at once: how many may be in flight is counted from the first that is not done."""
-        return NextAll([*inputs])
+        return NextAll(list(inputs))
 
 
 def _listed(inputs: Iterable[Any]) -> list[Any]:
