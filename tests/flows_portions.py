@@ -23,6 +23,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
+from floxide_mp.core.sources import LEAST
 from floxide_mp.runtime.pull import MOST_ITEMS
 from tests.flows_faults import note
 from tests.flows_run import until
@@ -108,6 +109,28 @@ class Ahead(Workflow):
     pairs, ahead, most = pairs, ahead, Join(max)
     start = pairs
     edges = {pairs: [ahead], ahead: [most]}
+
+
+@node
+def lots(ask: Ask) -> NextAll[tuple[str, int, bytes]]:
+    return NextAll((ask.folder, number, bytes(5_000_000)) for number in numbers(ask))
+
+
+@node
+def waits(lot: tuple[str, int, bytes]) -> int:
+    """The first one that is where the iterator is waits for a value that is far away."""
+    folder, number, _ = lot
+    if number == LEAST + 9:
+        Path(folder, "go").touch()
+    elif os.getpid() == int(Path(folder, "started").read_text().split()[0]):
+        until(lambda: os.path.exists(os.path.join(folder, "go")))
+    return number
+
+
+class Waits(Workflow):
+    lots, waits, all = lots, waits, Join()
+    start = lots
+    edges = {lots: [waits], waits: [all]}
 
 
 # -- with a context -----------------------------------------------------------------------------------------------

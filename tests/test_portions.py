@@ -134,6 +134,14 @@ def test_a_paused_run_takes_nothing_and_goes_on_where_it_was(tmp_path: Path) -> 
         assert run.wait(60).output == list(range(MANY))
 
 
+def test_it_is_started_elsewhere_if_the_worker_that_has_it_is_long_at_a_step(tmp_path: Path) -> None:
+    count = sources.LEAST + 10
+    with Coordinator(2) as coordinator:
+        result = coordinator.start(flows.Waits, Ask(str(tmp_path), count)).wait(60)
+    assert result.output == list(range(count))
+    assert len(lines(tmp_path, "started")) == 2
+
+
 def test_its_time_out_is_that_of_a_portion(tmp_path: Path) -> None:
     with Coordinator(2) as coordinator:
         assert coordinator.start(flows.Slow, 60).wait(60).output == list(range(60))

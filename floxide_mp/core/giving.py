@@ -36,12 +36,18 @@ class Giving(Leasing):
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def pull(self, lease: int, worker: int, session: int) -> ItemRecord | None:
-        """A worker takes an item that has more to give, if there is one, and room for what it gives."""
+    def pull(self, lease: int, worker: int, session: int | None) -> ItemRecord | None:
+        """A worker takes an item that has more to give, if there is one, and room for what it gives.
+
+        Args:
+            session: its own; None: it will take one that another one could go on with, and begin that anew.
+        """
         source = self._source_for(session)
         if source is None:
             return None
         self._sources.pop(source)
+        if session is None:
+            source.home = 0
         self._serial_running |= self.plan.places[source.item.place].spec.serial
         self._lease(source.item, lease, worker)
         return source.item
@@ -91,8 +97,8 @@ class Giving(Leasing):
         """Whether some item could give more."""
         return bool(self._sources.pending)
 
-    def gives(self, session: int) -> bool:
-        """Whether this session could ``pull``."""
+    def gives(self, session: int | None) -> bool:
+        """Whether ``pull`` would give something."""
         return self._source_for(session) is not None
 
     def given(self, item: int) -> int:
@@ -107,7 +113,7 @@ class Giving(Leasing):
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _source_for(self, session: int) -> Source | None:
+    def _source_for(self, session: int | None) -> Source | None:
         if not self._sources.pending or self.phase is not Phase.RUNNING:
             return None
         busy = len(self._ready) + len(self._serial_ready) + self.leased + self._waiting

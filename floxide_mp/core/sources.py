@@ -67,14 +67,14 @@ class Sources:
         """Nobody is at it any more."""
         insort(self.pending, item)
 
-    def first(self, busy: int, session: int) -> Source | None:
-        """The one that this session may take more from, when ``busy`` items are in work.
+    def first(self, busy: int, session: int | None) -> Source | None:
+        """The one that this session, or any, may take more from, when ``busy`` items are in work.
 
         The last in order: what others gave may be sources as well, and they would never be done otherwise.
         """
         for item in reversed(self.pending):
             source = self._known[item.id]
-            if busy < source.room and source.home in (0, session):
+            if busy < source.room and (session is None or source.home in (0, session)):
                 return source
         return None
 

@@ -229,16 +229,21 @@ class Ledger(Runs):
         run.learn(report.spent)
         return run
 
-    def _grant(self, worker: Session, want: float) -> Lease | None:
-        """A lease of some ``want`` seconds' work of one run; runs take turns."""
+    def _grant(self, worker: Session, want: float, any_home: bool = False) -> Lease | None:
+        """A lease of some ``want`` seconds' work of one run; runs take turns.
+
+        Args:
+            any_home: also of what another worker should go on with.
+        """
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
-        run = self._next_run(worker)
+        session = None if any_home else worker.number
+        run = self._next_run(worker, session)
         if run is None:
             return None
         self._active.move_to_end(run.record.run_id)
         self._numbers += 1
-        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), worker.number)
+        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
         if run.feed is not None:
             self._check_feed(run)
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it
@@ -251,12 +256,12 @@ class Ledger(Runs):
         ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone and not given
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
 
-    def _next_run(self, worker: Session) -> Running | None:
+    def _next_run(self, worker: Session, session: int | None) -> Running | None:
         """The run whose turn it is, of those that have something to start."""
         now = monotonic()
         for run in self._active.values():
             run.state.due(now)
-            if (run.ready or run.state.gives(worker.number)) and worker.only in (None, run.record.name):
+            if (run.ready or run.state.gives(session)) and worker.only in (None, run.record.name):
                 return run
         return None
 
@@ -272,6 +277,8 @@ class Ledger(Runs):
                 dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
             until = min(dues, default=end)
             if now >= end:
+                # Who has the iterator that could give more is long at something else.
+                lease = None if worker.guest else self._grant(worker, want, any_home=True)
                 break
             self._work.wait(max(0.0, min(until, end) - now))
             lease = self._grant(worker, want)

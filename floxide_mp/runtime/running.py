@@ -135,8 +135,10 @@ class Running(Known):
         ready = self.state.ready
         return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
 
-    def claim(self, lease: int, worker_id: int, want: float, workers: int, session: int) -> list[ItemRecord | Block]:
-        """Items for some ``want`` seconds, for one of ``workers`` workers; or the one that is to give more of them."""
+    def claim(
+        self, lease: int, worker_id: int, want: float, workers: int, session: int | None
+    ) -> list[ItemRecord | Block]:
+        """Items for some ``want`` seconds, for one of ``workers`` workers; or one that is to give more (``pull``)."""
         state, places = self.state, self.state.plan.places
         source = state.pull(lease, worker_id, session)
         if source is not None:
