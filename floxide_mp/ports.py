@@ -122,14 +122,15 @@ class Report(NamedTuple):
 class Reply(NamedTuple):
     """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out; ``refused`` says
     that not all that was reported is committed. ``running`` is the id of the item that stays leased, after a report
-    that was not the last. ``dropped``: the iterators (run, order key of the item) that this worker is not to keep any
-    longer."""
+    that was not the last. ``more``: there is so much to do that it is worth asking for the next lease at once.
+    ``dropped``: iterators (run, order key of the item) that this worker is not to keep any longer."""
 
     leases: tuple[Lease, ...]
     stop: bool
     waited: float
     refused: bool = False
     running: int = 0
+    more: bool = False
     dropped: tuple[tuple[str, Order], ...] = ()
 
 
@@ -161,6 +162,20 @@ class Backend(Protocol):
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         """The run's committed events from number ``since`` on, in the order of commits."""
+
+
+@runtime_checkable
+class Line(Backend, Protocol):
+    """A backend that can be asked by one who has something to do until the answer is there."""
+
+    def post(self, session: int, reports: Sequence[Report], want: float) -> None:
+        """``exchange``, by one who is busy: a lease is given only if there is more to do than others could begin.
+
+        Nothing else may be asked until the reply is collected.
+        """
+
+    def collect(self) -> Reply:
+        """The reply to what was posted."""
 
 
 class Desk(Protocol):

@@ -82,6 +82,13 @@ def test_manager_measures_each_place_and_caller() -> None:
     assert by(lines, "round trip", "server", "caller") == {(s, c) for s in servers for c in callers}
 
 
+def test_profile_measures_runs_parts_and_limits() -> None:
+    lines = lines_of("profile", "--wide", "50", "--long", "20", "--rounds", "1")
+    assert {store for store, _ in by(lines, "run", "store", "what")} == {"memory", "sqlite"}
+    assert len(by(lines, "part", "what")) == 8
+    assert len(by(lines, "limit", "what")) == 6
+
+
 def test_without_json_there_is_a_table() -> None:
     command = [sys.executable, "-m", "benchmarks.audit", "--directory", "floxide_mp", "--files", "3", "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)

@@ -13,7 +13,7 @@ from typing import Final
 
 from .records import Given, ItemRecord, Payload, Scope, size_of
 
-MOST_ITEMS: Final = 8192  # of a run that are in work or about to be, from where on nothing more is taken
+MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes
 LEAST: Final = 16  # ... but no fewer than these, however large they are
 

@@ -106,6 +106,8 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     """Seconds until the worker must be ended for this lease, and the error its item gets."""
     at = worker.board.at()
     found = lease.find(at)
+    if at is not None and at.lease != lease.id and at.lease in worker.leases:
+        return None, None  # it is at another one, and has this one in advance
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
         # It may be about to begin; what a guest begins when it has been given up does not count.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ..core.records import Block, EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
@@ -25,6 +25,8 @@ from .running import ONE_BY_ONE, Running
 from .runs import Runs
 
 log = logging.getLogger("floxide_mp")
+
+PLENTY: Final = 4  # leases for each worker that are to be left when one is handed out in advance
 
 T = TypeVar("T")
 
@@ -44,7 +46,9 @@ class Ledger(Runs):
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
     @whole
-    def exchange(self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None) -> Reply:
+    def exchange(
+        self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None, busy: bool = False
+    ) -> Reply:
         with self._lock:
             worker = self._sessions.get(session)
             if worker is None:
@@ -58,9 +62,9 @@ class Ledger(Runs):
             touched = {id(run): run for run in taken if run}
             for run in touched.values():
                 self._commit(run)
-            lease = self._grant(worker, want)
+            lease = None if busy and not self._plenty(worker, want) else self._grant(worker, want)
             waited = 0.0
-            if lease is None and not reports and want:
+            if lease is None and not reports and want and not busy:
                 waited = monotonic()
                 lease = self._await_work(worker, want, self._patience if ask is None else ask.wait)
                 waited = monotonic() - waited
@@ -71,8 +75,9 @@ class Ledger(Runs):
             running = 0
             if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
                 running = id_of(held.items[0])
+            more = lease is not None and self._plenty(worker, want)
             dropped = worker.home.unwanted()
-            return Reply(() if lease is None else (lease,), stop, waited, refused, running, dropped)
+            return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         with self._lock:
@@ -255,6 +260,11 @@ class Ledger(Runs):
         given = run.state.given(id_of(items[0]))
         ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone and not given
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
+
+    def _plenty(self, worker: Session, want: float) -> bool:
+        """Whether a worker may have a lease that it does not begin yet: the others have enough to do without it."""
+        run = None if want <= ONE_BY_ONE else self._next_run(worker, worker.number)
+        return run is not None and run.plenty(PLENTY * want * len(self._sessions))
 
     def _next_run(self, worker: Session, session: int | None) -> Running | None:
         """The run whose turn it is, of those that have something to start."""

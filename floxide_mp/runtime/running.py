@@ -29,6 +29,7 @@ from .home import Home
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
+LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
@@ -134,6 +135,12 @@ class Running(Known):
         """How many items could be handed out."""
         ready = self.state.ready
         return ready + len(self.feed) if self.feed is not None and self.state.takes_input else ready
+
+    def plenty(self, seconds: float) -> bool:
+        """Whether that much work is ready, in short steps: for long ones, a round trip more does not count."""
+        first = self.state.first()
+        known = None if first is None else self.cost[self.state.plan.places[first.place].node]
+        return known is not None and known < LONG and self.ready * known > seconds
 
     def claim(
         self, lease: int, worker_id: int, want: float, workers: int, session: int | None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import EventRecord
-from ..ports import Backend, Grant, Grants, Lease, Reply, Report
+from ..core.records import EventRecord, Order
+from ..ports import Backend, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
@@ -57,9 +57,13 @@ class Worker:
         self._board = board
         self._runs: OrderedDict[str, Steps] = OrderedDict()
         self._pulls = None if whole else Pulls()
+        self._dropped: list[tuple[str, Order]] = []  # of these, what is to be closed
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
+        self._leases: deque[Lease] = deque()  # that were taken in advance
+        self._line = backend if isinstance(backend, Line) else None
+        self._posted = False  # something was asked of it whose reply is not here yet
         self._want = want or FLOOR
         self._inline = want is not None
         self._worn = worn
@@ -86,31 +90,62 @@ class Worker:
             self._pulls.close()
 
     def turn(self) -> Reply:
-        """One round trip, and the work that it brought."""
+        """One lease, and the round trip that brought it, unless it was here already."""
+        with self._lock:
+            reply = self._collect() if self._posted else None
+            if reply is None or not self._leases:
+                reply = self._ask()
+            lease = self._leases.popleft() if self._leases else None
+            if self._line is not None and lease is not None and reply.more:
+                # The next one is on its way while this one is worked on.
+                reports, self._reports, self._posted = self._reports, [], True
+                self._line.post(self._session, reports, self._want)
+        while self._dropped and self._pulls is not None:
+            self._pulls.drop(*self._dropped.pop())
+        if lease is not None:
+            if failpoints.armed:
+                failpoints.hit("worker.claimed")
+            self._reports.append(self._run(lease))
+        return reply
+
+    def _ask(self) -> Reply:
+        if self._broken is not None:
+            raise self._broken
         before = monotonic()
         reports, self._reports = self._reports, []
-        with self._lock:
-            if self._broken is not None:
-                raise self._broken
-            reply = self._backend.exchange(self._session, reports, self._want)
+        reply = self._backend.exchange(self._session, reports, self._want)
         if not self._inline:
             trip = monotonic() - before - reply.waited
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
-        if self._pulls is not None:
-            for run_id, order in reply.dropped:
-                self._pulls.drop(run_id, order)
-        if failpoints.armed and reply.leases:
-            failpoints.hit("worker.claimed")
-        for lease in reply.leases:
-            self._reports.append(self._run(lease))
+        self._leases += reply.leases
+        self._dropped += reply.dropped
+        return reply
+
+    def _collect(self) -> Reply:
+        """The reply to what was posted. Whatever else is asked, this comes first."""
+        assert self._line is not None
+        if self._broken is not None:
+            raise self._broken
+        self._posted = False
+        reply = self._line.collect()
+        self._leases += reply.leases
+        self._dropped += reply.dropped
         return reply
 
     def hand_in(self) -> None:
         """Report what is done, and take nothing."""
-        if self._reports:
-            reports, self._reports = self._reports, []
-            with self._lock:
+        with self._lock:
+            reports = [*self._reports, *self._unbegun()]
+            self._reports = []
+            if reports:
                 self._backend.exchange(self._session, reports, 0.0)
+
+    def _unbegun(self) -> list[Report]:
+        """The leases that were taken in advance go back."""
+        if self._posted:
+            self._collect()
+        leases, self._leases = self._leases, deque()
+        return [Report(lease.id, (), ()) for lease in leases]
 
     def _run(self, lease: Lease) -> Report:
         board = self._board
@@ -124,7 +159,7 @@ class Worker:
             return Report(lease.id, refuse(lease.items, failure), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
-        if len(lease.items) > 1 or isinstance(lease.items[0], Grants):
+        if len(lease.items) > 1 or isinstance(lease.items[0], Grants) or self._posted:
             self._watch(work)
         self._run_items(work, steps)
         with self._lock:
@@ -214,7 +249,8 @@ class Worker:
                         return
 
     def _tell(self, work: Work) -> None:
-        work.running = self._backend.exchange(self._session, (work.report(last=False),), 0.0).running
+        reports = (work.report(last=False), *self._unbegun())
+        work.running = self._backend.exchange(self._session, reports, 0.0).running
 
     def _tell_ahead(self) -> int:
         """A step that nobody knows of asks for something: first it is told of. Gives its id."""
@@ -232,6 +268,8 @@ class Worker:
         steps = self._runs.get(run_id)
         if steps is None or (steps.key, steps.life) != (lease.key, lease.life):
             with self._lock:
+                if self._posted:
+                    self._collect()
                 facts = self._backend.describe(run_id, tuple(self._bundles))
             bundle = self._bundles.get(facts.key)
             if bundle is None:
@@ -260,6 +298,8 @@ class Worker:
     def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         with self._lock:
             self._tell_ahead()
+            if self._posted:
+                self._collect()
             return self._backend.events(run_id, since)
 
     def _identify(self) -> int:

@@ -23,7 +23,7 @@ from floxide_mp import (
     WorkerDiedError,
     failpoints,
 )
-from floxide_mp.ports import NEXT, NEXT_ALL, Report
+from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.ledger import Ledger
 
@@ -390,7 +390,7 @@ def test_row_07_row_18_reports_under_a_lease_that_is_over() -> None:
     held = (NEXT, ((0, b"never looked into"),), (), None, False)
     assert not ledger.gone(late, lambda what: WorkerDiedError(what), "")  # it had begun nothing
     before = run.metrics()
-    assert ledger.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == ((), True, 0.0, True)
+    assert ledger.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == Reply((), True, 0.0, True)
     assert run.metrics() == before
 
     second = enlist()

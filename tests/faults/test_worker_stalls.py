@@ -17,7 +17,7 @@ import pytest
 from floxide_mp import Coordinator, RunStatus
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.errors import NodeTimeoutError
-from floxide_mp.ports import NEXT, NEXT_ALL, Report
+from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
 from floxide_mp.runtime import ledger as ledgers
 from floxide_mp.runtime.board import SIZE, Board
 
@@ -154,7 +154,7 @@ def test_row_18_a_worker_that_is_not_ours_to_end(tmp_path: Path, caplog: pytest.
             assert run.wait(30).outputs == list(range(6))
             os.kill(guest.pid, signal.SIGCONT)
             before = run.metrics()
-            assert ledger.exchange(session, (Report(lease.id, (DONE,), ()),), 1.0) == ((), True, 0.0, True)
+            assert ledger.exchange(session, (Report(lease.id, (DONE,), ()),), 1.0) == Reply((), True, 0.0, True)
             assert run.metrics() == before
             assert before.retries == 1, "it may have done half of it"
             assert [worker.worker_id for worker in c.workers()] == [0]

@@ -67,6 +67,10 @@ class Line(BaseProxy):
         self._over = False  # the coordinator has hung up, maybe in the middle of a node, which took it for its failure
 
     def _call(self, verb: str, *arguments: Any) -> Any:
+        self._ask(verb, *arguments)
+        return self._answer()
+
+    def _ask(self, verb: str, *arguments: Any) -> None:
         if self._over:
             raise EOFError
         if self._owed:  # it must not be taken for that of this call
@@ -74,6 +78,12 @@ class Line(BaseProxy):
         self._owed = True
         try:
             self._connection.send((_IDENT, verb, arguments, {}))
+        except (EOFError, ConnectionError):
+            self._over = True
+            raise
+
+    def _answer(self) -> Any:
+        try:
             kind, result = self._connection.recv()
         except (EOFError, ConnectionError):
             self._over = True
@@ -89,6 +99,12 @@ class LedgerProxy(Line):
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         return self._call("exchange", session, reports, want)  # type: ignore[no-any-return]
+
+    def post(self, session: int, reports: Sequence[Report], want: float) -> None:
+        self._ask("exchange", session, reports, want, None, True)
+
+    def collect(self) -> Reply:
+        return self._answer()  # type: ignore[no-any-return]
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         return self._call("describe", run_id, known)  # type: ignore[no-any-return]
