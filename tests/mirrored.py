@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot
+from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot, one_by_one
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.rows import Prepared
 from floxide_mp.stores.sqlite import SQLiteStore
+
+from .core.model import flat
 
 FROZEN = Clocks(lambda: 0.0, lambda: 0.0)
 
@@ -66,7 +68,7 @@ class Mirrored:
         return self._same(lambda store: store.events(run_id, since))
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        return self._same(lambda store: store.outputs(run_id, since))
+        return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return self._same(lambda store: store.errors(run_id))
@@ -95,9 +97,9 @@ class Mirrored:
 
 
 def plain(snapshot: Snapshot) -> tuple[object, ...]:
-    """A snapshot in which what has no order is sorted."""
+    """A snapshot in which what has no order is sorted, and no matter what came in blocks."""
     return (
-        snapshot.items,
+        [row._replace(payload=flat(row.payload)) for row in snapshot.items],
         snapshot.arrivals,
         sorted(snapshot.scopes),
         sorted(snapshot.joined),

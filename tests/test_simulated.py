@@ -117,7 +117,7 @@ def test_writes_of_a_failed_attempt_that_count_are_found(monkeypatch: pytest.Mon
     again = RunState._again
 
     def written(state: RunState, item: ItemRecord, due: float, now: float) -> None:
-        state._write(item, state.plan.places[item.place], ((2, b"\x80\x05\x8c\x02n0\x94."),))
+        state._write(item.order, state.plan.places[item.place], ((2, b"\x80\x05\x8c\x02n0\x94."),))
         again(state, item, due, now)
 
     monkeypatch.setattr(RunState, "_again", written)

@@ -2,48 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 
 from ..facts import WorkItemStatus
-from .records import Scope
+from .ready import Ready
+from .records import Block, ItemRecord, Scope, behind
 from .state import RunState
 from .table import FINAL, Phase
 
 
-def check(state: RunState) -> None:
-    """Assert all of it."""
+def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
+    """Assert all of it.
+
+    Args:
+        leased_blocks: those that workers have, of which a state keeps only the numbers.
+    """
     by_status = {status: [i for i in state.items.values() if i.status is status] for status in WorkItemStatus}
     pending, leased = by_status[WorkItemStatus.PENDING], by_status[WorkItemStatus.IN_PROGRESS]
     waiting, failed = by_status[WorkItemStatus.WAITING_RETRY], by_status[WorkItemStatus.FAILED]
     assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), (
         "an item in a final state is kept"
     )
-    parked = [i for scope in _scopes(state) if scope.window for _, i in scope.window.parked]
-    ready = (*state._ready, *state._serial_ready, *state._sources.pending, *parked)
-    assert sorted(i.id for i in ready) == sorted(i.id for i in pending)
-    assert sorted(state._sources.pending) == state._sources.pending
-    assert all(state._sources.get(i.id) for i in state._sources.pending)
-    assert all(state.items[s.item.id] is s.item for s in state._sources), "what is over has more to give"
-    filling = {s.scope.id for s in state._sources if s.scope is not s.item.scope}
-    assert filling == {s.id for s in _scopes(state) if s.filling}
+    blocks = [*_ready_blocks(state), *leased_blocks]
+    scopes = _scopes(state, blocks)
+    parked = [i for scope in scopes if scope.window for _, i in scope.window.parked]
+    in_ready = [i for ready in (state._ready, state._serial_ready) for i in _queued(ready) if not isinstance(i, Block)]
+    waits = (*in_ready, *state._sources.pending, *parked)
+    assert sorted(i.id for i in waits) == sorted(i.id for i in pending)
+    _check_sources(state, scopes)
     assert len(waiting) == state._waiting
-    assert state.leased == len(leased)
+    assert state.leased == len(leased) + sum(map(len, leased_blocks))
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
     assert {i.id for i in waiting} <= {number for _, number in state._timers}
-    assert len({i.order for i in state.items.values()}) == len(state.items), "two items with one order key"
+    _check_blocks(state, blocks, leased_blocks)
     serial = [i for i in leased if state.plan.places[i.place].spec.serial]
     assert len(serial) == state._serial_running
-    for scope in _scopes(state):
-        _check_scope(state, scope)
+    for scope in scopes:
+        _check_scope(state, scope, blocks)
     if state.phase is Phase.COMPLETED:
-        assert not state.items and not state.held and not any(state.root.arrivals.values())
+        assert not state.items and not blocks and not state.held and not any(state.root.arrivals.values())
     if state.phase in FINAL:
         assert not state.leased
 
 
-def _scopes(state: RunState) -> Iterable[Scope]:
+def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection[Block]) -> None:
+    assert sum(map(len, blocks)) == state.in_blocks
+    assert len(state._ready) == sum(len(i) if isinstance(i, Block) else 1 for i in _queued(state._ready))
+    assert all(one < other for one, other in pairwise(state._ready._queue))
+    numbers = {number for block in leased for number in range(block.first, block.first + len(block))}
+    ranges = sorted(state.leased_blocks.items())
+    assert sorted(numbers) == [number for first, stop in ranges for number in range(first, stop)]
+    everything = [*state.items.values(), *(item for block in blocks for item in block.items())]
+    assert all(blocks), "an empty block"
+    assert len({i.id for i in everything}) == len(everything), "two items with one id"
+    assert len({i.order for i in everything}) == len(everything), "two items with one order key"
+    assert all(0 < i.id <= state._last_id for i in everything)
+    ends = [(i.order, i.order) for i in state.items.values()]
+    ends += [(block.order, behind(block.order, len(block) - 1)) for block in blocks]
+    for (_, end), (start, _) in pairwise(sorted(ends)):
+        assert end < start, "something has its place inside of a block"
+    for block in blocks:
+        assert not state.plan.places[block.place].spec.serial and block.scope.window is None
+
+
+def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
+    pending = state._sources.pending
+    assert sorted(pending) == pending
+    assert all(state._sources.get(item.id) for item in pending)
+    assert all(state.items[s.item.id] is s.item for s in state._sources), "what is over has more to give"
+    filling = {s.scope.id for s in state._sources if s.scope is not s.item.scope}
+    assert filling == {scope.id for scope in scopes if scope.filling}
+
+
+def _queued(ready: Ready) -> list[ItemRecord | Block]:
+    return [*ready._queue, *ready._heap]
+
+
+def _ready_blocks(state: RunState) -> list[Block]:
+    assert not any(isinstance(i, Block) for i in _queued(state._serial_ready))
+    return [i for i in _queued(state._ready) if isinstance(i, Block)]
+
+
+def _scopes(state: RunState, blocks: Iterable[Block]) -> Collection[Scope]:
     seen: dict[int, Scope] = {0: state.root}
-    for of in (*(i.scope for i in state.items.values()), *(s.scope for s in state._sources)):
+    within = [item.scope for item in state.items.values()]
+    within += [block.scope for block in blocks]
+    within += [source.scope for source in state._sources]
+    for of in within:
         scope: Scope | None = of
         while scope is not None:
             seen[scope.id] = scope
@@ -51,7 +97,7 @@ def _scopes(state: RunState) -> Iterable[Scope]:
     return seen.values()
 
 
-def _check_scope(state: RunState, scope: Scope) -> None:
+def _check_scope(state: RunState, scope: Scope, blocks: Iterable[Block]) -> None:
     alive = [0] * len(scope.alive)
     if state.open and scope.parent is None:
         alive[scope.plan.component_of[0]] += 1
@@ -62,6 +108,9 @@ def _check_scope(state: RunState, scope: Scope) -> None:
     for item in state.items.values():
         if scope in _chain(item.scope):
             alive[scope.plan.component_of[item.place]] += 1
+    for block in blocks:
+        if scope in _chain(block.scope):
+            alive[scope.plan.component_of[block.place]] += len(block)
     assert alive == scope.alive
     for component, before in enumerate(scope.plan.predecessors):
         ahead = [c for c, after in enumerate(scope.plan.successors) if component in after]

@@ -138,9 +138,8 @@ class RunState(Giving):
         """
         place = self.plan.places[block.place]
         if place.owner or len(place.arms[arm]) > 1:
-            for item, payload, written in zip(
-                self.single_out(block), payloads, writes or ((),) * len(block), strict=True
-            ):
+            items = self.single_out(block, worker=worker)
+            for item, payload, written in zip(items, payloads, writes or ((),) * len(block), strict=True):
                 self.succeed(item, ((arm, payload),), written, False)
             return None
         count = len(block)

@@ -21,6 +21,9 @@ POLICIES = (
 )
 
 
+WIDE = "wide"  # the start of some graphs: all there is behind it comes several times, side by side
+
+
 @dataclass
 class Draft:
     """A graph that is being made."""
@@ -108,7 +111,13 @@ def drawn(number: Callable[[int, int], int], largest: int = 9, serial: bool = Tr
             draft.on_failure[at] = after
             for _ in range(way % 3):
                 draft.add(after, small() % count)
-    return draft.graph()
+    graph = draft.graph()
+    return _widened(graph) if number(0, 99) >= 60 else graph
+
+
+def _widened(graph: Graph) -> Graph:
+    wide = NodeSpec(WIDE, ((graph.start,),))
+    return Graph(graph.name, (*graph.nodes, wide), len(graph.nodes))
 
 
 def _attach(draft: Draft, at: int, choice: int) -> bool:

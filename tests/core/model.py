@@ -33,6 +33,7 @@ class Model:
         self.alive: dict[int, Alive] = {}  # by the core's number
         self.scopes: dict[int, tuple[tuple[int, ...], Chain]] = {}
         self.waiting: dict[tuple[int, int], list[tuple[str, Payload]]] = {}  # (scope, join), not fired yet -> arrived
+        self.known: set[int] = set()  # all that ever was
         self.new: list[Alive] = []
         self.outputs = 0
         self.fired: set[tuple[int, int]] = set()
@@ -83,27 +84,33 @@ class Model:
 
     def compare(self, state: RunState, commit: Commit) -> None:
         """The core decided the same."""
-        for item in commit.created:
+        out = {number for first, count in commit.ranges for number in range(first, first + count)}
+        for item in (*commit.created, *(item for block in commit.blocks for item in block.items())):
+            if item.id in self.known and item.id in out:
+                continue  # it has stepped out of its block
             stack = tuple(reversed(_ids(item.scope)))
             found = state.plan.places[item.place].node, self._key(item.payload), stack
             match = next((a for a in self.new if (a.node, self._key(a.payload), a.stack) == found), None)
             assert match is not None, f"{found} is not among what is to be created: {self.new}"
             self.new.remove(match)
             self.alive[item.id] = match
+            self.known.add(item.id)
         assert not self.new, f"not created: {self.new}"
-        assert self.outputs == len(commit.outputs)
+        assert self.outputs == commit.output_count
         self.outputs = 0
         fired = [(scope, state.plan.places[place].node) for scope, place in commit.joined]
         assert len(set(fired)) == len(fired)
         assert set(fired) == self.fired
         self.fired.clear()
-        assert set(state.items) == set(self.alive)
+        in_blocks = {item.id for item in state._ready} - set(state.items)
+        in_blocks.update(*(range(first, stop) for first, stop in state.leased_blocks.items()))
+        assert {*state.items, *in_blocks} == set(self.alive)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _key(self, payload: Payload) -> object:
         """In the sequential run a join's list is in the order of the steps; else only what is in it is known here."""
-        return payload if self.ordered else _unordered(payload)
+        return payload if self.ordered else _unordered(flat(payload))
 
     def _open(self, scope: int, stack: tuple[int, ...], chain: Chain, opener: int) -> None:
         self.scopes[scope] = stack, chain
@@ -184,6 +191,13 @@ class Model:
             if leave(*todo.pop(), False):
                 return True
         return False
+
+
+def flat(payload: Payload) -> Payload:
+    """A join's input, one pair for each value however they came."""
+    if isinstance(payload, bytes):
+        return payload
+    return tuple((name, flat(one)) for name, part in payload for one in (part if isinstance(part, list) else [part]))
 
 
 def _unordered(payload: Payload) -> object:

@@ -1,23 +1,34 @@
 """A driver of ``RunState`` in one thread: nodes are a hash, workers a list, time a number, deaths a choice.
 
-``sequential`` claims one item, finishes it, and goes on. ``Simulation`` does what its schedule says: anything that
-can happen next, happens. After every stimulus the invariants are checked, and every decision of the core is
-compared with ``model``.
+``sequential`` claims one item, finishes it, and goes on: it knows of no blocks. ``Simulation`` does what its schedule
+says: anything that can happen next, happens; values become blocks, of which parts are claimed, succeed together, step
+out or go back, and workers go ahead. After every stimulus the invariants are checked, and every decision of
+the core is compared with ``model``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from hypothesis import assume
 
 from floxide_mp.core import invariants
+from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, ItemRecord, Order, OutputRecord, Payload, Scope
+from floxide_mp.core.records import (
+    Block,
+    Commit,
+    ErrorRecord,
+    EventRecord,
+    ItemRecord,
+    Order,
+    OutputRecord,
+    Payload,
+    Scope,
+    one_by_one,
+)
 from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
@@ -25,63 +36,15 @@ from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 
-from .model import Model
+from .acts import Act, behaviour
+from .model import Model, flat
 
-DEEPEST = 12  # items from here on are the last of their branch, so that every graph comes to an end
-WIDEST = 3  # fan-outs on the way to an item; from here on it has one value at the most
 MOST = 120  # items in a run that is worth simulating
+
+Values = tuple[tuple[int, bytes], ...]
 
 ERROR = ErrorRecord("Boom", "boom", "", None)
 RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
-
-
-class Act(NamedTuple):
-    """What a node does with a payload. ``fails`` attempts fail before; ``hopeless`` says that all of them do.
-
-    ``cuts``: how many values it has given at the end of each portion. ``breaks``: after how many of them it fails.
-    """
-
-    kind: str  # "next", "all" or "hold"
-    values: tuple[tuple[int, bytes], ...]
-    writes: tuple[tuple[int, bytes], ...]
-    fails: int
-    hopeless: bool
-    cuts: tuple[int, ...] = ()
-    breaks: int = 0
-
-    def portion(self, given: int, failing: bool, whole: bool) -> int | None:
-        """Having given so many values, up to how many it comes before it is cut; None: it is not cut, or fails.
-
-        Args:
-            whole: it is cut only before it fails.
-        """
-        if whole:
-            return self.breaks if failing and given < self.breaks else None
-        if failing and given == self.breaks:
-            return None
-        return next((cut for cut in self.cuts if cut > given), None)
-
-
-def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
-    """The same answer for the same question, and nothing else about it can be foreseen."""
-    d = hashlib.blake2b(repr((seed, spec.name, payload)).encode(), digest_size=32).digest()
-    depth, path = order
-    hopeless = d[0] < (60 if spec.on_failure is not None else 8)
-    fails = d[1] % spec.retry.max_attempts if spec.retry and d[2] < 80 else 0
-    writes = tuple((d[4 + i] % 2, d[5 + i : 7 + i]) for i in range(d[3] % 3))
-    if depth >= DEEPEST or len(path) > 2 * WIDEST:
-        return Act("all", (), writes, fails, hopeless)
-    if d[8] < 6:
-        return Act("hold", (), writes, fails, hopeless)
-    spread = d[9] < 90
-    width = (0, 1, 2, 2, 3, 3)[d[10] % (6 if len(path) < WIDEST else 2)] if spread else 1
-    values = tuple(
-        # Some values are alike on purpose: two equal items are two items.
-        (d[11 + i] % len(spec.arms), b"%d" % (d[14 + i] % 3) if d[17 + i] < 100 else d[14 + i : 20 + i].hex().encode())
-        for i in range(width)
-    )
-    cuts = tuple(cut for cut in range(1, width + 1) if d[26] >> cut & 1) if spread else ()
-    return Act("all" if spread else "next", values, writes, fails, hopeless, cuts, (0, *cuts)[d[27] % (1 + len(cuts))])
 
 
 @dataclass
@@ -112,7 +75,10 @@ class Simulation:
     deaths: int = 0
     restarts: int = 0
     steps: int = 0
-    running: list[tuple[int, ItemRecord]] = field(default_factory=list)  # (worker, item)
+    running: list[tuple[int, ItemRecord | Block]] = field(default_factory=list)  # by worker
+    dice: random.Random | None = None  # decides what is done in blocks, and ahead: without, nothing is
+    ahead: int = 0  # steps that were run ahead
+    together: int = 0  # ... and in blocks
     failures: dict[int, int] = field(default_factory=dict)  # item -> failed attempts
     outputs: list[OutputRecord] = field(default_factory=list)
     events: list[EventRecord] = field(default_factory=list)
@@ -143,11 +109,12 @@ class Simulation:
 
     # -- stimuli -------------------------------------------------------------------------------------
 
-    def claim(self, worker: int) -> ItemRecord | None:
+    def claim(self, worker: int, most: int = 1) -> ItemRecord | Block | None:
         ready = self.state.ready
-        item = self.state.claim(worker + 1, worker)
+        item = self.state.claim(worker + 1, worker, most)
         assert (item is not None) == (ready > 0), "ready and claim disagree"
         if item is not None:
+            assert not isinstance(item, Block) or 1 <= len(item) <= most
             self._begin(worker, item)
         self._see()
         return item
@@ -161,15 +128,27 @@ class Simulation:
         self._see()
         return item
 
-    def _begin(self, worker: int, item: ItemRecord) -> None:
+    def _begin(self, worker: int, item: ItemRecord | Block) -> None:
         self.running.append((worker, item))
         serial = [i for _, i in self.running if self._spec(i).serial]
         assert len(serial) <= 1, "steps of serial nodes overlap"
 
-    def finish(self, item: ItemRecord) -> None:
-        """Its node returns or raises, or what it returned has given some values."""
-        worker = next(w for w, i in self.running if i is item)
+    def finish(self, item: ItemRecord | Block) -> None:
+        """Its node returns, gives some of what it has, or raises: of a block, that of the first item or of several."""
+        worker = self._hand_in(item)
+        if isinstance(item, Block):
+            self._finish_block(worker, item)
+        else:
+            self._finish_one(worker, item)
+        self._see()
+
+    def _hand_in(self, item: ItemRecord | Block) -> int:
+        """A worker has it no more. Gives the worker."""
+        (worker,) = [w for w, i in self.running if i is item]
         self.running = [(w, i) for w, i in self.running if i is not item]
+        return worker
+
+    def _finish_one(self, worker: int, item: ItemRecord) -> None:
         self.steps += 1
         spec = self._spec(item)
         act = behaviour(self.seed, spec, item.payload, item.order)
@@ -183,10 +162,7 @@ class Simulation:
             if again and not self.ordered and self.steps % 2:  # it is gone over once more, and that takes a while
                 self.state.portion(item, (), (), self._session(worker))
             else:
-                values = act.values[given:cut]
-                self.state.portion(item, values, () if given else act.writes[:1], self._session(worker))
-                self.model.portion(item, values)
-                self.portions += 1
+                self._give(worker, item, act.values[given:cut], () if given else act.writes[:1])
         elif failing:
             self.failures[item.id] = failed + 1
             self.state.fail(item, ERROR, retryable=not hopeless or failed % 2 == 0, now=self.now)
@@ -199,17 +175,92 @@ class Simulation:
             self._processed(item, spec)
         else:
             writes = act.writes[1:] if given else act.writes
-            self.state.succeed(item, act.values[given:], writes, act.kind == "all")
-            self.model.succeed(item, act.values[given:])
+            rest = act._replace(values=act.values[given:], writes=writes)
+            self._succeed(worker, item, rest)
+            self.model.succeed(item, rest.values)
             self._processed(item, spec)
-        self._see()
+
+    def _give(self, worker: int, item: ItemRecord, values: Values, writes: Values) -> None:
+        arms = {arm for arm, _ in values}
+        many = Alike(arms.pop(), [payload for _, payload in values]) if len(arms) == 1 and self._decides() else values
+        self.state.portion(item, many, writes, self._session(worker))
+        self.model.portion(item, values)
+        self.portions += 1
+
+    def _succeed(self, worker: int, item: ItemRecord, act: Act) -> None:
+        arms = {arm for arm, _ in act.values}
+        if act.kind == "all" and len(arms) == 1 and self._decides():
+            payloads = [payload for _, payload in act.values]
+            self.state.spread(item, arms.pop(), payloads, act.writes)
+            return
+        on = None
+        if act.kind == "next" and self._goes_ahead(item, act.values[0][0]):
+            on = worker + 1, worker
+        after = self.state.succeed(item, act.values, act.writes, act.kind == "all", on)
+        assert (after is not None) == (on is not None)
+        if after is not None:
+            self._went_ahead(worker, after)
+
+    def _goes_ahead(self, item: ItemRecord | Block, arm: int) -> bool:
+        """Whether the worker has run the successor, or is at it, before anybody knows of it."""
+        place = self.state.plan.places[item.place]
+        return self.state.plan.ahead[place.node][arm] >= 0 and self._decides()
+
+    def _went_ahead(self, worker: int, after: ItemRecord | Block) -> None:
+        before = self.state.plan.ahead
+        assert any(self.state.plan.places[after.place].node in arms for arms in before)
+        self.running.append((worker, after))
+        self.ahead += 1
+
+    def _decides(self) -> bool:
+        return self.dice is not None and self.dice.random() < 0.7
+
+    def _finish_block(self, worker: int, block: Block) -> None:
+        """As many of the first as are of the usual kind, or fewer; else one of them steps out, or all do."""
+        assert self.dice is not None
+        if self.dice.random() < 0.1:
+            self.running += [(worker, item) for item in self.state.single_out(block, worker + 1, worker)]
+            return
+        spec, count = self._spec(block), 0
+        acts = [behaviour(self.seed, spec, item.payload, item.order) for item in block.items()]
+        most = self.dice.randint(1, len(block))
+        while count < most and self._usual(acts[count], spec) and acts[count].values[0][0] == acts[0].values[0][0]:
+            count += 1
+        if not count:
+            if len(block) > 1:
+                self.running.append((worker, block.part(1)))
+            (item,) = self.state.single_out(block.part(0, 1), worker + 1, worker)
+            self._finish_one(worker, item)
+            return
+        done, arm = block.part(0, count), acts[0].values[0][0]
+        if count < len(block):
+            self.running.append((worker, block.part(count)))
+        payloads = [act.values[0][1] for act in acts[:count]]
+        writes = [act.writes for act in acts[:count]]
+        items = list(done.items())
+        after = self.state.succeed_all(
+            done, arm, payloads, writes if any(writes) else (), worker, self._goes_ahead(block, arm)
+        )
+        for item, act in zip(items, acts, strict=False):
+            self.model.succeed(item, act.values)
+            self._processed(item, spec)
+        self.steps += count
+        self.together += count
+        if after is not None:
+            self._went_ahead(worker, after)
+
+    def _usual(self, act: Act, spec: NodeSpec) -> bool:
+        """Whether the first attempt gives one value."""
+        hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
+        return act.kind == "next" and not act.fails and not hopeless
 
     def kill(self, worker: int, culprit: bool) -> None:
         """The worker dies; the item that it was at is tried again, the others were not started."""
-        mine = [i for w, i in self.running if w == worker]
-        self.running = [(w, i) for w, i in self.running if w != worker]
-        for item in mine:
-            if culprit and self._may_die(item):
+        for item in [i for w, i in self.running if w == worker]:
+            self._hand_in(item)
+            if isinstance(item, Block):
+                culprit = self._lose(item, culprit)
+            elif culprit and self._may_die(item):
                 self.deaths += 1
                 self.state.die(item, ERROR, self.now)
                 culprit = False
@@ -218,6 +269,25 @@ class Simulation:
             self._see()
         self.state.forsake(self._session(worker))
         self.lives[worker] = self.lives.get(worker, 0) + 1
+
+    def _lose(self, block: Block, culprit: bool) -> bool:
+        """A block goes back, whole or in two parts but for the one between that the worker was at. What ``culprit``
+        is from here on."""
+        assert self.dice is not None
+        number = self.dice.randrange(len(block))
+        (item,) = block.part(number, number + 1).items()
+        if not (culprit and self._may_die(item)):
+            parts = [block.part(0, number), block.part(number)]
+        else:
+            (item,) = self.state.single_out(block.part(number, number + 1), 1, 1)
+            self.deaths += 1
+            self.state.die(item, ERROR, self.now)
+            parts, culprit = [block.part(0, number), block.part(number + 1)], False
+        self.dice.shuffle(parts)
+        for part in parts:
+            if part:
+                self.state.release_all(part)
+        return culprit
 
     def resume_healed(self) -> None:
         """The run has failed; whatever was wrong with its items is mended, and it goes on."""
@@ -231,7 +301,7 @@ class Simulation:
     def restart(self) -> None:
         """The coordinator dies, and another one takes up what the store has."""
         self.restarts += 1
-        self.running.clear()
+        blocks, self.running = self._blocks, []
         self.store = self._reopen()
         before, kept = self.state, self.store.progress("run")
         args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
@@ -240,7 +310,7 @@ class Simulation:
         assert self.state.counts == before.counts
         assert self.state.held == before.held
         assert self.state.next_due == before.next_due or self.state.phase is not before.phase
-        _compare_scopes(before, self.state)
+        _compare_scopes(before, self.state, blocks)
         self._see()
 
     def later(self) -> None:
@@ -252,12 +322,23 @@ class Simulation:
         assert self.state.next_due is None or self.state.next_due > self.now
         self._see()
 
+    def pause(self) -> None:
+        self.state.pause()
+        assert not self.state.ready and self.state.claim(1, 1) is None
+        self._see()
+
+    def go_on(self) -> None:
+        """It was paused."""
+        self.state.resume(self.now)
+        self._see()
+
     # -- schedules -----------------------------------------------------------------------------------
 
     def sequential(self) -> Result:
         """One at a time. A back-off takes no time, so that nothing overtakes the item that waits."""
         last: Order = (-1, ())
         while (item := self.pull(0) or self.claim(0)) is not None:
+            assert not isinstance(item, Block)
             assert item.order >= last, "the one-process run is not in the order of the keys"
             last = item.order
             self.finish(item)
@@ -267,6 +348,7 @@ class Simulation:
 
     def interleaved(self, schedule: random.Random, workers: int = 3, restarts: bool = False) -> Result:
         """Whatever can happen, in the order that ``schedule`` chooses, until the run is over."""
+        self.dice = schedule
         while not self.state.over:
             ways = []
             if self.state.ready:
@@ -279,6 +361,10 @@ class Simulation:
                 ways.append(lambda _, __: self.later())
             if ways and restarts:
                 ways.append(lambda _, __: self.restart())
+            if ways and self.state.phase is Phase.RUNNING:
+                ways.append(lambda _, __: self.pause())
+            if self.state.phase is Phase.PAUSED:
+                ways.append(lambda _, __: self.go_on())
             assert ways, f"nothing can happen any more, and yet the run is {self.state.phase}"
             schedule.choice(ways)(schedule, workers)
         assert self.state.claim(1, 1) is None
@@ -286,8 +372,8 @@ class Simulation:
 
     def _claim_some(self, schedule: random.Random, workers: int) -> None:
         worker = schedule.randrange(workers)
-        for _ in range(schedule.choice((1, 1, 1, 5))):
-            if self.claim(worker) is None:
+        for _ in range(schedule.choice((1, 1, 1, 4))):
+            if self.claim(worker, schedule.choice((1, 2, 9, 9))) is None:
                 break
 
     def _pull_some(self, schedule: random.Random, workers: int) -> None:
@@ -323,7 +409,11 @@ class Simulation:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _spec(self, item: ItemRecord) -> NodeSpec:
+    @property
+    def _blocks(self) -> list[Block]:
+        return [i for _, i in self.running if isinstance(i, Block)]
+
+    def _spec(self, item: ItemRecord | Block) -> NodeSpec:
         return self.state.plan.places[item.place].spec
 
     def _may_die(self, item: ItemRecord) -> bool:
@@ -337,7 +427,7 @@ class Simulation:
 
     def _processed(self, item: ItemRecord, spec: NodeSpec) -> None:
         assert item.order not in self.processed, "finished twice"
-        self.processed[item.order] = (spec.name, item.payload)
+        self.processed[item.order] = (spec.name, flat(item.payload))
 
     def _see(self) -> None:
         """Check everything that can be checked after one stimulus."""
@@ -350,13 +440,18 @@ class Simulation:
         return Progress(self.state.phase, self.state.metrics, self.state.counts, None, self.state.failure)
 
     def _look(self, commit: Commit) -> None:
-        for item in commit.created:
+        out = {number for first, count in commit.ranges for number in range(first, first + count)}
+        for item in (*commit.created, *(item for block in commit.blocks for item in block.items())):
+            if item.id in out and item.order in self.orders:
+                continue  # it has stepped out of its block
             assert item.order not in self.orders, f"the order key {item.order} is given twice"
             self.orders.add(item.order)
         assume(len(self.orders) <= MOST)
-        self.outputs += commit.outputs
+        outputs = list(one_by_one([*commit.outputs, *commit.output_blocks]))
+        assert all(output.worker is not None and output.worker >= 0 for output in outputs), "nobody made an output"
+        self.outputs += outputs
         self.events += commit.events
-        invariants.check(self.state)
+        invariants.check(self.state, self._blocks)
         self.model.compare(self.state, commit)
 
 
@@ -367,19 +462,17 @@ def sequential(graph: Graph, seed: int, heal: bool = False) -> Simulation:
     return made
 
 
-def _compare_scopes(one: RunState, other: RunState) -> None:
+def _compare_scopes(one: RunState, other: RunState, blocks: list[Block]) -> None:
     """The scopes that some item is in are the same in both."""
 
     def facts(state: RunState) -> dict[int, object]:
-        found: dict[int, Scope] = {0: state.root}
-        for item in state.items.values():
-            scope: Scope | None = item.scope
-            while scope is not None:
-                found[scope.id] = scope
-                scope = scope.parent
+        found: dict[int, Scope] = {scope.id: scope for scope in invariants._scopes(state, blocks_of(state))}
         return {
             number: (s.alive, s.waiting_for, s.depth, s.closed, s.fired, s.arrivals and sorted(map(repr, s.arrivals)))
             for number, s in found.items()
         }
+
+    def blocks_of(state: RunState) -> list[Block]:
+        return [*invariants._ready_blocks(state), *(blocks if state is one else ())]
 
     assert facts(one) == facts(other)

@@ -14,7 +14,7 @@ from hypothesis import event, given
 from floxide_mp.core.carry import carried
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, ItemRecord
+from floxide_mp.core.records import Block, Commit, ItemRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.errors import FloxideError, WorkflowDefinitionError
 
@@ -181,7 +181,7 @@ class Bound(Carried):
         self.known = {spec.name: spec for spec in self.graph.nodes}
         super().__post_init__()
 
-    def _spec(self, item: ItemRecord) -> NodeSpec:
+    def _spec(self, item: ItemRecord | Block) -> NodeSpec:
         return self.known[super()._spec(item).name]
 
 
@@ -194,6 +194,7 @@ def still_there(fired: set[tuple[int, str]], old: Graph, new: Graph) -> set[tupl
 def switched(was: Model, graph: Graph, fired: set[tuple[int, str]]) -> Model:
     """The model goes on in another graph: what is alive stays, and open scopes wait for the joins that are there."""
     made = Model(graph, was.ordered)
+    made.known = was.known
     old = [spec.name for spec in was.graph.nodes]
     number = {spec.name: n for n, spec in enumerate(graph.nodes)}
 

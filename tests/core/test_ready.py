@@ -1,6 +1,8 @@
-"""``Ready`` gives items in order, however they come in, and between any two of them."""
+"""``Ready`` gives items and blocks in order, however they come in, and between any two of them."""
 
 from __future__ import annotations
+
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import Ready
-from floxide_mp.core.records import ItemRecord
+from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.state import RunState
 
 SCOPE = RunState(Plan(Graph("one", (NodeSpec(name="a", arms=((),)),), 0))).root
@@ -41,3 +43,43 @@ def test_what_comes_in_order_goes_out_in_order(count: int) -> None:
         ready.push(item(number))
     assert [ready.pop().id for _ in range(count)] == list(range(count))
     assert not ready
+
+
+def block(first: int, count: int) -> Block:
+    depth, at = divmod(first, 7)
+    return Block(first, 0, (depth, (at,)), [b"%d" % number for number in range(first, first + count)], SCOPE)
+
+
+@given(st.lists(st.booleans(), max_size=120), st.integers(0, 2**32))
+def test_blocks_are_taken_part_by_part_and_parts_come_back(takes: list[bool], seed: int) -> None:
+    chance = random.Random(seed)
+    ready, there, out = Ready(), set[int](), list[ItemRecord | Block]()
+    coming: list[ItemRecord | Block] = [item(n) if n % 3 else block(7 * n, chance.randint(1, 7)) for n in range(3, 40)]
+    coming = [one if isinstance(one, Block) else item(7 * one.id + chance.randrange(7)) for one in coming]
+    chance.shuffle(coming)
+    for take in takes:
+        if take and there:
+            most = chance.randint(1, 8)
+            assert id_of(ready.first()) == min(there)
+            got = ready.pop(most)
+            assert id_of(got) == min(there)
+            if isinstance(got, Block):
+                assert 1 <= len(got) <= most
+                assert [int(payload) for payload in got.payloads] == [one.id for one in got.items()]
+                assert got.order == item(got.first).order
+                cut = chance.randint(0, len(got))
+                out += [part for part in (got.part(0, cut), got.part(cut)) if part]
+            there -= numbers(got)
+        elif out and chance.random() < 0.5:
+            back = out.pop(chance.randrange(len(out)))
+            ready.push(back)
+            there |= numbers(back)
+        elif coming:
+            there |= numbers(coming[-1])
+            ready.push(coming.pop())
+        assert len(ready) == len(there)
+        assert {one.id for one in ready} == there
+
+
+def numbers(one: ItemRecord | Block) -> set[int]:
+    return set(range(one.first, one.first + len(one))) if isinstance(one, Block) else {one.id}

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from floxide_mp.core import flow
 from floxide_mp.core.graph import Graph
 from floxide_mp.core.table import Phase
 
@@ -28,6 +30,13 @@ many = settings(
 )
 seeds = st.integers(0, 2**32)
 pytestmark = pytest.mark.timeout(max(600, EXAMPLES // 10))  # a failure is worth the time to make it small
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "MOST", 3)
+        yield
 
 
 def same(one: Result, other: Result) -> None:
@@ -51,6 +60,8 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
         got = run.interleaved(random.Random(chance + extra))
         event(f"deaths: {min(run.deaths, 3)}")
         event(f"portions: {min(run.portions, 5)}")
+        event(f"steps ahead: {min(run.ahead, 20) // 5 * 5}+")
+        event(f"steps of blocks: {min(run.together, 20) // 5 * 5}+")
         if expected.failing:
             assert got.phase is Phase.FAILED
         else:

@@ -15,9 +15,10 @@ from floxide_mp.core.records import Commit, Order, Payload
 from floxide_mp.core.table import STATUS
 from floxide_mp.errors import WorkflowDefinitionError
 from floxide_mp.runtime import codec
+from tests.core.acts import Act, behaviour
 from tests.core.graphs import drawn
-from tests.core.model import Model
-from tests.core.simulation import Act, Simulation, behaviour
+from tests.core.model import Model, flat
+from tests.core.simulation import Simulation
 from tests.history import Undisturbed, fold
 
 FEWEST, MOST = 4, 50  # steps of a run that is worth it
@@ -119,7 +120,7 @@ def plain(payload: Payload) -> Payload:
     if isinstance(payload, bytes):
         found: bytes = codec.decode(payload)
         return found
-    return tuple((name, plain(part)) for name, part in payload)
+    return tuple((name, plain(part)) for name, part in flat(payload))
 
 
 def _with_timeouts(graph: Graph, chance: random.Random) -> Graph:

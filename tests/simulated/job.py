@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
-from floxide_mp.core.records import EventRecord, Order, OutputRecord
+from floxide_mp.core.records import EventRecord, Order, OutputRecord, one_by_one
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec
@@ -32,6 +32,8 @@ class Job:
         taken: whether this coordinator has it.
         healed: what would fail the run does not fail any more.
         failures: how often the step with that order key has failed.
+        deadly: steps that end every worker, as long as they may.
+        numbers: ids of items that workers went ahead to.
         reasons: why the run may have failed.
         before: ... before it was resumed, as long as that is not told.
         lived: seconds since it was last taken up.
@@ -49,6 +51,8 @@ class Job:
         self.created: bool | None = False
         self.taken = self.healed = False
         self.failures: dict[Order, int] = {}
+        self.deadly: set[Order] = set()
+        self.numbers: dict[Order, int] = {}
         self.reasons: set[str] = set()
         self.before: set[str] = set()
         self.lived = 0.0
@@ -154,7 +158,7 @@ class Job:
             return self.status
 
         def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
-            return store.outputs(self.run_id), store.events(self.run_id)
+            return list(one_by_one(store.outputs(self.run_id))), store.events(self.run_id)
 
         info = self._run.info()
         outputs, events = self.world.ledger.look(self.run_id, at)

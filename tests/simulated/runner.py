@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pytest
+
+from floxide_mp.core import flow
 from floxide_mp.runtime.interrupts import watched
 from floxide_mp.runtime.ledger import Ledger
 
@@ -25,6 +28,7 @@ from .world import World
 PER_CASE: Final = 16  # schedules for one case
 RATES: Final = (0.0, 0.01, 0.03, 0.1, 0.2)
 HANG: Final = 1500  # moves without faults after which a run that is not over hangs
+SMALL: Final = 4  # items of a block
 KINDS: Final = ("memory",) * 15 + ("groups",) * 24 + ("file",)  # which is slow
 
 
@@ -60,7 +64,10 @@ class Runner:
             for number in range(1 if chance.random() < 0.85 else 2):
                 timeout = chance.choice((None, None, None, 30.0))
                 drawn = case(seed // PER_CASE + number)
-                world.jobs[f"run{number}"] = Job(world, f"run{number}", drawn, timeout, chance.random() < 0.3)
+                job = Job(world, f"run{number}", drawn, timeout, chance.random() < 0.3)
+                if chance.random() < 0.3:
+                    job.deadly.update(chance.sample(sorted(drawn.undisturbed.steps), 2))
+                world.jobs[job.run_id] = job
             schedule = _Schedule(world)
             schedule.chaos(chance.choice((20, 60, 150)))
             schedule.calm(patient=chance.random() < 0.9)
@@ -195,7 +202,8 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     log, clock = logging.getLogger("floxide_mp"), Clock()
     before, log.disabled = log.disabled, True
     try:
-        with tempfile.TemporaryDirectory() as place, installed(clock), watched():
+        with tempfile.TemporaryDirectory() as place, installed(clock), watched(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flow, "MOST", SMALL)
             yield Runner(clock, Path(place), ledger)
     finally:
         log.disabled = before

@@ -1,23 +1,28 @@
 """Workers that are no processes: what ``runtime.worker`` does to a lease, move by move, so that anything can come in
-between. What its nodes do is the world's to say.
+between. What its nodes do is the world's to say; what is told of it is the real ``Work``'s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from floxide_mp.core.records import EventRecord
+from floxide_mp.core.records import EventRecord, Order, behind
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Grant, Lease, Reply, Report, StepResult
+from floxide_mp.ports import Grant, Grants, Lease, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
-from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING, ONE_BY_ONE
+from floxide_mp.runtime.running import ONE_BY_ONE
+from floxide_mp.runtime.work import Work
+from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING, MOST_AHEAD
 
 if TYPE_CHECKING:
     from .world import World
 
 WANTS: Final = (ONE_BY_ONE, FLOOR, CEILING)
+STEP: Final = 1_000_000  # nanoseconds that each is said to take
 
 
 class Worker:
@@ -25,7 +30,8 @@ class Worker:
 
     Attributes:
         lease: what it has, until the report of it is on its way.
-        at: the item that its board names; -1 without a lease.
+        grant: the item that it is at, or was at last before its report: the one to blame, should it die.
+        at: the number of that, which its board says; -1 without a lease.
         running: whether it is inside of that item's node.
         slow: ... which does not come back.
         stopped: it does nothing for the time being.
@@ -36,8 +42,7 @@ class Worker:
         self.world = world
         self.worker_id = worker_id
         self.board = Board(memoryview(bytearray(SIZE)))
-        self.lease: Lease | None = None
-        self.at = -1
+        self._want = FLOOR
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
         self.running = self.slow = self.stopped = self.dead = False
         self.killed: Overdue | None = None  # on purpose
@@ -51,15 +56,20 @@ class Worker:
         self.world.ledger.enlist(self.session, self.worker_id, self.board, 0)
 
     def _begin_again(self) -> None:
-        self.lease, self.at, self._next = None, -1, 0
-        self._results: list[StepResult] = []
+        self.lease: Lease | None = None
+        self.work: Work | None = None
+        self.grant: Grant | None = None
+        self.at = -1
+        self._coming: Iterator[Grant] = iter(())
+        self._next: Grant | None = None
+        self._done: list[Order] = []  # steps of this lease whose writes count
         self._report: Report | None = None
-        self._cut = self.running = self.slow = False
+        self.running = self.slow = False
 
     @property
-    def grant(self) -> Grant | None:
-        """The item that it is at, or was at last before its report: the one to blame, should it die."""
-        return None if self.lease is None else self.lease.items[self.at]
+    def unknown(self) -> bool:
+        """Whether nobody knows of the item that it is at."""
+        return self.grant is not None and not self.grant[0] and self.work is not None and not self.work.cut
 
     @property
     def late(self) -> bool:
@@ -72,11 +82,16 @@ class Worker:
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
+        if self.unknown:
+            self._tell()
         run_id = lease.run_id
         log = self._logs.setdefault((run_id, lease.life), [])
         log += self.world.ledger.events(run_id, len(log))
         right = log == list(self.world.ledger.events(run_id, 0))
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
+        if self.grant is not None and not self.grant[0] and not self.late:
+            seen = {event.order for event in log}
+            self.world.hold(seen.issuperset(self._done), f"{self} does not see what led to the step that it is at")
 
     # -- moves -----------------------------------------------------------------------------------------
 
@@ -92,26 +107,60 @@ class Worker:
             if self._idle == self.world.changes:
                 return False  # nothing has happened since there was nothing
             return self.call() or self._wait()
+        assert self.work is not None
         if self.running:
-            assert self.grant is not None
-            self._results.append(self.world.result(self.lease.run_id, self.grant))
-            self.running = False
-        elif self._cut or self._next == len(self.lease.items) or self.board.revoked(self.lease.id):
-            self._report = Report(self.lease.id, tuple(self._results), self._spent())
+            self._return()
+        elif self._next is None and self._goes_on():
+            pass  # it has not begun it yet
+        elif self._next is None or self.work.cut or self.board.revoked(self.lease.id):
+            self._report = self.work.report()
         else:
-            self._enter()
+            self._enter(self._next)
         return True
+
+    def _goes_on(self) -> bool:
+        """Whether there is one more item to begin."""
+        self._next = next(self._coming, None)
+        return self._next is not None
 
     def _wait(self) -> bool:
         self._idle = self.world.changes
         return False
 
-    def _enter(self) -> None:
-        assert self.lease is not None
-        self.at, self._next, self.running = self._next, self._next + 1, True
+    def _enter(self, grant: Grant) -> None:
+        assert self.work is not None
+        self.at, self.grant, self._next, self.running = self.work.index, grant, None, True
         self.board.enter(self.at, self.world.clock.monotonic_ns())
         self.started, self.spared = self.world.clock.now, 0.0
         self.world.began(self)
+
+    def _return(self) -> None:
+        """The node comes back."""
+        assert self.lease is not None and self.grant is not None and self.work is not None
+        result = self.world.result(self.lease.run_id, self.grant)
+        self.running = False
+        self.work.add(self.grant[1], result, STEP)
+        if isinstance(result, Spread) or result[3] is None:
+            self._done.append(self.grant[3])
+
+    def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:
+        """The items of a lease, and then those that it may go on with."""
+        for part in lease.items:
+            yield from _single(part) if isinstance(part, Grants) else (part,)
+        if not lease.ahead:
+            return
+        (part,) = lease.items
+        stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
+        ahead = self.world.ledger.describe(lease.run_id, (lease.key,)).ahead
+        while (came := work.next(len(stage.payloads))) is not None and work.index <= MOST_AHEAD:
+            arm, payloads = came
+            node = ahead[stage.node][arm]
+            if node < 0 or self.world.chance.random() < 0.05:
+                return
+            work.go_on()
+            depth, path = stage.order
+            stage = Grants(0, node, (depth + 1, path), payloads)
+            yield from _single(stage)
 
     def call(self) -> bool:
         """One round trip, in which messages may be lost."""
@@ -124,7 +173,8 @@ class Worker:
             self.world.bury(self)
             self.exchange(reports, 0.0)
             return True
-        reply = self.exchange(reports, self.world.chance.choice(WANTS))
+        self._want = self.world.chance.choice(WANTS)
+        reply = self.exchange(reports, self._want)
         if fault == "repeated" and reports:
             self.repeat(reports)
         had = bool(reports)
@@ -154,33 +204,45 @@ class Worker:
 
     def tell_early(self) -> bool:
         """While an item runs, report those before it and give back those behind it."""
-        if not self.running or self._cut or self.lease is None or len(self.lease.items) == 1 or self.late:
+        work, lease = self.work, self.lease
+        if work is None or lease is None or work.cut or self._report is not None or self.late:
             return False
-        report = Report(self.lease.id, tuple(self._results), (), last=False)
-        self._cut, self._results = True, []
-        self.exchange([report], 0.0)
+        if len(lease.items) == 1 and not isinstance(lease.items[0], Grants) and not work.ahead:
+            return False
+        self._tell()
         return True
 
+    def _tell(self) -> None:
+        assert self.work is not None and self.grant is not None
+        reply = self.exchange([self.work.report(last=False)], 0.0)
+        known = not self.running or reply.refused or reply.running == (self.grant[0] or reply.running)
+        self.world.hold(known, f"{self} is told that it is at {reply.running}")
+        if self.running and not reply.refused and not self.grant[0]:
+            self.world.named(self, reply.running)
+
     def _take(self, lease: Lease) -> None:
-        self.lease, self.at = lease, 0
+        now = self.world.clock.monotonic_ns()
+        self.lease, self.at, self._done = lease, 0, []
+        self.work = Work(
+            lease, partial(self.board.cancelled, lease.id), now, now + (int(self._want * 1e9) if lease.ahead else 0)
+        )
+        self._coming = self._grants(lease, self.work)
+        first = lease.items[0]
+        self.grant = next(_single(first)) if isinstance(first, Grants) else first
         self.board.begin(lease.id)
-        self.board.enter(0, self.world.clock.monotonic_ns() + IMPORTING)
+        self.board.enter(0, now + IMPORTING)
         self.started, self.spared = self.world.clock.now + IMPORTING / 1e9, 0.0
         self.world.took(self, lease)
 
-    def _spent(self) -> tuple[tuple[int, int, float], ...]:
-        assert self.lease is not None
-        return tuple((grant[1], 1, 0.001) for grant in self.lease.items[: len(self._results)])
-
     # -- ends ------------------------------------------------------------------------------------------
 
-    def laid_to_rest(self) -> None:
-        """The ledger is told that it has died."""
+    def laid_to_rest(self) -> bool:
+        """The ledger is told that it has died. Whether an item is to blame."""
 
         def describe(what: str) -> FloxideError:
             return FloxideError(f"worker {self.worker_id} died while it ran {what}")
 
-        self.world.ledger.gone(self.session, describe, "", self.killed)
+        return self.world.ledger.gone(self.session, describe, "", self.killed)
 
     def __repr__(self) -> str:
         lease = "" if self.lease is None else f" with lease {self.lease.id} at {self.at}"
@@ -222,5 +284,14 @@ class Guest(Worker):
     def tell_early(self) -> bool:
         return False
 
-    def laid_to_rest(self) -> None:
+    def laid_to_rest(self) -> bool:
         self._desk.died(lambda: ("died", None))
+        return True  # for all that can be seen
+
+
+def _single(part: Grants) -> Iterator[Grant]:
+    """Each as a grant of its own; those that nobody knows of have no id."""
+    first, node, order, payloads = part
+    for number, payload in enumerate(payloads):
+        at = behind(order, number) if number else order
+        yield (first + number if first else 0, node, 1, at, payload, None)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from floxide_mp.core import invariants
+from floxide_mp.core.records import Block, Order
 from floxide_mp.core.state import MAX_DEATHS
+from floxide_mp.core.table import STOPPING
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
-from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Lease, StepResult
+from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Spread, StepResult
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.desk import Desks
@@ -67,6 +69,7 @@ class World:
         self.ledger = self._ledger(self.medium.open(), 0.0, threaded=False)
         self.ledger.on_deadline = self._wake
         self.desks = Desks(self.ledger, self.retry)
+        self.unblamed: dict[tuple[str, Order], int] = {}  # deaths, ahead, at that step
         self.late: list[Worker] = []  # given up, and there all the same
         self.next_look = self.clock.now
         self._woken = False
@@ -86,13 +89,19 @@ class World:
 
     def check(self) -> None:
         """The state machines are in order."""
+        leases = [lease for session in self.ledger._sessions.values() for lease in session.leases.values()]
         for run in self.ledger._active.values():
-            invariants.check(run.state)
+            blocks = [i for lease in leases if lease.run is run for i in lease.items if isinstance(i, Block)]
+            invariants.check(run.state, blocks)
 
     # -- nodes -----------------------------------------------------------------------------------------
 
     def took(self, worker: Worker, lease: Lease) -> None:
-        self.note(f"{worker} takes {[(grant[0], f'attempt {grant[2]}') for grant in lease.items]} of {lease.run_id}")
+        items = [
+            f"{i.first}+{len(i.payloads)}" if isinstance(i, Grants) else f"{i[0]} (attempt {i[2]})" for i in lease.items
+        ]
+        ahead = ", and may go ahead" if lease.ahead else ""
+        self.note(f"{worker} takes {', '.join(items)} of {lease.run_id}{ahead}")
 
     def began(self, worker: Worker) -> None:
         """It enters the node of the item that it is at."""
@@ -106,7 +115,10 @@ class World:
         if spec.timeout is not None and self.rate and self.chance.random() < 0.2:
             worker.slow = self.may_be_late(worker)
         slow = ", which does not come back" if worker.slow else ""
-        self.note(f"{worker} begins item {number}, {spec.name}, attempt {attempt}{slow}")
+        self.note(f"{worker} begins item {number}, {spec.name} {order}, attempt {attempt}{slow}")
+        if order in job.deadly and self.may_lose(worker):
+            worker.dead = True
+            self.note(f"{worker} dies of that")
 
     def _check_alone(self, worker: Worker) -> None:
         """Nobody else is at the same item, and of serial nodes nobody at any."""
@@ -117,11 +129,19 @@ class World:
             if other is worker or other.lease is None or other.grant is None or not other.running or other.late:
                 continue
             if other.lease.run_id == worker.lease.run_id:
-                self.hold(other.grant[0] != worker.grant[0], f"{other} and {worker} are at the same item")
+                self.hold(other.grant[3] != worker.grant[3], f"{other} and {worker} are at the same item")
                 both = nodes[other.grant[1]].serial and nodes[worker.grant[1]].serial
                 self.hold(not both, f"{other} and {worker} are at serial nodes")
 
-    def result(self, run_id: str, grant: Grant) -> StepResult:
+    def named(self, worker: Worker, number: int) -> None:
+        """It has learned the id of the item that it went ahead to."""
+        assert worker.lease is not None and worker.grant is not None
+        known = self.jobs[worker.lease.run_id].numbers
+        others = [order for order, other in known.items() if other == number and order != worker.grant[3]]
+        self.hold(number > 0 and not others, f"{worker} is told that it is at {number}, which is {others}")
+        known[worker.grant[3]] = number
+
+    def result(self, run_id: str, grant: Grant) -> StepResult | Spread:
         """What comes of a step."""
         job, (_, node, _, order, payload, _) = self.jobs[run_id], grant
         spec = job.case.plan.graph.nodes[node]
@@ -139,6 +159,9 @@ class World:
         if act.kind == "hold":
             return HOLD, (), writes, None, False
         values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values)
+        arms = {arm for arm, _ in values}
+        if act.kind == "all" and len(arms) == 1 and self.chance.random() < 0.8:
+            return Spread(arms.pop(), [payload for _, payload in values], writes)
         return NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
 
     def may_lose(self, worker: Worker, policy: bool = False) -> bool:
@@ -147,7 +170,7 @@ class World:
         Args:
             policy: it is no death, but a failure like others: without a policy it is the last.
         """
-        if worker.grant is None or worker.late:
+        if worker.grant is None or worker.late or worker.unknown:
             return True
         assert worker.lease is not None
         job, (_, node, attempt, order, payload, _) = self.jobs[worker.lease.run_id], worker.grant
@@ -196,8 +219,21 @@ class World:
         self.note(f"{worker} is buried")
         worker.dead = True
         self.changes += 1
-        worker.laid_to_rest()
+        late, guilty = worker.late, self._guilty(worker)
+        blamed = worker.laid_to_rest()
+        self.hold(not guilty or blamed, f"nobody is to blame for the end of {worker}")
+        if worker.unknown and not late and not blamed and worker.lease is not None and worker.grant is not None:
+            where = worker.lease.run_id, worker.grant[3]
+            self.unblamed[where] = self.unblamed.get(where, 0) + 1
+            self.hold(self.unblamed[where] < 2, f"{worker} is not the first to die of that, and nobody is to blame")
         self._replace(worker)
+
+    def _guilty(self, worker: Worker) -> bool:
+        """Whether the item that it is at must be to blame for its end."""
+        if worker.lease is None or worker.late or worker.unknown or worker.killed or self.ledger._stopping:
+            return False
+        state = self.ledger._runs[worker.lease.run_id].state
+        return not state.over and state.phase not in STOPPING
 
     def ended(self, worker: Worker) -> None:
         """It was told to stop."""
