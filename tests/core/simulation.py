@@ -151,7 +151,7 @@ class Simulation:
     def _finish_one(self, worker: int, item: ItemRecord) -> None:
         self.steps += 1
         spec = self._spec(item)
-        act = behaviour(self.seed, spec, item.payload, item.order)
+        act = self._act(spec, item)
         failed = self.failures.get(item.id, 0)
         hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
         failing = hopeless or failed < act.fails
@@ -179,6 +179,9 @@ class Simulation:
             self._succeed(worker, item, rest)
             self.model.succeed(item, rest.values)
             self._processed(item, spec)
+
+    def _act(self, spec: NodeSpec, item: ItemRecord) -> Act:
+        return behaviour(self.seed, spec, item.payload, item.order)
 
     def _give(self, worker: int, item: ItemRecord, values: Values, writes: Values) -> None:
         arms = {arm for arm, _ in values}
