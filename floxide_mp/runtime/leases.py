@@ -111,7 +111,7 @@ def time_left(worker: Session, lease: Leased, now: float) -> tuple[float | None,
     if lease.run.grace_until is not None:
         left = lease.run.grace_until - now
         # It may be about to begin; what a guest begins when it has been given up does not count.
-        return (left if found or worker.guest else max(left, SOON)), None
+        return (left if found or lease.ahead(at) or worker.guest else max(left, SOON)), None
     if not lease.timed:
         return None, None
     places = lease.run.state.plan.places

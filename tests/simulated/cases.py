@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from floxide_mp import Context, EventLog
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, Order, Payload
+from floxide_mp.core.records import Commit, ItemRecord, Order, Payload
 from floxide_mp.core.table import STATUS
 from floxide_mp.errors import WorkflowDefinitionError
 from floxide_mp.runtime import codec
@@ -69,7 +69,7 @@ class _NoModel(Model):
 
     def _nothing(self, *_: object) -> None: ...
 
-    start = succeed = hold = fail = compare = _nothing  # type: ignore[assignment]
+    start = succeed = portion = hold = fail = compare = _nothing  # type: ignore[assignment]
 
 
 class Alone(Simulation):
@@ -83,7 +83,7 @@ class Alone(Simulation):
 
     def complete(self) -> bool:
         """Run to the end; whether it comes to one soon."""
-        while (item := self.claim(0)) is not None:
+        while (item := self.pull(0) or self.claim(0)) is not None:
             self.finish(item)
             while self.state.next_due is not None:
                 self.later()

@@ -34,6 +34,7 @@ class Worker:
         at: the number of that, which its board says; -1 without a lease.
         running: whether it is inside of that item's node.
         slow: ... which does not come back.
+        told: its result was told, and nothing was begun since.
         stopped: it does nothing for the time being.
         dead: it does nothing any more, and is to be buried.
     """
@@ -44,7 +45,7 @@ class Worker:
         self.board = Board(memoryview(bytearray(SIZE)))
         self._want = FLOOR
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
-        self.running = self.slow = self.stopped = self.dead = False
+        self.running = self.slow = self.stopped = self.dead = self.told = False
         self.killed: Overdue | None = None  # on purpose
         self._logs: dict[tuple[str, int], list[EventRecord]] = {}  # by run and life
         self._idle = -1  # how much had happened when there was nothing to do
@@ -64,7 +65,7 @@ class Worker:
         self._next: Grant | None = None
         self._done: list[Order] = []  # steps of this lease whose writes count
         self._report: Report | None = None
-        self.running = self.slow = False
+        self.running = self.slow = self.told = False
 
     @property
     def unknown(self) -> bool:
@@ -82,14 +83,13 @@ class Worker:
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
-        if self.unknown:
-            self._tell()
+        told = self.unknown and self._tell()
         run_id = lease.run_id
         log = self._logs.setdefault((run_id, lease.life), [])
         log += self.world.ledger.events(run_id, len(log))
         right = log == list(self.world.ledger.events(run_id, 0))
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
-        if self.grant is not None and not self.grant[0] and not self.late:
+        if told:
             seen = {event.order for event in log}
             self.world.hold(seen.issuperset(self._done), f"{self} does not see what led to the step that it is at")
 
@@ -140,7 +140,7 @@ class Worker:
         given = self.lease.given if self.at == 0 else 0
         result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
         self.running = False
-        self.work.add(self.grant[1], result, STEP)
+        self.work.add(self.grant[1], result, self.work._now + STEP)
         if not isinstance(result, Portion) and (isinstance(result, Spread) or result[3] is None):
             self._done.append(self.grant[3])
 
@@ -213,19 +213,26 @@ class Worker:
         self._tell()
         return True
 
-    def _tell(self) -> None:
+    def _tell(self) -> bool:
+        """Whether it counts."""
         assert self.work is not None and self.grant is not None
+        self.told = not self.running
         reply = self.exchange([self.work.report(last=False)], 0.0)
         known = not self.running or reply.refused or reply.running == (self.grant[0] or reply.running)
         self.world.hold(known, f"{self} is told that it is at {reply.running}")
         if self.running and not reply.refused and not self.grant[0]:
             self.world.named(self, reply.running)
+        return not reply.refused
 
     def _take(self, lease: Lease) -> None:
         now = self.world.clock.monotonic_ns()
         self.lease, self.at, self._done = lease, 0, []
         self.work = Work(
-            lease, partial(self.board.cancelled, lease.id), now, now + (int(self._want * 1e9) if lease.ahead else 0)
+            lease,
+            partial(self.board.cancelled, lease.id),
+            now,
+            now,
+            now + (int(self._want * 1e9) if lease.ahead else 0),
         )
         self._coming = self._grants(lease, self.work)
         first = lease.items[0]

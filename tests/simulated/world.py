@@ -242,10 +242,10 @@ class World:
 
     def _guilty(self, worker: Worker) -> bool:
         """Whether the item that it is at must be to blame for its end."""
-        if worker.lease is None or worker.late or worker.unknown or worker.killed or self.ledger._stopping:
+        if worker.lease is None or worker.late or worker.unknown or worker.told or worker.killed:
             return False
         state = self.ledger._runs[worker.lease.run_id].state
-        return not state.over and state.phase not in STOPPING
+        return not (state.over or state.phase in STOPPING or self.ledger._stopping)
 
     def ended(self, worker: Worker) -> None:
         """It was told to stop."""
