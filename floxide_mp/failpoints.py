@@ -64,6 +64,8 @@ NAMES: Final = {
     "store.runs.replace": "the row of a run that goes on with other versions or another graph is about to be written",
     "store.blocks.delete": "blocks of which all items are finished are about to be deleted",
     "store.blocks.insert": "new items are about to be written, many in a row",
+    "store.gone.delete": "what was gone of such blocks is about to be deleted",
+    "store.gone.replace": "which items of blocks are gone is about to be written",
     "store.steps.replace": "how many steps of each node are done is about to be written",
     "store.items.delete": "finished items are about to be deleted",
     "store.items.insert": "new items are about to be written",

@@ -17,9 +17,10 @@ from floxide_mp.core.records import (
     Payload,
     Scope,
     ScopeRecord,
+    one_by_one,
 )
 from floxide_mp.core.table import Phase
-from floxide_mp.facts import RunMetrics
+from floxide_mp.facts import RunMetrics, WorkItemStatus
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.reader import Reader
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -84,6 +85,22 @@ def fill(store: Any) -> None:
         store.create(*everything(name))
 
 
+def wide(store: Any) -> None:
+    """A run called "wide": records came about side by side, as version 2 of the schema knew them, one by one."""
+    record, *_ = everything("wide")
+    side = [(1, (3, k)) for k in range(200)]
+    items = [ItemRecord(2 + k, 1 + k // 150, order, b"v%d" % k, _ROOT) for k, order in enumerate(side)]
+    store.create(record, Commit(created=items), at(201))
+    items[60].attempt, items[60].status = 2, WorkItemStatus.FAILED
+    arrived = [Arrival(0, 1, order, "a", b"a" * k) for k, order in enumerate(side[:20])]
+    outputs = [OutputRecord(order, 0, "a", b"o%d" % k, k % 3 or None) for k, order in enumerate(side[:20])]
+    outputs += [OutputRecord(order, 0, "b", b"o", 1) for order in side[10:90]] + [OutputRecord((0, ()), 5, "b", b"", 1)]
+    events = [EventRecord(order, 0, "a", 0, b"e%d" % k) for k, order in enumerate(side[:300:3])]
+    logged = Commit(arrived=arrived, outputs=outputs, events=events, done={"a": 20})
+    logged.finished, logged.changed = [*range(2, 22), 40, 190, 191], [items[60]]
+    store.commit("wide", logged, at(201))
+
+
 def step(number: int) -> tuple[Commit, Progress]:
     """Item ``number`` is done: an output, an event, and the next one."""
     order = (1, (number,))
@@ -107,7 +124,8 @@ def facts(store: Any, run_id: str = "run") -> dict[str, Any]:
         "runs": list(store.runs()),
         "progress": store.progress(run_id),
         "finished": dict(store.finished(run_id)),
-        **{name: list(getattr(store, name)(run_id)) for name in ("events", "outputs", "errors")},
+        **{name: list(getattr(store, name)(run_id)) for name in ("events", "errors")},
+        "outputs": list(one_by_one(store.outputs(run_id))),
     }
 
 

@@ -33,7 +33,7 @@ from floxide_mp.runtime.pull import FIRST
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
 from tests.flows_run import until
-from tests.flows_version1 import Totals, mended, written_by_version_1
+from tests.flows_version1 import Totals, mended, written_by
 
 ID = "swept"
 OTHERS = {"run", "other run", "totals"}  # what is in the store that version 1 has written
@@ -188,7 +188,7 @@ def main(folder: str) -> None:
     """Says what it knows, line by line: that the run is started, each output once it is written, the end."""
     SQLiteStore(new(folder)).close()
     if not os.path.exists(database(folder)):
-        written_by_version_1(Path(database(folder)))
+        written_by(1, Path(database(folder)))
     with Coordinator(2, store=database(folder), retry=RETRY) as coordinator:
         run = coordinator.start(Swept, folder, run_id=ID)
         print("started", flush=True)

@@ -1,4 +1,4 @@
-"""A store as this package wrote it when its version was 1, ``data/version1.sql``, and the workflow of a run in it.
+"""Stores as this package wrote them when the schema's version was 1 or 2, ``data``, and the workflow of a run in them.
 
 What is in here of the workflow is not to be changed.
 """
@@ -47,9 +47,9 @@ def mended(ctx: Log, number: int) -> int:
     return number * number
 
 
-def written_by_version_1(path: Path) -> None:
-    """Two runs with rows in every table, and "totals", one that failed."""
-    text = (Path(__file__).parent / "data" / "version1.sql").read_text()
+def written_by(version: int, path: Path) -> None:
+    """The runs of ``filled``, and "totals", which failed. Version 1 had no run that is ``filled.wide``."""
+    text = (Path(__file__).parent / "data" / f"version{version}.sql").read_text()
     write_private(f"{path}.key", bytes.fromhex(text.splitlines()[0].removeprefix("-- key ")))
     connection = sqlite3.connect(path)
     connection.executescript(text)

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from floxide_mp import Coordinator, Fixed, Run, RunFailedError, SQLiteStore  # noqa: E402
-from floxide_mp.core.records import place  # noqa: E402
+from floxide_mp.core.records import one_by_one, place  # noqa: E402
 from floxide_mp.runtime import codec  # noqa: E402
 from floxide_mp.testing.leftovers import descriptors  # noqa: E402
 from tests.conftest import in_use_elsewhere  # noqa: E402
@@ -105,7 +105,7 @@ class Killed:
             reader.check()
             events = sorted(reader.events(RUN), key=place)
             assert len({place(event) for event in events}) == len(events), "an event is there twice"
-            outputs = reader.outputs(RUN)
+            outputs = list(one_by_one(reader.outputs(RUN)))
             assert len({place(output) for output in outputs}) == len(outputs), "an output is there twice"
             writes = [(event.field, codec.decode(event.payload)) for event in events]
         finally:

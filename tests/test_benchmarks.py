@@ -75,6 +75,19 @@ def test_durable_measures_stores_peers_bytes_and_a_resume() -> None:
     assert 0 < resumed["resumed"] < resumed["seconds"]
 
 
+def test_makespan_measures_the_core_alone_and_every_contender() -> None:
+    lines = lines_of("makespan", "--nodes", "30", "--rounds", "1", "--mean", "0.0002", "--seeds", "1")
+    cases = {line["case"] for line in lines if line["kind"] == "core alone"}
+    orders = {"in order", "first run", "later runs"}
+    assert by(lines, "core alone", "case", "order") == {(case, order) for case in cases for order in orders}
+    names = {"floxide_mp, first run", "floxide_mp, later runs", "ProcessPoolExecutor, by hand"}
+    assert by(lines, "sample", "case", "contender") >= {(case, name) for case in cases for name in names}
+    assert by(lines, "quiet", "contender") == {("floxide_mp, first run",), ("floxide_mp, later runs",)}
+    for line in lines:
+        if line["kind"] == "sample":
+            assert line["ratio"] > 1.0
+
+
 def test_manager_measures_each_place_and_caller() -> None:
     lines = lines_of("manager", "--calls", "20", "--rounds", "1")
     servers = {"thread, socket pair", "thread, listener", "own process"}

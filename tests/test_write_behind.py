@@ -26,6 +26,7 @@ from floxide_mp import (
     WorkItem,
     node,
 )
+from floxide_mp.core.records import one_by_one
 from floxide_mp.runtime import journal, running
 from floxide_mp.stores.rows import Prepared
 from tests.flows_durable import COUNT, Durable
@@ -76,7 +77,7 @@ def test_a_run_is_told_to_be_over_when_that_is_on_disk(tmp_path: Path, workers: 
         store.gate.set()
         waits.join()
         assert (run.status, run.metrics().completed) == (RunStatus.COMPLETED, COUNT + 1)
-        assert len(store.outputs(run.run_id)) == COUNT
+        assert len(list(one_by_one(store.outputs(run.run_id)))) == COUNT
     store.close()
 
 
@@ -124,7 +125,7 @@ def test_closing_writes_what_is_done(tmp_path: Path) -> None:
     store.gate.set()
     closing.join()
     count = run.metrics().completed
-    assert count >= 2 and len(store.outputs(run.run_id)) == count - 1
+    assert count >= 2 and len(list(one_by_one(store.outputs(run.run_id)))) == count - 1
     with pytest.raises(FloxideError):
         coordinator.start(Durable, str(tmp_path))
     store.close()

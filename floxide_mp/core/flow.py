@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .plan import Place, Plan, Target
+from .rank import Ranked
 from .ready import Ready
 from .records import (
     Arrival,
@@ -48,7 +49,7 @@ class Flow:
         self.items: dict[int, ItemRecord] = {}  # the unfinished ones, but for those in blocks
         self.in_blocks = 0  # how many these are
         self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
-        self._ready = Ready()
+        self._ready: Ready | Ranked = Ready()
         self._serial_ready = Ready()
         self._last_id = 0
         self._dropped = 0

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from ..facts import WorkItemStatus
+from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope, behind
 from .state import RunState
@@ -49,7 +50,8 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
 def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection[Block]) -> None:
     assert sum(map(len, blocks)) == state.in_blocks
     assert len(state._ready) == sum(len(i) if isinstance(i, Block) else 1 for i in _queued(state._ready))
-    assert all(one < other for one, other in pairwise(state._ready._queue))
+    for queue in _queues(state._ready):
+        assert all(one < other for one, other in pairwise(queue._queue))
     numbers = {number for block in leased for number in range(block.first, block.first + len(block))}
     ranges = sorted(state.leased_blocks.items())
     assert sorted(numbers) == [number for first, stop in ranges for number in range(first, stop)]
@@ -75,8 +77,12 @@ def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
     assert filling == {scope.id for scope in scopes if scope.filling}
 
 
-def _queued(ready: Ready) -> list[ItemRecord | Block]:
-    return [*ready._queue, *ready._heap]
+def _queued(ready: Ready | Ranked) -> list[ItemRecord | Block]:
+    return [item for queue in _queues(ready) for item in (*queue._queue, *queue._heap)]
+
+
+def _queues(ready: Ready | Ranked) -> list[Ready]:
+    return [ready] if isinstance(ready, Ready) else list(ready._ready.values())
 
 
 def _ready_blocks(state: RunState) -> list[Block]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..facts import WorkItemStatus
 from .flow import Flow
 from .plan import Plan
+from .rank import Ranked
 from .records import Block, ItemRecord
 from .table import ITEM, ItemFact, Phase
 
@@ -33,15 +36,18 @@ class Leasing(Flow):
         return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
 
     def first(self) -> ItemRecord | Block | None:
-        """What ``claim`` would give an item of, unless that is one of a serial node."""
-        return self._ready.first() if self._ready and self.phase is Phase.RUNNING else None
-
-    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
-        """A worker takes the first item in order that may start now, if there is one; of a block, up to ``most``."""
+        """What ``claim`` would give an item of."""
         if self.phase is not Phase.RUNNING:
             return None
-        serial = bool(self._serial_ready) and not self._serial_running
-        if serial and (not self._ready or self._serial_ready.first() < self._ready.first()):
+        if self._serial_next:
+            return self._serial_ready.first()
+        return self._ready.first() if self._ready else None
+
+    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
+        """A worker takes the first item that may start now, if there is one; of a block, up to ``most``."""
+        if self.phase is not Phase.RUNNING:
+            return None
+        if self._serial_next:
             item = self._serial_ready.pop()
             self._serial_running = True
         elif self._ready:
@@ -50,6 +56,15 @@ class Leasing(Flow):
             return None
         self._lease(item, lease, worker)
         return item
+
+    def rank(self, level: Sequence[int]) -> None:
+        """From now on items go first by the level of their place, and then by order; see ``Ranked``.
+
+        Serial ones keep their order among themselves, for they may read what those before them wrote.
+        """
+        before, self._ready = self._ready, Ranked(level)
+        while before:
+            self._ready.push(before.pop(len(before)))
 
     def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
         """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
@@ -71,6 +86,12 @@ class Leasing(Flow):
         return WorkItemStatus.IN_PROGRESS if leased else remembered
 
     # -- inside --------------------------------------------------------------------------------------
+
+    @property
+    def _serial_next(self) -> bool:
+        if not self._serial_ready or self._serial_running:
+            return False
+        return not self._ready or self._ready.yields_to(self._serial_ready.first())
 
     def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
         if isinstance(item, Block):

@@ -78,6 +78,26 @@ class Plan:
         return max((len(scope.joins) for chain, scope in self.scopes.items() if chain), default=0)
 
     @cached_property
+    def ways(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Places with those that their steps lead to unless they fail, each after all of these.
+
+        Not among them: what is in a loop or behind one, be it by failures.
+        """
+        after = [sorted({t.place for t in self._leaving(place)}) for place in self.places]
+        looped = [False] * len(after)
+        ways = []
+        for component in reversed(components(after)):
+            place = component[0]
+            if looped[place] or len(component) > 1 or place in after[place]:
+                for member in component:
+                    for to in (member, *after[member]):
+                        looped[to] = True
+            else:
+                arms = self.places[place].arms
+                ways.append((place, tuple({t.place for arm in arms for t in arm})))
+        return ways[::-1]
+
+    @cached_property
     def ahead(self) -> tuple[tuple[int, ...], ...]:
         """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
         successor, and nothing is to be counted, collected, timed or kept apart on the way.

@@ -35,6 +35,10 @@ class Ready:
             return self._queue[0]
         return self._heap[0]
 
+    def yields_to(self, item: ItemRecord | Block) -> bool:
+        """Whether that one goes before all of these. There must be one."""
+        return item.order < self.first().order
+
     def pop(self, most: int = 1) -> ItemRecord | Block:
         """The next one; of a block, up to ``most``."""
         queued = not self._heap or bool(self._queue and self._queue[0] < self._heap[0])

@@ -274,12 +274,14 @@ class Commit:
     @property
     def size(self) -> int:
         """Bytes of payload, about."""
-        found: list[Payload] = [record.payload for record in self.created]
-        found += [output.payload for output in self.outputs]
-        found += [event.payload for event in self.events]
-        total = sum([size_of(payload) for payload in found])
-        for payloads in [block.payloads for block in self.blocks] + [block.payloads for block in self.output_blocks]:
-            total += sum([size_of(payload) for payload in payloads])
+        total = 0
+        for records in (self.created, self.outputs, self.events):
+            for record in records:
+                total += size_of(record.payload)
+        for blocks in (self.blocks, self.output_blocks):
+            for block in blocks:
+                payloads = block.payloads
+                total += sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
         return total
 
 

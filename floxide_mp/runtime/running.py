@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
+from ..core.rank import levels
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
@@ -112,6 +113,7 @@ class Running(Known):
         outputs: how many of them are in the store.
         written: commits that are there by the journal.
         unwritten: commits that are not.
+        ranked: whether it was looked at which places are urgent.
     """
 
     state: RunState
@@ -124,6 +126,7 @@ class Running(Known):
     grace_until: float | None = None  # while it is to stop: when running steps are ended
     written: int = 0
     unwritten: int = 0
+    ranked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -143,9 +146,11 @@ class Running(Known):
         return known is not None and known < LONG and self.ready * known > seconds
 
     def claim(
-        self, lease: int, worker_id: int, want: float, workers: int, session: int | None
+        self, lease: int, worker_id: int, want: float, workers: int, session: int | None = 0
     ) -> list[ItemRecord | Block]:
         """Items for some ``want`` seconds, for one of ``workers`` workers; or one that is to give more (``pull``)."""
+        if workers > 1 and not self.ranked:
+            self._rank()
         state, places = self.state, self.state.plan.places
         source = state.pull(lease, worker_id, session)
         if source is not None:
@@ -156,6 +161,8 @@ class Running(Known):
         count, seconds, size = 0, 0.0, 0
         while count < most and seconds < want and size < MOST_BYTES:
             first = state.first()
+            if items and first is not None and self._long(first.place, want):
+                break  # nobody is to wait for it behind others, nor they behind it
             room = 1
             if isinstance(first, Block) and (known := self.cost[places[first.place].node]) is not None:
                 room = min(most - count, int((want - seconds) / max(known, 1e-9)) + 1)
@@ -172,6 +179,18 @@ class Running(Known):
             seconds += want if known is None else known * steps
             size += sum(map(size_of, item.payloads)) if isinstance(item, Block) else _weight(item)
         return items
+
+    def _rank(self) -> None:
+        """Long ways first, by what is known now. One worker alone takes items in order: it cannot be quicker."""
+        self.ranked = True
+        level = levels(self.state.plan, self.cost)
+        if level is not None:
+            self.state.rank(level)
+
+    def _long(self, place: int, want: float) -> bool:
+        """Whether a step there fills a lease alone, or may do so."""
+        known = self.cost[self.state.plan.places[place].node]
+        return known is None or known >= want
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""

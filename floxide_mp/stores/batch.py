@@ -6,28 +6,40 @@ What begins and ends within a batch is never written. What each commit would hav
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from ..core.records import Arrival, ErrorRecord, EventRecord, OutputRecord, ScopeRecord, Snapshot
+from ..core.records import (
+    Arrival,
+    ArrivalBlock,
+    Block,
+    ErrorRecord,
+    EventRecord,
+    OutputBlock,
+    OutputRecord,
+    ScopeRecord,
+    Snapshot,
+)
 from ..ports import Progress
 from . import rows, schema
-from .blocks import LEAST, Blocks, arrival_rows, blocks_of, event_rows, output_rows, pack_block
+from .blocks import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
 from .due import Clocks
+from .index import Index
 from .integrity import Seals, corrupt
+from .packing import Range, merged, total, total_sum, without
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
 from .tally import Tally
 
 # Many keys are handed over as one value: one statement for any number of them.
 _FINISHED: Final = "DELETE FROM items WHERE run = ? AND item IN (SELECT value FROM json_each(?))"
-_EMPTY: Final = "DELETE FROM blocks WHERE run = ? AND block IN (SELECT value FROM json_each(?))"
+_EMPTY: Final = "DELETE FROM {} WHERE run = ? AND block IN (SELECT value FROM json_each(?))"
 _USED: Final = "DELETE FROM arrivals WHERE run = ? AND scope = ? AND place = ?"
 _CLOSED: Final = "DELETE FROM {} WHERE run = ? AND scope IN (SELECT value FROM json_each(?))"
 _UNMARKED: Final = "DELETE FROM marks WHERE run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
 _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
-    ", ".join(f"{column.split()[0]} = ?" for column in [*schema.PROGRESS.columns.split(", ")[1:], "seal"])
+    ", ".join(f"{column} = ?" for column in [*schema.PROGRESS.names[1:], "seal"])
 )
 _number: Final = attrgetter("id")
 
@@ -37,6 +49,21 @@ def run_name(run_id: str) -> bytes:
     return run_id.encode("utf-8", "surrogatepass")
 
 
+def append(
+    connection: sqlite3.Connection, seals: Seals, table: Table, made: Sequence[tuple[Row, bytes | None]], seal: bytes
+) -> bytes:
+    """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
+    found: list[Row] = []
+    for at in range(0, len(made), schema.CHUNK):
+        together = made[at : at + schema.CHUNK]
+        seal = seals.of_rows(table.name, together, seal)
+        found += [(*head, body, b"") for head, body in together[:-1]]
+        head, body = together[-1]
+        found.append((*head, body, seal))
+    table.insert(connection, found)
+    return seal
+
+
 class Batch:
     """See the module.
 
@@ -44,29 +71,29 @@ class Batch:
         run_id, run: the run and its number.
         tally: as of before. ``self.tally`` is as of afterwards, once it is written.
         done: completed steps by node, as of before; as of afterwards once it is written.
-        blocks: of the run, likewise.
+        index: of the run, likewise.
     """
 
-    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int], blocks: Blocks) -> None:
+    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int], index: Index) -> None:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
-        self.done, self.blocks = done, blocks
+        self.done, self.index = done, index
         self.progress: Progress
+        self._blocks: list[Block] = []
+        self._over: list[Range] = []  # of these, and of those on disk
         self._created: dict[int, Fixed] = {}
         self._changed: dict[int, tuple[Fixed, State]] = {}
-        self._finished: list[int] = []
-        self._arrived: dict[tuple[int, int], list[Arrival]] = {}
+        self._arrived: dict[tuple[int, int], list[Arrival | ArrivalBlock]] = {}
         self._used: list[tuple[int, int]] = []
         self._opened: dict[int, ScopeRecord] = {}
         self._closed: list[int] = []
         self._spoilt: dict[int, tuple[int, ErrorRecord]] = {}
         self._of_scopes: dict[int, dict[tuple[str, int], int]] = {}  # scope -> marks
         self._of_nodes: dict[int, dict[tuple[str, int], int]] = {}
-        self._of_blocks: dict[int, dict[tuple[str, int], int]] = {}
         self._of_items: dict[int, dict[tuple[str, int], int]] = {}
         self._given: list[int] = []  # items that have nothing more to give
         self._released: list[int] = []
         self._events: list[EventRecord] = []
-        self._outputs: list[OutputRecord] = []
+        self._outputs: list[OutputRecord | OutputBlock] = []
         self._errors: list[ErrorRecord] = []
         self._done: dict[str, int] = {}
 
@@ -75,6 +102,9 @@ class Batch:
         commit = prepared.commit
         self.tally.revision += 1
         self.progress = prepared.progress
+        self._blocks += commit.blocks
+        for first, count in commit.ranges:
+            self._over.append((first, first + count))
         for fixed in prepared.created:
             self._created[fixed[0]] = fixed
         for change in prepared.changed:
@@ -83,8 +113,10 @@ class Batch:
             if self._changed:
                 self._changed.pop(number, None)
             if self._created.pop(number, None) is None:
-                self._finished.append(number)
-        if commit.arrived or commit.joined or commit.opened or commit.closed or commit.spoilt or commit.depths:
+                self._over.append((number, number + 1))
+        if commit.arrived or commit.arrived_blocks or commit.joined or commit.depths:
+            self._add_joins(prepared)
+        if commit.opened or commit.closed or commit.spoilt:
             self._add_scopes(prepared)
         for number, given in commit.given.items():
             self._of_items.pop(number, None)
@@ -101,6 +133,7 @@ class Batch:
                 self._released.append(node)
         self._events += commit.events
         self._outputs += commit.outputs
+        self._outputs += commit.output_blocks
         self._errors += commit.errors
         for name, count in commit.done.items():
             self._done[name] = self._done.get(name, 0) + count
@@ -110,7 +143,7 @@ class Batch:
         tally = self.tally
         tally.revision += 1
         tally.items = tally.item_sum = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
-        self.blocks = Blocks()
+        self.index = Index()
         self.progress = progress
         for row in sorted(snapshot.items, key=_number):  # blocks come in the order of their first items
             fixed = row[:6]
@@ -134,10 +167,11 @@ class Batch:
                 tally.held += 1
                 self._of_nodes.setdefault(node, {})["held", item] = tally.held
 
-    def _add_scopes(self, prepared: Prepared) -> None:
+    def _add_joins(self, prepared: Prepared) -> None:
         commit = prepared.commit
-        for arrival in commit.arrived:
-            self._arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
+        for found in (commit.arrived, commit.arrived_blocks):
+            for arrival in found:
+                self._arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
         for scope, place in commit.joined:
             self._of_scopes.setdefault(scope, {})["joined", place] = 0
             self._arrived.pop((scope, place), None)
@@ -145,6 +179,9 @@ class Batch:
                 self._used.append((scope, place))
         for (scope, component), depth in commit.depths.items():
             self._of_scopes.setdefault(scope, {})["depth", component] = depth
+
+    def _add_scopes(self, prepared: Prepared) -> None:
+        commit = prepared.commit
         self._opened.update((opened.id, opened) for opened in commit.opened)
         self._spoilt.update(commit.spoilt)
         for scope in commit.closed:
@@ -174,65 +211,75 @@ class Batch:
         if self._closed or self._released or self._used or self._given:
             self._delete(connection, seals)
         if self._arrived:
-            arrivals = [arrival for found in self._arrived.values() for arrival in found]
+            arrivals = (arrival for found in self._arrived.values() for arrival in found)
             made = list(arrival_rows(run, self.tally.arrived + 1, arrivals))
             self._insert(connection, seals, schema.ARRIVALS, made)
             self.tally.arrivals += len(made)
-            self.tally.arrived += len(arrivals)
+            self.tally.arrived += sum([head[4] for head, _ in made])
         if self._opened:
             self._insert(connection, seals, schema.SCOPES, (rows.scope_row(run, s) for s in self._opened.values()))
             self.tally.scopes += len(self._opened)
         if self._spoilt:
             self._write_spoilt(connection, seals)
-        if self._of_scopes or self._of_nodes or self._of_blocks or self._of_items:
+        if self._of_scopes or self._of_nodes or self._of_items:
             self._write_marks(connection, seals)
         self._write_logs(connection, seals)
         if self._done:
             self._write_steps(connection, seals)
 
     def _write_items(self, connection: sqlite3.Connection, seals: Seals) -> None:
-        run, tally, changed = self.run, self.tally, self._changed
-        if self._finished or changed:
-            self._take_out(connection, seals)
+        run, tally, changed, created = self.run, self.tally, self._changed, self._created
+        over = merged(self._over)
+        new = [(block.first, block.first + len(block)) for block in self._blocks]
+        tally.items += total(new) + len(created) - total(over)
+        tally.item_sum += total_sum(new) + sum(created) - total_sum(over)
+        if over or changed:
+            self._take_out(connection, seals, without(over, new))
         single: list[tuple[Row, bytes]] = []
-        blocks: list[tuple[Row, bytes]] = []
-        for stretch in blocks_of(self._created.values()):
-            if len(stretch) < LEAST or (changed and any(fixed[0] in changed for fixed in stretch)):
+        together: list[tuple[Row, bytes]] = []
+        loose = list(created.values())
+        for block in self._blocks:
+            for start, stop in without([(block.first, block.first + len(block))], over):
+                part = block.part(start - block.first, stop - block.first)
+                if whole(part.order, part.payloads):
+                    together += block_rows(run, part)
+                else:
+                    loose += map(rows.fixed, part.items())
+        for stretch in blocks_of(loose, lambda number: number in changed or self.index.spans(number)):
+            if len(stretch) < LEAST:
                 for fixed in stretch:
                     state = changed.pop(fixed[0])[1] if fixed[0] in changed else rows.NEW
                     single.append(rows.item_row(run, fixed, state))
             else:
-                blocks.append(pack_block(run, stretch))
-                self.blocks.add(stretch[0][0], len(stretch))
+                together.append(pack_block(run, stretch))
+        for head, _ in together:
+            self.index.add(head[1], head[2])
         if single:
             self._insert(connection, seals, schema.ITEMS, single)
-        if blocks:
-            self._insert(connection, seals, schema.BLOCKS, blocks)
-        tally.blocks += len(blocks)
-        tally.items += len(self._created)
-        tally.item_sum += sum(self._created)
+        if together:
+            self._insert(connection, seals, schema.BLOCKS, together)
+        tally.blocks += len(together)
         if changed:
             again = (rows.item_row(run, fixed, state) for fixed, state in changed.values())
             self._insert(connection, seals, schema.ITEMS, again, "REPLACE")
 
-    def _take_out(self, connection: sqlite3.Connection, seals: Seals) -> None:
-        """What is finished goes, and what was changed gets a row of its own."""
-        tally, finished = self.tally, self._finished
-        tally.items -= len(finished)
-        tally.item_sum -= sum(finished)
-        again = [number for number in self._changed if number not in self._created]
-        single, done, empty = self.blocks.take_out(sorted((*finished, *again)))
-        single = [number for number in single if number not in self._changed]
+    def _take_out(self, connection: sqlite3.Connection, seals: Seals, over: list[Range]) -> None:
+        """What is over goes, and what was changed gets a row of its own."""
+        run = self.run
+        again = merged((number, number + 1) for number in self._changed if number not in self._created)
+        outside, changed, empty = self.index.take_out(merged([*over, *again]))
+        single = [number for start, stop in without(outside, again) for number in range(start, stop)]
         if single:
-            found = connection.execute(_FINISHED, (self.run, str(single))).rowcount
+            found = connection.execute(_FINISHED, (run, str(single))).rowcount
             self._expect(seals, len(single), found, "items")
         if empty:
-            found = connection.execute(_EMPTY, (self.run, str(empty))).rowcount
+            found = connection.execute(_EMPTY.format("blocks"), (run, str(empty))).rowcount
             self._expect(seals, len(empty), found, "blocks")
-            tally.blocks -= len(empty)
-            tally.marks -= connection.execute(_UNMARKED, (self.run, "done", str(empty))).rowcount
-        for block, bits in done.items():
-            self._of_blocks[block] = {("done", 0): bits}
+            connection.execute(_EMPTY.format("gone"), (run, str(empty)))
+            self.tally.blocks -= len(empty)
+        if changed:
+            heads = [self.index.gone_row(run, first) for first in changed]
+            schema.GONE.insert(connection, [(*head, seals.of("gone", head)) for head in heads], "REPLACE")
 
     def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
@@ -265,7 +312,7 @@ class Batch:
     def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
         found = [
             (self.run, kind, a, b, value)
-            for marks in (self._of_scopes, self._of_nodes, self._of_blocks, self._of_items)
+            for marks in (self._of_scopes, self._of_nodes, self._of_items)
             for a, of_a in marks.items()
             for (kind, b), value in of_a.items()
         ]
@@ -273,7 +320,7 @@ class Batch:
         new = schema.MARKS.insert(connection, made, "INSERT OR IGNORE")
         self.tally.marks += new
         if new < len(made):  # what grows may be there already
-            schema.MARKS.insert(connection, [row for row in made if row[1] in ("depth", "done", "given")], "REPLACE")
+            schema.MARKS.insert(connection, [row for row in made if row[1] in ("depth", "given")], "REPLACE")
 
     def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
         done, tally = self.done, self.tally
@@ -288,37 +335,17 @@ class Batch:
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
         if self._events:
-            made = event_rows(run, tally.events + 1, self._events)
-            tally.event_seal = self._append(connection, seals, schema.EVENTS, made, tally.event_seal)
+            made = list(event_rows(run, tally.events + 1, self._events))
+            tally.event_seal = append(connection, seals, schema.EVENTS, made, tally.event_seal)
             tally.events += len(self._events)
         if self._outputs:
-            made = output_rows(run, tally.outputs + 1, self._outputs)
-            tally.output_seal = self._append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
-            tally.outputs += len(self._outputs)
+            made = list(output_rows(run, tally.outputs + 1, self._outputs))
+            tally.output_seal = append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
+            tally.outputs += sum([head[2] for head, _ in made])
         if self._errors:
-            errors = (rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1))
-            tally.error_seal = self._append(connection, seals, schema.ERRORS, errors, tally.error_seal)
+            errors = [rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1)]
+            tally.error_seal = append(connection, seals, schema.ERRORS, errors, tally.error_seal)
             tally.errors += len(self._errors)
-
-    def _append(
-        self,
-        connection: sqlite3.Connection,
-        seals: Seals,
-        table: Table,
-        made: Iterable[tuple[Row, bytes | None]],
-        seal: bytes,
-    ) -> bytes:
-        """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
-        made = list(made)
-        found: list[Row] = []
-        for at in range(0, len(made), schema.CHUNK):
-            together = made[at : at + schema.CHUNK]
-            seal = seals.of_rows(table.name, together, seal)
-            found += [(*head, body, b"") for head, body in together[:-1]]
-            head, body = together[-1]
-            found.append((*head, body, seal))
-        table.insert(connection, found)
-        return seal
 
     def _insert(
         self,

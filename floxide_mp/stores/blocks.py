@@ -1,68 +1,82 @@
-"""Blocks: records that a fan-out makes side by side, many in one row. What they have in common are its columns, where
-order keys differ in the last number only; that number and the payloads are the row's payload.
+"""Blocks: records that came about side by side, many in one row. What they have in common are its columns, where order
+keys differ in the last number only; that number and the payloads are the row's payload.
 
-An unfinished item that is tried again steps out of its block and has a row of its own; what is over of a block is one
-mark; a block in which nothing is left is deleted.
+Most come as blocks from the core; records that came one by one are put together where they stand side by side.
 """
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..core.records import Arrival, EventRecord, ItemRow, Order, OutputRecord, Payload
+from ..core.records import (
+    Arrival,
+    ArrivalBlock,
+    Block,
+    EventRecord,
+    ItemRow,
+    Order,
+    OutputBlock,
+    OutputRecord,
+    Payload,
+    behind,
+)
 from ..facts import WorkItemStatus
-from .rows import Fixed, Row, pack, pack_order, text, unpack, unpack_order, untext
+from .packing import Range, each, pack_many, unpack_many, without
+from .rows import Fixed, Row, all_bytes, pack, pack_order, text, unpack, unpack_order, untext
 
 T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 
-LEAST: Final = 8  # fewer items than that have rows of their own
-MOST: Final = 60  # items: a bit for each is a number that SQLite can keep
-MOST_LOGGED: Final = 256  # of other records
+LEAST: Final = 8  # fewer records than that have rows of their own
+MOST: Final = 4096  # records of a row
+MOST_LOGGED: Final = 256  # ... of such as came one by one, but for items
 MOST_BYTES: Final = 1 << 20  # of payload: a row holds a gigabyte at the most, and is read as a whole
 MOST_LAST: Final = 1 << 63  # branch numbers below that fit into a column
 
 
-def pack_many(columns: Sequence[Sequence[int]], payloads: Sequence[Payload]) -> bytes:
-    """Columns of numbers below 2**63, lengths, payloads (which are bytes)."""
-    found: list[bytes] = payloads  # type: ignore[assignment]  # whoever cuts blocks has looked
-    numbers = (*columns, list(map(len, found)))
-    return b"".join((*(struct.pack(f"<{len(found)}q", *column) for column in numbers), *found))
+def whole(order: Order, payloads: Sequence[Payload]) -> bool:
+    """Whether records side by side, ``order`` that of the first, can be in rows together, and are enough for one."""
+    path, count = order[1], len(payloads)
+    return count >= LEAST and bool(path) and path[-1] + count <= MOST_LAST and all_bytes(payloads)
 
 
-def unpack_many(body: bytes, count: int, columns: int) -> Iterator[tuple[Any, ...]]:
-    """For each record its numbers and its payload."""
-    numbers = struct.unpack_from(f"<{(columns + 1) * count}q", body)
-    at = 8 * len(numbers)
-    for k in range(count):
-        end = at + numbers[columns * count + k]
-        yield *numbers[k : columns * count : count], body[at:end]
-        at = end
+def cuts(payloads: Sequence[bytes]) -> Iterator[Range]:
+    """Where to cut them, so that each part fits into a row."""
+    if len(payloads) <= MOST and sum(map(len, payloads)) <= MOST_BYTES:
+        yield 0, len(payloads)
+        return
+    start = size = 0
+    for at, payload in enumerate(payloads):
+        if at > start and (at - start == MOST or size + len(payload) > MOST_BYTES):
+            yield start, at
+            start, size = at, 0
+        size += len(payload)
+    yield start, len(payloads)
 
 
 # -- unfinished items ---------------------------------------------------------------------------------------------
 
 
-def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
-    """New items, cut into stretches that can be blocks, and the rest one by one."""
+def blocks_of(items: Iterable[Fixed], alone: Callable[[int], bool]) -> Iterator[list[Fixed]]:
+    """New items, cut into stretches that can be blocks, and the rest one by one.
+
+    Args:
+        alone: whether the item of that number must have a row of its own.
+    """
     stretch: list[Fixed] = []
     number = scope = depth = -1
     size = 0
     prefix: tuple[int, ...] = ()
     for item in items:
         found, _, (deep, path), payload, of, error = item
+        fit = error is None and type(payload) is bytes and path and path[-1] < MOST_LAST and not alone(found)
         if (
-            found == number
+            fit
+            and found == number
             and of == scope
             and deep == depth
-            and path
             and path[:-1] == prefix
-            and path[-1] < MOST_LAST
             and len(stretch) < MOST
-            and error is None
-            and type(payload) is bytes
             and size + len(payload) <= MOST_BYTES
         ):
             stretch.append(item)
@@ -70,7 +84,6 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
         else:
             if stretch:
                 yield stretch
-            fit = error is None and type(payload) is bytes and path and path[-1] < MOST_LAST
             stretch, scope, depth, prefix = [item], of if fit else -1, deep, path[:-1]
             size = len(payload)
         number = found + 1
@@ -79,80 +92,37 @@ def blocks_of(items: Iterable[Fixed]) -> Iterator[list[Fixed]]:
 
 
 def pack_block(run: int, items: Sequence[Fixed]) -> tuple[Row, bytes]:
-    """The row of a block: for each item its place and last branch number."""
+    """The row of a block, of items that came one by one."""
     first, place, (depth, path), _, scope, _ = items[0]
     only = place if all(item[1] == place for item in items) else None  # for a person: places are in the payload
-    body = pack_many(([i[1] for i in items], [i[2][1][-1] for i in items]), [i[3] for i in items])
-    return (run, first, len(items), only, scope, pack_order((depth, path[:-1]))), body
+    columns = [i[1] for i in items], [i[2][1][-1] for i in items]
+    found: list[bytes] = [i[3] for i in items]  # type: ignore[misc]  # ``blocks_of`` has looked
+    return (run, first, len(items), only, scope, pack_order((depth, path[:-1]))), pack_many(columns, found)
 
 
-def unpack_block(row: Row, done: int) -> Iterator[ItemRow]:
-    """The items of a row that are not ``done``."""
+def block_rows(run: int, block: Block) -> Iterator[tuple[Row, bytes]]:
+    """The rows of one that came as such, and is ``whole``."""
+    depth, path = block.order
+    packed, payloads = pack_order((depth, path[:-1])), block.payloads
+    assert all_bytes(payloads)
+    for start, stop in cuts(payloads):
+        part = payloads[start:stop]
+        body = pack_many((block.place, range(path[-1] + start, path[-1] + stop)), part)
+        yield (run, block.first + start, stop - start, block.place, block.scope.id, packed), body
+
+
+def unpack_block(row: Row, gone: Sequence[Range]) -> Iterator[ItemRow]:
+    """The items of a row that are not ``gone``."""
     _, first, count, _, scope, packed, body = row
     depth, prefix = unpack_order(packed)
-    for k, (place, last, payload) in enumerate(unpack_many(body, count, 2)):
-        if not done >> k & 1:
-            order = depth, (*prefix, last)
-            yield ItemRow(first + k, place, order, payload, scope, None, 1, WorkItemStatus.PENDING, 0.0)
+    (places, lasts), payloads = unpack_many(body, count, 2)
+    found = list(zip(each(places, count), each(lasts, count), payloads, strict=False))
+    for start, stop in without([(first, first + count)], gone):
+        for number, (place, last, payload) in enumerate(found[start - first : stop - first], start):
+            yield ItemRow(number, place, (depth, (*prefix, last)), payload, scope, *_NEW)
 
 
-class Blocks:
-    """Which blocks a run has, and what is over of them, for the owner of the store."""
-
-    def __init__(self, found: Iterable[tuple[int, int, int]] = ()) -> None:
-        """``found``: first item, count and what is done, of each, in order."""
-        self._starts: list[int] = []
-        self._counts: dict[int, int] = {}
-        self._done: dict[int, int] = {}
-        for first, count, done in found:
-            self.add(first, count)
-            if done:
-                self._done[first] = done
-
-    def add(self, first: int, count: int) -> None:
-        """One more, behind all others."""
-        self._starts.append(first)
-        self._counts[first] = count
-
-    def take_out(self, items: Sequence[int]) -> tuple[list[int], dict[int, int], list[int]]:
-        """These are over, or have rows of their own from now on.
-
-        Args:
-            items: numbers, ascending.
-
-        Returns:
-            those that are in no block; what is done now of the blocks that the others are in; blocks with nothing left.
-        """
-        starts, counts = self._starts, self._counts
-        if not starts:
-            return list(items), {}, []
-        outside: list[int] = []
-        changed: dict[int, int] = {}
-        empty: list[int] = []
-        at = 0
-        while at < len(items):
-            place = bisect_right(starts, items[at]) - 1
-            first = starts[place] if place >= 0 else 0
-            end = bisect_left(items, first + counts[first], at) if place >= 0 else at
-            if end == at:
-                outside.append(items[at])
-                at += 1
-                continue
-            before = done = self._done.get(first, 0)
-            for number in items[at:end]:
-                if before >> number - first & 1:
-                    outside.append(number)  # it has stepped out
-                done |= 1 << number - first
-            if done == (1 << counts[first]) - 1:
-                empty.append(first)
-            elif done != before:
-                changed[first] = done
-            at = end
-        self._done.update(changed)
-        for first in empty:
-            self._done.pop(first, None)
-            del counts[first], starts[bisect_left(starts, first)]
-        return outside, changed, empty
+_NEW: Final = None, 1, WorkItemStatus.PENDING, 0.0
 
 
 # -- events, outputs, arrivals: (columns, payload) and back -------------------------------------------------------
@@ -175,43 +145,71 @@ def events(row: Row) -> Iterator[EventRecord]:
     if count == 1:
         yield EventRecord(order, index, untext(node), field, payload)
         return
-    for last, one in unpack_many(payload, count, 1):
-        yield EventRecord(_behind(order, last), index, untext(node), field, one)
+    (lasts,), payloads = unpack_many(payload, count, 1)
+    for last, one in zip(each(lasts, count), payloads, strict=True):
+        yield EventRecord(_with(order, last), index, untext(node), field, one)
 
 
-def output_rows(run: int, number: int, outputs: Iterable[OutputRecord]) -> Iterator[tuple[Row, bytes]]:
+def output_rows(run: int, number: int, outputs: Iterable[OutputRecord | OutputBlock]) -> Iterator[tuple[Row, bytes]]:
     """``number``: that of the first."""
-    for many in _stretches(outputs, lambda o: _alike(o.order, o.payload, o.index, o.node)):
-        order, index, node, payload, worker = many[0]
-        if len(many) > 1:
-            workers = [-1 if o.worker is None else o.worker for o in many]
-            order, worker, body = _common(order), None, pack_many((_lasts(many), workers), [o.payload for o in many])
-        else:
-            body = pack(payload)
-        yield (run, number, len(many), pack_order(order), index, text(node), worker), body
-        number += len(many)
+    for singles, block in _turns(outputs):
+        for many in _stretches(singles, lambda o: _alike(o.order, o.payload, o.index, o.node)):
+            order, index, node, payload, worker = many[0]
+            if len(many) > 1:
+                workers = [_who(o.worker) for o in many]
+                body = pack_many((_lasts(many), workers), [o.payload for o in many])
+                order, worker = _common(order), None
+            else:
+                body = pack(payload)
+            yield (run, number, len(many), pack_order(order), index, text(node), worker), body
+            number += len(many)
+        if block is not None:
+            count, head = len(block.payloads), (pack_order(_common(block.order)), 0, text(block.node), None)
+            yield (run, number, count, *head), _body(block, _who(block.worker))
+            number += count
 
 
-def outputs(row: Row) -> Iterator[OutputRecord]:
+def outputs(row: Row) -> list[OutputRecord | OutputBlock]:
     _, _, count, packed, index, node, worker, payload = row
-    order = unpack_order(packed)
+    order, name = unpack_order(packed), untext(node)
     if count == 1:
-        yield OutputRecord(order, index, untext(node), unpack(payload), worker)
-        return
-    for last, who, one in unpack_many(payload, count, 2):
-        yield OutputRecord(_behind(order, last), index, untext(node), one, None if who < 0 else who)
+        return [OutputRecord(order, index, name, unpack(payload), worker)]
+    (lasts, workers), payloads = unpack_many(payload, count, 2)
+    if isinstance(lasts, range) and isinstance(workers, int) and not index:
+        return [OutputBlock(_with(order, lasts.start), name, list(payloads), None if workers < 0 else workers)]
+    return [
+        OutputRecord(_with(order, last), index, name, one, None if who < 0 else who)
+        for last, who, one in zip(each(lasts, count), each(workers, count), payloads, strict=False)
+    ]
 
 
-def arrival_rows(run: int, number: int, arrivals: Iterable[Arrival]) -> Iterator[tuple[Row, bytes]]:
+def outputs_since(found: Iterable[Row], since: int) -> list[OutputRecord | OutputBlock]:
+    """The outputs in these rows, but for those up to number ``since``."""
+    made: list[OutputRecord | OutputBlock] = []
+    for row in found:  # all of them, or that some are missing would not show
+        before = max(0, since + 1 - row[1])
+        if before < row[2]:
+            these = outputs(row)
+            made += [these[0].behind(before)] if isinstance(these[0], OutputBlock) else these[before:]
+    return made
+
+
+def arrival_rows(run: int, number: int, arrivals: Iterable[Arrival | ArrivalBlock]) -> Iterator[tuple[Row, bytes]]:
     """``number``: that of the first."""
-    for many in _stretches(arrivals, lambda a: _alike(a.order, a.payload, a.scope, a.place, a.node)):
-        scope, place, order, node, payload = many[0]
-        if len(many) > 1:
-            order, body = _common(order), pack_many([_lasts(many)], [a.payload for a in many])
-        else:
-            body = pack(payload)
-        yield (run, scope, place, number, len(many), pack_order(order), text(node)), body
-        number += len(many)
+    for singles, block in _turns(arrivals):
+        for many in _stretches(singles, lambda a: _alike(a.order, a.payload, a.scope, a.place, a.node)):
+            scope, place, order, node, payload = many[0]
+            if len(many) > 1:
+                body = pack_many([_lasts(many)], [a.payload for a in many])
+                order = _common(order)
+            else:
+                body = pack(payload)
+            yield (run, scope, place, number, len(many), pack_order(order), text(node)), body
+            number += len(many)
+        if block is not None:
+            count, head = len(block.payloads), (pack_order(_common(block.order)), text(block.node))
+            yield (run, block.scope, block.place, number, count, *head), _body(block)
+            number += count
 
 
 def arrivals(row: Row) -> Iterator[Arrival]:
@@ -220,8 +218,34 @@ def arrivals(row: Row) -> Iterator[Arrival]:
     if count == 1:
         yield Arrival(scope, place, order, untext(node), unpack(payload))
         return
-    for last, one in unpack_many(payload, count, 1):
-        yield Arrival(scope, place, _behind(order, last), untext(node), one)
+    (lasts,), payloads = unpack_many(payload, count, 1)
+    for last, one in zip(each(lasts, count), payloads, strict=True):
+        yield Arrival(scope, place, _with(order, last), untext(node), one)
+
+
+def _turns(records: Iterable[Any]) -> Iterator[tuple[list[Any], Any]]:
+    """The records, in order: some that are to be looked at one by one, and a block that is a row; None at the end."""
+    singles: list[Any] = []
+    for record in records:
+        if not isinstance(record, OutputBlock | ArrivalBlock):
+            singles.append(record)
+        elif not whole(record.order, record.payloads):
+            singles += record.records()
+        else:
+            for start, stop in cuts(record.payloads):  # type: ignore[arg-type]  # it is whole
+                part = record._replace(order=behind(record.order, start), payloads=record.payloads[start:stop])
+                if stop - start < LEAST:
+                    singles += part.records()
+                else:
+                    yield singles, part
+                    singles = []
+    yield singles, None
+
+
+def _body(block: OutputBlock | ArrivalBlock, *columns: int) -> bytes:
+    first = block.order[1][-1]
+    assert all_bytes(block.payloads)
+    return pack_many((range(first, first + len(block.payloads)), *columns), block.payloads)
 
 
 def _alike(order: Order, payload: Payload, *same: object) -> tuple[object, ...] | None:
@@ -245,6 +269,10 @@ def _stretches(records: Iterable[T], key: Callable[[T], tuple[object, ...] | Non
     yield from [stretch] if len(stretch) >= LEAST else [[one] for one in stretch]
 
 
+def _who(worker: int | None) -> int:
+    return -1 if worker is None else worker
+
+
 def _lasts(records: Sequence[Any]) -> list[int]:
     return [record.order[1][-1] for record in records]
 
@@ -253,5 +281,5 @@ def _common(order: Order) -> Order:
     return order[0], order[1][:-1]
 
 
-def _behind(order: Order, last: int) -> Order:
+def _with(order: Order, last: int) -> Order:
     return order[0], (*order[1], last)

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import failpoints
-from ..core.records import ErrorRecord, EventRecord, OutputRecord, Snapshot
+from ..core.records import ErrorRecord, EventRecord, OutputBlock, OutputRecord, Snapshot
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
 from . import blocks, rows, schema
 from .batch import run_name
 from .due import Clocks
+from .index import Index
 from .integrity import Seals, corrupt, key_path, read_key
 from .medium import trouble
 from .owner import holder
+from .packing import unpack_ranges
 from .rows import Row
 from .schema import Table
 from .tally import Tally
@@ -118,14 +120,15 @@ class Reader:
             run, _, tally = self._stand(run_id)
             single = self._living(run_id, run, schema.ITEMS, None, "ord")
             together = self._living(run_id, run, schema.BLOCKS, tally.blocks, "block")
+            ranges = self._living(run_id, run, schema.GONE, None, "block")
             arrivals = self._living(run_id, run, schema.ARRIVALS, tally.arrivals, "ord")
             scopes = self._living(run_id, run, schema.SCOPES, tally.scopes, "scope")
             spoilt = self._living(run_id, run, schema.SPOILT, tally.spoilt, "scope")
             marks = self._living(run_id, run, schema.MARKS, tally.marks, "kind, a, value")
-        done = {block: bits for _, kind, block, _, bits, _ in marks if kind == "done"}
+        gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in ranges}
         items = [rows.item(row[:-1], self._clocks) for row in single]
         for row in together:
-            items += blocks.unpack_block(row[:-1], done.get(row[1], 0))
+            items += blocks.unpack_block(row[:-1], gone.get(row[1], ()))
         if len(items) != tally.items:
             raise corrupt(self.path, f"{tally.items} rows were written, {len(items)} are there", run_id, "items")
         if sum(item.id for item in items) != tally.item_sum:
@@ -154,11 +157,11 @@ class Reader:
             found = self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal)
             return [event for row in found for event in blocks.events(row)][-(tally.events - since) :]
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
             found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal)
-            return [output for row in found for output in blocks.outputs(row)][-(tally.outputs - since) :]
+            return blocks.outputs_since(found, since)
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         with self._transaction(run_id):
@@ -352,13 +355,12 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
     return _Stand(row[0], rows.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))
 
 
-def read_blocks(connection: sqlite3.Connection, run: int) -> list[tuple[int, int, int]]:
-    """A run's blocks: first item, count, and which of them are over."""
-    sql = (
-        "SELECT block, count, coalesce(value, 0) FROM blocks LEFT JOIN marks "
-        "ON marks.run = blocks.run AND kind = 'done' AND a = block AND b = 0 WHERE blocks.run = ? ORDER BY block"
-    )
-    return connection.execute(sql, (run,)).fetchall()
+def read_index(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int) -> Index:
+    """A run's blocks, and which of their items are gone."""
+    found = _all_of(connection, seals, run_id, run, schema.GONE, None, "block")
+    gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in found}
+    blocks = connection.execute("SELECT block, count FROM blocks WHERE run = ? ORDER BY block", (run,))
+    return Index((first, count, gone.get(first, ())) for first, count in blocks)
 
 
 def read_steps(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> dict[str, int]:

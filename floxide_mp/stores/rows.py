@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from ..core.records import (
     Commit,
@@ -27,6 +26,7 @@ from ..core.table import Phase
 from ..facts import RunMetrics, WorkItemStatus
 from ..ports import Progress, RunRecord
 from .due import Clocks
+from .packing import pack_many, unpack_many
 
 Row: TypeAlias = tuple[Any, ...]
 Fixed: TypeAlias = tuple[int, int, Order, Payload, int, "ErrorRecord | None"]
@@ -35,7 +35,7 @@ State: TypeAlias = tuple[int, str, "float | None"]
 """What changes: attempt, status, due time in seconds since the epoch."""
 
 NEW: Final[State] = 1, WorkItemStatus.PENDING.value, None
-_fixed: Final[Callable[[ItemRecord], Fixed]] = attrgetter("id", "place", "order", "payload", "scope.id", "error")
+fixed: Final[Callable[[ItemRecord], Fixed]] = attrgetter("id", "place", "order", "payload", "scope.id", "error")
 
 
 class Prepared(NamedTuple):
@@ -51,27 +51,8 @@ class Prepared(NamedTuple):
 
 def prepare(run_id: str, commit: Commit, progress: Progress, clocks: Clocks) -> Prepared:
     """See ``SQLiteStore.prepare``."""
-    commit = _one_by_one(commit)
-    changed = [(_fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed]
-    return Prepared(run_id, list(map(_fixed, commit.created)), changed, commit, progress, [])
-
-
-def _one_by_one(commit: Commit) -> Commit:
-    """The same without blocks."""
-    blocks = {item.id: item for block in commit.blocks for item in block.items()}
-    over = [number for first, count in commit.ranges for number in range(first, first + count)]
-    singled = {item.id for item in commit.created}.intersection(over)
-    return replace(
-        commit,
-        blocks=[],
-        ranges=[],
-        created=[*blocks.values(), *(item for item in commit.created if item.id not in singled)],
-        finished=[*commit.finished, *(number for number in over if number not in singled)],
-        arrived=[*commit.arrived, *(one for block in commit.arrived_blocks for one in block.records())],
-        arrived_blocks=[],
-        outputs=[*commit.outputs, *(one for block in commit.output_blocks for one in block.records())],
-        output_blocks=[],
-    )
+    changed = [(fixed(item), (item.attempt, item.status.value, clocks.to_wall(item.due))) for item in commit.changed]
+    return Prepared(run_id, list(map(fixed, commit.created)), changed, commit, progress, [])
 
 
 # -- order keys ---------------------------------------------------------------------------------------------------
@@ -118,7 +99,10 @@ def unpack_order(packed: bytes) -> Order:
 
 _BYTES: Final = b"b"
 _PARTS: Final = b"t"
+_MANY: Final = b"l"  # values of one part, all of them bytes
+_MIXED: Final = b"m"  # ... each as ``pack`` makes it
 _sizes: Final = struct.Struct(">IQ")
+_count: Final = struct.Struct(">Q")
 
 
 def pack(payload: Payload) -> bytes:
@@ -128,8 +112,8 @@ def pack(payload: Payload) -> bytes:
     found = [_PARTS]
     for name, part in payload:
         encoded = name.encode("utf-8", "surrogatepass")
-        for packed in map(pack, part if isinstance(part, list) else [part]):
-            found += (_sizes.pack(len(encoded), len(packed)), encoded, packed)
+        packed = _pack_list(part) if isinstance(part, list) else pack(part)
+        found += (_sizes.pack(len(encoded), len(packed)), encoded, packed)
     return b"".join(found)
 
 
@@ -142,9 +126,29 @@ def unpack(packed: bytes) -> Payload:
         name, part = _sizes.unpack_from(packed, at)
         at += _sizes.size
         middle, end = at + name, at + name + part
-        parts.append((packed[at:middle].decode("utf-8", "surrogatepass"), unpack(packed[middle:end])))
+        value = packed[middle:end]
+        found = _unpack_list(value) if value[:1] in (_MANY, _MIXED) else unpack(value)
+        parts.append((packed[at:middle].decode("utf-8", "surrogatepass"), found))
         at = end
     return tuple(parts)
+
+
+def all_bytes(payloads: Sequence[Payload]) -> TypeGuard[Sequence[bytes]]:
+    """Whether they are, and there are any."""
+    return set(map(type, payloads)) == {bytes}
+
+
+def _pack_list(payloads: list[Payload]) -> bytes:
+    """A kind, how many there are, and they."""
+    if all_bytes(payloads):
+        return _MANY + _count.pack(len(payloads)) + pack_many((), payloads)
+    return _MIXED + _count.pack(len(payloads)) + (pack_many((), list(map(pack, payloads))) if payloads else b"")
+
+
+def _unpack_list(packed: bytes) -> list[Payload]:
+    (count,) = _count.unpack_from(packed, 1)
+    found = unpack_many(packed[1 + _count.size :], count, 0)[1] if count else []
+    return list(found) if packed[:1] == _MANY else list(map(unpack, found))
 
 
 def _parts(payload: Payload) -> tuple[tuple[str, Payload | list[Payload]], ...]:
@@ -220,8 +224,8 @@ def run_record(row: Row) -> RunRecord:
     )
 
 
-def item_row(run: int, fixed: Fixed, state: State) -> tuple[Row, bytes]:
-    number, place, order, payload, scope, error = fixed
+def item_row(run: int, of: Fixed, state: State) -> tuple[Row, bytes]:
+    number, place, order, payload, scope, error = of
     return (run, number, place, pack_order(order), scope, *state, pack_error(error)), pack(payload)
 
 

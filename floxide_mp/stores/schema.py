@@ -10,21 +10,20 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
     blocks     many such items in one row, numbered from ``block`` on; ``place`` is NULL if they differ in it
+    gone       which items of a block are finished, or have rows of their own, as ranges; and how many are left
     arrivals   values that wait at a join, ``count`` of them in a row
     scopes     fan-outs that some join collects, while something of them is alive; ``batch`` is a batch's input
     spoilt     batches that have failed, until what runs of them is over: the number of the item and its error
     marks      small facts by ``kind``: 'depth' (scope a, component b): the deepest level so far;
                'joined' (scope a, place b): that join has fired; 'passed' (node a): it passed something on;
                'held' (node a, item b): held by it, in the order of ``value``;
-               'done' (block a): whose items are over, a bit of ``value`` for each;
                'given' (item a): what it gave so far, and it has more: 0 values, 1 successors, 2 writes to the context
     events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
     steps      how many steps of each node are completed; of a run of version 1, those since it became one of version 2
 
-Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item or block, of
-whose ``items`` some may be over.
+Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item or block.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from ..errors import StoreError, StoreVersionError
 from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
-VERSION: Final = 2
+VERSION: Final = 3
 CHUNK: Final = 256  # rows that may have one seal
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
 
@@ -57,12 +56,17 @@ class Table(NamedTuple):
     payload: str = ""  # "payload BLOB", or "" where there is none
 
     @property
+    def names(self) -> list[str]:
+        """Of these columns."""
+        return [column.split()[0] for column in self.columns.split(", ")]
+
+    @property
     def counted(self) -> bool:
         """Whether a row may stand for many records."""
         return ", count INTEGER" in self.columns
 
     def create(self) -> str:
-        key = ", ".join(column.split()[0] for column in self.columns.split(", ")[: self.key])
+        key = ", ".join(self.names[: self.key])
         columns = ", ".join(filter(None, (self.columns, self.payload, "seal BLOB NOT NULL")))
         return f"CREATE TABLE {self.name} ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID"
 
@@ -126,6 +130,9 @@ BLOCKS: Final = Table(
     2,
     "payload BLOB NOT NULL",
 )
+GONE: Final = Table(
+    "gone", "run INTEGER NOT NULL, block INTEGER NOT NULL, rest INTEGER NOT NULL, ranges BLOB NOT NULL", 2
+)
 ARRIVALS: Final = Table(
     "arrivals",
     "run INTEGER NOT NULL, scope INTEGER NOT NULL, place INTEGER NOT NULL, number INTEGER NOT NULL, "
@@ -170,7 +177,7 @@ ERRORS: Final = Table(
     "payload BLOB",
 )
 STEPS: Final = Table("steps", "run INTEGER NOT NULL, node TEXT NOT NULL, done INTEGER NOT NULL", 2)
-LIVING: Final = ITEMS, BLOCKS, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
+LIVING: Final = ITEMS, BLOCKS, GONE, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
 TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, STEPS
 
@@ -180,8 +187,8 @@ VIEWS: Final = (
     "FROM runs JOIN progress USING (run) ORDER BY run",
     "CREATE VIEW queue AS SELECT run_id, item, items, json_extract(places, '$[' || place || ']') AS node, attempt, "
     "status, datetime(due, 'unixepoch') AS due, hex(ord) AS ord FROM (SELECT run, item, 1 AS items, place, attempt, "
-    "status, due, ord FROM items UNION ALL SELECT run, block, count, place, 1, 'pending', NULL, ord FROM blocks) "
-    "JOIN runs USING (run) ORDER BY run, ord",
+    "status, due, ord FROM items UNION ALL SELECT run, block, coalesce(rest, count), place, 1, 'pending', NULL, ord "
+    "FROM blocks LEFT JOIN gone USING (run, block)) JOIN runs USING (run) ORDER BY run, ord",
 )
 
 

@@ -19,13 +19,13 @@ from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
 from . import medium, rows, schema
 from .batch import Batch
-from .blocks import Blocks
 from .due import CLOCKS, Clocks
+from .index import Index
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
 from .migrations import MIGRATIONS
 from .owner import Ownership
-from .reader import Reader, connect, key_of, read_blocks, read_owner, read_stand, read_steps
+from .reader import Reader, connect, key_of, read_index, read_owner, read_stand, read_steps
 from .rows import Prepared
 from .tally import Tally
 
@@ -73,7 +73,7 @@ class SQLiteStore(Reader):
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
-            self._stands: dict[str, tuple[int, Tally, dict[str, int], Blocks]] = {}  # by run: what ``Batch`` takes
+            self._stands: dict[str, tuple[int, Tally, dict[str, int], Index]] = {}  # by run: what ``Batch`` takes
             self._file = medium.identity(real)
             self._epoch = self._take_over()
         except BaseException:
@@ -148,7 +148,7 @@ class SQLiteStore(Reader):
                 self._roll_back()
                 raise
             for name, batch in done.items():
-                self._stands[name] = batch.run, batch.tally, batch.done, batch.blocks
+                self._stands[name] = batch.run, batch.tally, batch.done, batch.index
 
     def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
         known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
@@ -156,7 +156,7 @@ class SQLiteStore(Reader):
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
         head, body = rows.run_row(number, run)
-        batch = Batch(run.run_id, number, Tally(), {}, Blocks())
+        batch = Batch(run.run_id, number, Tally(), {}, Index())
         batch.add(prepared)
         sealed = (*head, body, self._seals.of("runs", head, body))
         batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
@@ -211,13 +211,13 @@ class SQLiteStore(Reader):
         text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
-    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int], Blocks]:
+    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int], Index]:
         # Taken out, and put back when it is known to be written: an interrupt may come in between.
         known = self._stands.pop(run_id, None)
         if known is None:
             run, _, tally = read_stand(self._writer, self._seals, run_id)
             steps = read_steps(self._writer, self._seals, run_id, run, tally)
-            known = run, tally, steps, Blocks(read_blocks(self._writer, run))
+            known = run, tally, steps, read_index(self._writer, self._seals, run_id, run)
         return known
 
     def _take_over(self) -> int:

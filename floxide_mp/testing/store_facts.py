@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
-from ..core.records import Commit, ErrorRecord, ItemRecord, Order, Payload, Scope
+from ..core.records import Block, Commit, ErrorRecord, ItemRecord, Order, Payload, Scope, one_by_one
 from ..core.table import Phase
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, Progress, RunRecord
@@ -29,6 +29,12 @@ def record(run_id: str = "run", **changes: Any) -> RunRecord:
 
 def item(number: int, order: Order = (0, ()), payload: Payload = b"p", error: ErrorRecord | None = None) -> ItemRecord:
     return ItemRecord(number, number % 3, order, payload, _ROOT, error)
+
+
+def block(first: int, order: Order, payloads: int | list[Payload]) -> Block:
+    """So many, or with these."""
+    found: list[Payload] = [b"p%d" % k for k in range(payloads)] if isinstance(payloads, int) else payloads
+    return Block(first, first % 3, order, found, _ROOT)
 
 
 def at(items: int = 0, phase: Phase = Phase.RUNNING) -> Progress:
@@ -68,7 +74,7 @@ def facts(store: CheckpointStore, run_id: str = "run") -> dict[str, Any]:
         "spoilt": dict(snapshot.spoilt),
         "given": dict(snapshot.given),
         "events": list(store.events(run_id)),
-        "outputs": list(store.outputs(run_id)),
+        "outputs": list(one_by_one(store.outputs(run_id))),
         "errors": list(store.errors(run_id)),
         "finished": dict(store.finished(run_id)),
     }

@@ -16,6 +16,7 @@ from ..core.table import Phase
 from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics, WorkItemStatus
 from ..ports import CheckpointStore, GroupStore, Progress
+from .store_blocks import BLOCK_CHECKS
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
 from .store_given import what_items_have_given_is_kept_until_they_are_over
 from .store_run import a_run_of_the_core_is_as_in_memory
@@ -411,6 +412,7 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         runs_do_not_mix,
         any_thread_may_call,
         what_is_prepared_is_written_as_it_was_together_and_once,
+        *BLOCK_CHECKS,
         a_run_of_the_core_is_as_in_memory,
     )
 }

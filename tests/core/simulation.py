@@ -64,12 +64,13 @@ class Result:
 
 @dataclass
 class Simulation:
-    """One run of a graph. ``heal``: what would fail the run does not fail any more."""
+    """One run of a graph. ``heal``: what would fail the run does not fail any more. ``ranks``: who goes first."""
 
     graph: Graph
     seed: int
     heal: bool = False
     finishing: bool = False
+    ranks: random.Random | None = None  # None: items go in order
     ordered: bool = False  # it is the sequential run: arrivals at joins must be in the order of the steps
     now: float = 0.0
     deaths: int = 0
@@ -89,6 +90,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.state = RunState(Plan(self.graph), None, self.finishing)
+        self._rank()
         self.store = self._open()
         self.model = self._made_model()
         self.state.start(b"input")
@@ -309,6 +311,7 @@ class Simulation:
         before, kept = self.state, self.store.progress("run")
         args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
         self.state = restored(before.plan, self.store.snapshot("run"), *args)
+        self._rank()
         assert self.state.metrics == before.metrics
         assert self.state.counts == before.counts
         assert self.state.held == before.held
@@ -411,6 +414,11 @@ class Simulation:
         )
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _rank(self) -> None:
+        """Any order in which places go before others comes to the same."""
+        if self.ranks is not None:
+            self.state.rank([self.ranks.randrange(4) for _ in self.state.plan.places])
 
     @property
     def _blocks(self) -> list[Block]:

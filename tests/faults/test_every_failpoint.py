@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from floxide_mp import Coordinator, RunResult, RunStatus, SQLiteStore, failpoints
+from floxide_mp.core.records import one_by_one
 from floxide_mp.errors import StoreVersionError
 from tests.flows_swept import ID, OTHERS, RETRY, Swept, database, new
 
@@ -169,7 +170,7 @@ def left(folder: Path) -> Left | None:
             with closing(SQLiteStore.open_reader(database(str(folder)))) as reader:
                 reader.check()
                 if ID in {record.run_id for record in reader.runs()}:
-                    outputs, items = reader.outputs(ID), reader.snapshot(ID).items
+                    outputs, items = list(one_by_one(reader.outputs(ID))), reader.snapshot(ID).items
                     last = reader.progress(ID).counts[0]
                     found = Left(len(outputs), {item.id for item in items}, last, len(effects(folder)))
         except StoreVersionError:

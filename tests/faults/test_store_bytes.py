@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def path(tmp_path: Path) -> Path:
     """A store that has rows in every table, closed."""
     store = SQLiteStore(tmp_path / "runs.db")
     fill(store)
+    for name in ("run", "other run"):
+        store.commit(name, Commit(finished=[25]), at(100))
     store.close()
     return tmp_path / "runs.db"
 
@@ -41,9 +44,10 @@ def edit(path: Path, *statements: str) -> None:
 
 @pytest.mark.parametrize("left", [1, 99, 1000, 4096, 8192, 20480, -4096, -1])
 def test_row_32_truncated(path: Path, left: int) -> None:
+    """It is noticed when it is opened, or when what was in the part that is missing is read."""
     os.truncate(path, left if left > 0 else path.stat().st_size + left)
-    with pytest.raises(StoreCorruptError, match=r"runs\.db"):
-        SQLiteStore(path)
+    with pytest.raises(StoreCorruptError, match=r"runs\.db"), closing(SQLiteStore(path)) as store:
+        store.check()
     with pytest.raises(StoreCorruptError, match=r"runs\.db"), Reading(path) as reader:
         reader.check()
 
@@ -271,7 +275,7 @@ def test_row_37_it_is_done_when_a_store_is_opened(path: Path, monkeypatch: pytes
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
-    with pytest.raises(StoreVersionError, match=r"opening it to go on with it brings it to 3"):
+    with pytest.raises(StoreVersionError, match=r"opening it to go on with it brings it to 4"):
         SQLiteStore.open_reader(path)
     monkeypatch.setattr(sqlite_store, "MIGRATIONS", {schema.VERSION - 1: step})
     store = SQLiteStore(path)
@@ -285,9 +289,9 @@ def test_row_38_a_newer_schema_is_refused(path: Path) -> None:
     edit_version(path, 7)
     before = path.read_bytes()
     for open_it in (SQLiteStore, SQLiteStore.open_reader):
-        with pytest.raises(StoreVersionError, match=r"has version 7 of the schema, this package knows 2") as caught:
+        with pytest.raises(StoreVersionError, match=r"has version 7 of the schema, this package knows 3") as caught:
             open_it(path)
-        assert (caught.value.found, caught.value.known) == (7, 2)  # type: ignore[attr-defined]
+        assert (caught.value.found, caught.value.known) == (7, 3)  # type: ignore[attr-defined]
     assert path.read_bytes() == before
 
 

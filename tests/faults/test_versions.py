@@ -13,12 +13,13 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, Run, RunFailedError, StoreCorruptError, StoreVersionError
 from floxide_mp import SQLiteStore as Store
+from floxide_mp.core.records import Commit, one_by_one
 from floxide_mp.ports import RunRecord
 from floxide_mp.runtime import changes
 from floxide_mp.stores import schema, sqlite
 from floxide_mp.stores.memory import MemoryStore as Memory
 from tests import flows_version1 as flows
-from tests.filled import MARK, Reading, everything, facts
+from tests.filled import MARK, Reading, at, everything, facts, fill, wide
 from tests.flows_run import Echo
 
 HERE = changes.versions()
@@ -29,8 +30,14 @@ HERE = changes.versions()
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    flows.written_by_version_1(tmp_path / "runs.db")
+    flows.written_by(1, tmp_path / "runs.db")
     return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    flows.written_by(2, tmp_path / "second.db")
+    return tmp_path / "second.db"
 
 
 def dump(path: Path) -> list[str]:
@@ -59,6 +66,39 @@ def test_row_37_a_run_of_version_1_is_migrated_and_goes_on(path: Path, workers: 
     assert dump(path)[0] == f"({schema.VERSION},)"
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_37_a_run_of_version_2_is_migrated_and_goes_on(second: Path, workers: int) -> None:
+    with Coordinator(workers, store=second) as coordinator:
+        mended = flows.Totals(square=flows.mended)
+        result = coordinator.resume(mended, "totals", allow_changes=True).wait(60)
+        numbers = [3, *range(50, 90), -1, 4, *range(20, 40)]
+        assert result.output == sum(number * number for number in numbers)
+        assert sorted(result.context.log) == sorted(numbers)
+        assert coordinator.run("totals").progress() == {"spread": 1, "square": len(numbers), "total": 1}
+    with Reading(second) as reader:
+        reader.check()
+
+
+def test_row_37_nothing_of_version_2_changes(second: Path) -> None:
+    """Nor is it in the way of what comes then."""
+    store, memory = Store(second), Memory()
+    fill(memory)
+    wide(memory)
+    for _ in range(2):
+        for name in ("run", "other run", "wide"):
+            found, expected = facts(store, name), facts(memory, name)
+            assert found.pop("runs")[:3] == expected.pop("runs")
+            assert found == expected
+        for since in (0, 1, 19, 20, 21, 95, 99, 100, 101):
+            assert list(one_by_one(store.outputs("wide", since))) == list(one_by_one(memory.outputs("wide", since)))
+        store.check()
+        for one in (store, memory):
+            done = Commit(finished=[22, 62, *range(100, 190)], outputs=list(one_by_one(memory.outputs("wide"))))
+            if one.progress("wide").counts[0] == 201:
+                one.commit("wide", done, at(202))
+    store.close()
+
+
 def test_row_37_nothing_else_of_it_changes(path: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     new = Store(tmp_path / "new" / "runs.db")
@@ -76,8 +116,10 @@ def test_row_37_nothing_else_of_it_changes(path: Path, tmp_path: Path) -> None:
     new.close()
 
 
-def test_row_37_killed_in_the_middle_of_the_migration(path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_row_37_killed_in_the_middle_of_the_migration(version: int, request: pytest.FixtureRequest) -> None:
     """At each statement. Until the last it is what it was, to the byte; and then it is done."""
+    path: Path = request.getfixturevalue("path" if version == 1 else "second")
     before, results = dump(path), []
     while not results or results[-1] != 0:
         child = os.fork()
@@ -88,7 +130,7 @@ def test_row_37_killed_in_the_middle_of_the_migration(path: Path) -> None:
         if status:
             assert status == signal.SIGKILL
             after = dump(path)
-            assert after == before or after[0] == "(2,)"
+            assert after == before or after[0] == f"({schema.VERSION},)"
     assert len(results) > 20 and len(set(results)) == 2
     with Reading(path) as reader:
         reader.check()
@@ -117,25 +159,42 @@ def _migrate_and_die(path: Path, left: int) -> None:
         os._exit(1)
 
 
+FIRST = [
+    "UPDATE runs SET payload = (SELECT payload FROM runs WHERE run = 1) WHERE run = 3",
+    "UPDATE runs SET places = '[]' WHERE run = 2",
+]
+BOTH = [
+    "DELETE FROM runs WHERE run = 2",
+    "UPDATE progress SET events = 0 WHERE run = 1",
+    "UPDATE progress SET (phase, seal) = (SELECT phase, seal FROM progress WHERE run = 2) WHERE run = 1",
+    "DELETE FROM progress WHERE run = 2",
+    "UPDATE store SET runs = 2",
+    "UPDATE events SET payload = x'00' WHERE run = 1 AND row = 1",
+    "DELETE FROM outputs WHERE run = 1",
+]
+SECOND = [
+    "UPDATE blocks SET payload = (SELECT payload FROM blocks WHERE block = 62) WHERE block = 2",
+    "UPDATE arrivals SET count = 19 WHERE run = 3",
+    "UPDATE marks SET value = value + 1 WHERE kind = 'done' AND a = 2",
+    "DELETE FROM blocks WHERE block = 2",
+    "DELETE FROM outputs WHERE run = 3 AND row = 101",
+]
+
+
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE runs SET payload = (SELECT payload FROM runs WHERE run = 1) WHERE run = 3",
-        "UPDATE runs SET places = '[]' WHERE run = 2",
-        "DELETE FROM runs WHERE run = 2",
-        "UPDATE progress SET events = 0 WHERE run = 1",
-        "UPDATE progress SET (phase, seal) = (SELECT phase, seal FROM progress WHERE run = 3) WHERE run = 1",
-        "DELETE FROM progress WHERE run = 2",
-        "UPDATE store SET runs = 2",
-    ],
+    ("version", "statement"),
+    [*((1, statement) for statement in FIRST + BOTH), *((2, statement) for statement in BOTH + SECOND)],
 )
-def test_row_37_what_is_not_believed_is_not_sealed_anew(path: Path, statement: str) -> None:
+def test_row_37_what_is_not_believed_is_not_sealed_anew(
+    version: int, statement: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue("path" if version == 1 else "second")
     connection = sqlite3.connect(path)
     assert connection.execute(statement).rowcount
     connection.commit()
     connection.close()
     before = dump(path)
-    with pytest.raises(StoreCorruptError, match=r"runs\.db"):
+    with pytest.raises(StoreCorruptError, match=r"\.db"):
         Store(path)
     assert dump(path) == before
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot
+from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputBlock, OutputRecord, Snapshot
 from floxide_mp.errors import StoreError
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
@@ -95,8 +95,8 @@ class Faulty:
         found: Sequence[EventRecord] = self.inner.events(run_id, since)
         return found
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        found: Sequence[OutputRecord] = self.inner.outputs(run_id, since)
+    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
+        found: Sequence[OutputRecord | OutputBlock] = self.inner.outputs(run_id, since)
         return found
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:

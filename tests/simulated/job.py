@@ -165,7 +165,7 @@ class Job:
         outputs, events = self.world.ledger.look(self.run_id, at)
         self.status, self.error = info.status.value, info.error
         committed = [event.order for event in events if event.field == TRACE]
-        self.history.seen.append(Told(self.status, tuple(outputs), tuple(events), committed))
+        self.history.seen.append(Told(self.status, tuple(one_by_one(outputs)), tuple(events), committed))
         if self.status == "failed":
             self._check_failed(info.error or "")
         else:
