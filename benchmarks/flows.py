@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
-from floxide_mp import Context, EventLog, NextAll, Node, Workflow, node, when
+from floxide_mp import Context, EventLog, Join, NextAll, Node, Workflow, node, when
 
 
 def noop(value: int) -> int:
@@ -112,3 +115,85 @@ class NotingLaps(Workflow):
 
     start = split
     edges = {split: [work], work: {when(int, bool): [work], int: []}}
+
+
+def spend(seconds: float) -> None:
+    """Use so much CPU time: on a machine that others use, too, it is then the same work for all contenders."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+class Spend(Node):
+    """Takes so many seconds and passes a number on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def process(self, value: int) -> int:
+        spend(self.seconds)
+        return value
+
+    def join(self, arrived: list[int]) -> int:
+        return self.process(len(arrived))
+
+
+def acyclic(nodes: int, edges: int, seconds: float, seed: int = 1) -> type[Workflow]:
+    """A random graph without loops: edges lead at most 200 nodes on; nodes with several before them are joins."""
+    chance = random.Random(seed)
+    pairs = {(chance.randrange(max(0, to - 200), to), to) for to in range(1, nodes)}
+    while len(pairs) < edges:
+        to = chance.randrange(1, nodes)
+        pairs.add((chance.randrange(max(0, to - 200), to), to))
+    before = Counter(to for _, to in pairs)
+    after: dict[str, list[str]] = {}
+    for origin, to in sorted(pairs):
+        after.setdefault(f"n{origin}", []).append(f"n{to}")
+    spends = Spend(seconds)
+    made = {f"n{number}": Join(spends.join) if before[number] > 1 else Spend(seconds) for number in range(nodes)}
+    return Workflow.build("Acyclic", nodes=made, start="n0", edges=after)
+
+
+@node
+def noting_many(ctx: Journal, count: int) -> int:
+    for number in range(count):
+        ctx.log.append(number)
+    return count
+
+
+def reading_all(ctx: Journal, arrived: list[int]) -> tuple[int, int, float]:
+    """How many events there are, their sum, and how many seconds it took to read them."""
+    before = time.perf_counter()
+    total = count = 0
+    for number in ctx.log:
+        total += number
+        count += 1
+    return count, total, time.perf_counter() - before
+
+
+class LateReader(Workflow):
+    """So many steps that write so many events each, and one at the end that reads the log once."""
+
+    context = Journal
+    split = node(lambda size: NextAll([size[1]] * size[0]))
+    write = noting_many
+    read = Join(reading_all)
+
+    start = split
+    edges = {split: [write], write: [read]}
+
+
+@node
+def generated(count: int) -> NextAll[int]:
+    return NextAll(number for number in range(count))
+
+
+class Generated(Workflow):
+    """So many items out of a generator, a step for each, and a join that counts them."""
+
+    split = generated
+    work = node(noop)
+    count = Join(len)
+
+    start = split
+    edges = {split: [work], work: [count]}

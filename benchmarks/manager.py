@@ -30,7 +30,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.measuring import Paper, spread
-from floxide_mp.engines.processes.manager import LedgerProxy, LedgerServer
+from floxide_mp.engines.processes.calls import LedgerProxy
+from floxide_mp.engines.processes.manager import LedgerServer
 from floxide_mp.ports import NEXT, Reply, Report
 
 _KEY = b"benchmark"

@@ -54,10 +54,16 @@ class EventLog(Generic[E]):
 
     def __iter__(self) -> Iterator[E]:
         """The events alone, in the same order."""
-        return (logged.event for logged in self.iter())
+        if self._log is None:
+            return (logged.event for logged in self.iter())
+        return self._values(self._log)
+
+    def _values(self, log: StepLog) -> Iterator[E]:
+        yield from (logged.event for logged in copy.deepcopy(self._events))
+        yield from log.values(self._field)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.iter())
+        return len(self._events) + (0 if self._log is None else len(self._log.read(self._field)))
 
     def apply_all(self, state: S, apply: Callable[[E, S], Any]) -> S:
         """Call ``apply(event, state)`` for each event in order; returns ``state``."""

@@ -23,6 +23,9 @@ class StepLog(Protocol):
     def read(self, field: int) -> Sequence[Any]:
         """All writes to that field: ``LoggedEvent`` objects in order, this step's own last. Not to be changed."""
 
+    def values(self, field: int) -> Iterator[Any]:
+        """The same, the events alone: those that are there now, each decoded when it is asked for."""
+
     def fold(self, field: int, initial: Merge) -> Merge:
         """A copy of ``initial`` with all writes to that field merged in."""
 

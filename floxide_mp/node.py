@@ -7,15 +7,20 @@ import functools
 import inspect
 import math
 import sys
+import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeAlias, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from .context import Context
 from .retry import RetryPolicy
 
 OPTIONS: Final = ("retry", "timeout", "serial")
 N = TypeVar("N", bound="Node")
+
+Call: TypeAlias = "Callable[[Context, Any], Any]"
+Way: TypeAlias = "Callable[[Callable[..., Any]], Call]"
 
 
 class Node:
@@ -164,28 +169,57 @@ def option_problems(checked: Node) -> list[str]:
     return problems
 
 
-def calling(handler: Callable[..., Any]) -> Callable[[Context, Any], Any]:
+def calling(handler: Callable[..., Any]) -> Call:
     """The handler as a function of context and value, whichever of the two it asks for.
 
     Raises:
         TypeError: if it asks for more.
     """
+    bound = isinstance(handler, types.MethodType)
+    function = getattr(handler, "__func__", handler) if bound else handler
+    if type(function) is not types.FunctionType:
+        return _way(handler)(handler)
+    way = _ways[bound].get(function)
+    if way is None:
+        way = _ways[bound][function] = _way(handler)
+    return way(handler)
+
+
+# A signature takes 20 us to ask for, and thousands of nodes may have one function. By whether it is bound to an object.
+_ways: Final[tuple[WeakKeyDictionary[Any, Way], WeakKeyDictionary[Any, Way]]] = WeakKeyDictionary(), WeakKeyDictionary()
+
+
+def _way(handler: Callable[..., Any]) -> Way:
+    """How to call it."""
     every = parameters_of(handler)
     if every is None:
-        return lambda ctx, value: handler(value)
+        return _with_value
     required = [p for p in every if p.default is p.empty]
     names = [p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(names) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
     if len(names) == 2:
-        return handler
-    if len(names) == 1 and not takes_context(handler):
-        return lambda ctx, value: handler(value)
+        return _with_both
     if len(names) == 1:
-        return lambda ctx, value: handler(ctx)
-    if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in every):
-        # Everything has a default, or it is (*args): the value goes where the first argument goes.
-        return lambda ctx, value: handler(value)
+        return _with_context if takes_context(handler) else _with_value
+    # Where everything has a default, or it is (*args), the value goes where the first argument goes.
+    taking = any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in every)
+    return _with_value if taking else _with_nothing
+
+
+def _with_both(handler: Callable[..., Any]) -> Call:
+    return handler
+
+
+def _with_value(handler: Callable[..., Any]) -> Call:
+    return lambda ctx, value: handler(value)
+
+
+def _with_context(handler: Callable[..., Any]) -> Call:
+    return lambda ctx, value: handler(ctx)
+
+
+def _with_nothing(handler: Callable[..., Any]) -> Call:
     return lambda ctx, value: handler()
 
 

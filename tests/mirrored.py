@@ -64,8 +64,9 @@ class Mirrored:
         self._same(lambda store: plain(store.snapshot(run_id)))
         return self.file.snapshot(run_id)
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
-        return self._same(lambda store: store.events(run_id, since))
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
+        found: Sequence[EventRecord] = self._same(lambda store: store.events(run_id, since))
+        return found[:most]
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
         return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))

@@ -54,6 +54,29 @@ def test_flat_cuts_three_runs_into_windows() -> None:
     assert max(line["until"] for line in lines if line["kind"] == "window") >= 400
 
 
+def test_scale_has_many_of_everything() -> None:
+    sizes = "--nodes", "40", "--edges", "90", "--node-ms", "0.1", "--runs", "20", "--events", "400", "--items", "2000"
+    lines = lines_of("scale", *sizes, "--every", "0.001", "--rounds", "2")
+    assert len(by(lines, "target", "what")) == 8
+    assert by(lines, "graph", "nodes", "edges") == {(40, 90)}
+    assert by(lines, "runs", "runs") == {(20,)}
+    assert by(lines, "events", "store", "events") == {("in memory", 400), ("SQLite", 400)}
+    assert by(lines, "items", "items") == {(2000,)}
+
+
+def test_scale_does_one_scenario() -> None:
+    lines = lines_of("scale", "events", "--events", "100")
+    assert {line["kind"] for line in lines} == {"machine", "events", "target"}
+
+
+def test_start_measures_import_and_scripts() -> None:
+    lines = lines_of("start", "--rounds", "2")
+    assert len(by(lines, "target", "what")) == 2
+    names = {"floxide_mp", "ProcessPoolExecutor, spawn", "the interpreter alone"}
+    assert by(lines, "samples", "contender") == {(name,) for name in names}
+    assert all(len(line["seconds"]) == 2 for line in lines if line["kind"] in ("samples", "import"))
+
+
 def test_audit_compares_the_same_batch() -> None:
     lines = lines_of("audit", "--directory", str(ROOT / "floxide_mp"), "--files", "6", "--rounds", "2")
     assert by(lines, "samples", "contender", "files") == {(n, 6) for n in ("inline", "1 worker", "2 workers")}

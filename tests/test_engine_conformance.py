@@ -16,11 +16,10 @@ import pytest
 
 import floxide_mp.engines
 from floxide_mp import Coordinator, FloxideError
-from floxide_mp.core.records import EventRecord
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.inline import InlineEngine
 from floxide_mp.engines.processes import ProcessEngine
-from floxide_mp.ports import Reply, Report, Result, Results, Spread
+from floxide_mp.ports import EventPage, Reply, Report, Result, Results, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.running import ONE_BY_ONE
@@ -132,7 +131,7 @@ class Tampering:
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         return self.ledger.exchange(session, reports, want)
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         return self.ledger.events(run_id, since)
 
 
@@ -167,8 +166,8 @@ class LosesWrites(Tampering):
 
 
 class HearsNothingNew(Tampering):
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
-        return () if since else super().events(run_id, since)
+    def events(self, run_id: str, since: int) -> EventPage:
+        return EventPage((), False) if since else super().events(run_id, since)
 
 
 def tampered(how: type[Tampering], ledger: Ledger, workers: int) -> InlineEngine:

@@ -112,7 +112,7 @@ def test_of_a_run_that_is_over_no_events_are_kept_in_memory(tmp_path: Path) -> N
             coordinator.start(Reading, 50, run_id=f"run{number}").wait(60)
         known = coordinator._ledger._runs.values()
         assert [len(run.tail.records) for run in known if isinstance(run, running.Running)] == [0, 0, 0]
-        assert [len(coordinator._ledger.events(f"run{n}", 40)) for n in range(3)] == [11, 11, 11]
+        assert [len(coordinator._ledger.events(f"run{n}", 40).entries) for n in range(3)] == [11, 11, 11]
 
 
 def test_closing_writes_what_is_done(tmp_path: Path) -> None:

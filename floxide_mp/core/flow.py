@@ -5,6 +5,7 @@ item while it is there, which is ``state``'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from .plan import Place, Plan, Target
@@ -32,6 +33,7 @@ JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort
 JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is one fan-out
 MOST: Final = 4096  # items of one block: what is over of it is given free with it
 
+_order: Final = attrgetter("order")
 NOTHING: Final = Given()
 
 Value = tuple[int, Payload]  # (arm, payload)
@@ -275,14 +277,16 @@ class Flow:
                     continue  # a join of the run is part of its own scope: closed when its step is over
             scope.closed.add(at)
             for after in scope.plan.successors[at]:
+                if scope.depth[after] < scope.depth[at]:
+                    scope.depth[after] = scope.depth[at]
                 scope.waiting_for[after] -= 1
-                scope.depth[after] = max(scope.depth[after], scope.depth[at])
-                components.append(after)
+                if not scope.waiting_for[after]:
+                    components.append(after)
         if scope.parent is not None and len(scope.closed) == len(scope.alive):
             self._commit.closed.append(scope.id)
 
     def _fire(self, scope: Scope, join: int, depth: int) -> None:
-        arrivals = sorted(scope.arrivals.pop(join, ()), key=lambda a: a.order)
+        arrivals = sorted(scope.arrivals.pop(join, ()), key=_order)
         self._commit.joined.append((scope.id, join))
         if scope.window is not None and scope.window.failed is not None:
             return  # the batch has gone to ``on_failure`` instead

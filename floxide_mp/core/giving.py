@@ -94,8 +94,8 @@ class Giving(Leasing):
 
     @property
     def giving(self) -> bool:
-        """Whether some item could give more."""
-        return bool(self._sources.pending)
+        """Whether some item has more to give, when there is room for it."""
+        return len(self._sources) > 0
 
     def gives(self, session: int | None) -> bool:
         """Whether ``pull`` would give something."""

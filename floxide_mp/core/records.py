@@ -237,7 +237,8 @@ class ItemRow(NamedTuple):
 class Commit:
     """Everything that changed since the last commit; a store writes all of it or nothing.
 
-    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``.
+    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``. A restored
+    run makes blocks anew: what is a range in one of these may have come one by one, or in several blocks.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -286,8 +287,10 @@ class Commit:
 
 
 def size_of(payload: Payload) -> int:
-    """Bytes of a payload; of a join's, a guess."""
-    return len(payload) if isinstance(payload, bytes) else 4096
+    """Bytes of a payload, about."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum([sum(map(size_of, part)) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
 
 
 class Snapshot(NamedTuple):

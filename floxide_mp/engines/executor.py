@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any, Final, NamedTuple
 
-from ..core.records import EventRecord
 from ..errors import WorkerDiedError
 from ..facts import WorkerHealth
-from ..ports import Description, Grant, Lease, Outcome, Report, only
+from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
 from ..runtime import codec
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, monotonic_ns
 from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
+from ..runtime.run_log import pages
 from ..runtime.running import ONE_BY_ONE
 from ..runtime.step import Calls, Steps, calls_of, refuse
 from ..runtime.worker import KEEP
@@ -172,21 +172,21 @@ class View:
     def __init__(self, ledger: Ledger, lease: Lease, board: Board) -> None:
         self._ledger, self._lease, self._board = ledger, lease, board
 
-    def events(self, since: int) -> Sequence[EventRecord]:
+    def events(self, since: int) -> EventPage:
         return self._ledger.events(self._lease.run_id, since)
 
     def cancelled(self) -> bool:
         return self._board.cancelled(self._lease.id)
 
     def __reduce__(self) -> Any:
-        return ViewCopy, (tuple(self.events(0)),)
+        return ViewCopy, (EventPage([entry for page in pages(0, self.events) for entry in page], False),)
 
 
 class ViewCopy(NamedTuple):
-    log: tuple[EventRecord, ...]
+    log: EventPage
 
-    def events(self, since: int) -> Sequence[EventRecord]:
-        return self.log[since:]
+    def events(self, since: int) -> EventPage:
+        return EventPage(self.log.entries[since:], False)
 
     def cancelled(self) -> bool:
         return False

@@ -13,10 +13,9 @@ from typing import Final
 
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.records import EventRecord
 from ..errors import FloxideError, WorkerDiedError
 from ..facts import RunInfo
-from ..ports import Description, Desk, Lease, Report, RunRecord
+from ..ports import Description, Desk, EventPage, Lease, Report, RunRecord
 from ..retry import RetryPolicy
 from .board import SIZE, Board
 from .guest import Guest
@@ -170,7 +169,7 @@ class LedgerDesk(Desk):
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         return self._ledger.describe(run_id, known)
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         return self._ledger.events(run_id, since)
 
     def leave(self) -> None:

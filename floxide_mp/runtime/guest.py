@@ -12,10 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..core.records import EventRecord
 from ..errors import FloxideError
 from ..facts import WorkItem, WorkItemStatus
-from ..ports import NEXT_ALL, Backend, Description, Desk, Lease, Portion, Reply, Report, Results, Spread, only
+from ..ports import (
+    NEXT_ALL,
+    Backend,
+    Description,
+    Desk,
+    EventPage,
+    Lease,
+    Portion,
+    Reply,
+    Report,
+    Results,
+    Spread,
+    only,
+)
 from ..retry import RetryPolicy
 from ..stepping import ItemProcessedOutcome, StepCallbacks
 from ..workflow import Compiled
@@ -110,7 +122,7 @@ class Guest(Backend):
         self._bundles[facts.key] = self._bundle  # also where the run goes on with other nodes: its graph is the same
         return facts
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         return self._desk.events(run_id, since)
 
     # -- inside --------------------------------------------------------------------------------------

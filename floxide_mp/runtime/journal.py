@@ -71,12 +71,13 @@ class Direct:
 
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
         self._store.commit(run.record.run_id, commit, progress)
+        run.tail.skip(len(commit.events))
         if failpoints.armed:
             failpoints.hit("coordinator.committed")
         self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
 
-    def events(self, run: Running, since: int) -> Sequence[EventRecord]:
-        return self._store.events(run.record.run_id, since)
+    def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
+        return self._store.events(run.record.run_id, since, most) if since < run.tail.total else ()
 
     def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
         return True
@@ -178,12 +179,11 @@ class GroupCommit:
         elif len(self._queue) == 1:
             self._wanted.notify()
 
-    def events(self, run: Running, since: int) -> Sequence[EventRecord]:
-        """The run's events from a number on, also those that are not written yet."""
-        tail = run.tail
-        if since >= tail.start:
-            return tail.records[since - tail.start :]
-        return [*self._store.events(run.record.run_id, since)[: tail.start - since], *tail.records]
+    def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
+        """The run's events from a number on, also those that are not written yet; None: they are in the store, to be
+        read without the lock."""
+        at = since - run.tail.start
+        return None if at < 0 else run.tail.records[at : at + most]
 
     def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
         """Wait until all (of the run) is written; False if it is not after ``timeout`` seconds.

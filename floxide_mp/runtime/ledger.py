@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from ..core.records import Block, EventRecord, ItemRecord, id_of
+from ..core.records import Block, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, Lease, Portion, Reply, Report, Results, Spread, steps_in
+from ..ports import CheckpointStore, Description, EventPage, Lease, Portion, Reply, Report, Results, Spread, steps_in
 from . import codec
 from .board import Board
 from .clock import monotonic, process_time
@@ -36,6 +36,7 @@ class Ledger(Runs):
 
     def __init__(self, store: CheckpointStore, patience: float, threaded: bool = True) -> None:
         super().__init__(store, threaded)
+        self.page = 8192  # events that a worker is sent at a time
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
@@ -87,10 +88,15 @@ class Ledger(Runs):
             ahead = run.state.plan.ahead if isinstance(run, Running) else ()
             return Description(record.key, workflow, record.context, record.seed, ahead)
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             run = self._run(run_id)
-            return self.journal.events(run, since) if isinstance(run, Running) else self.store.events(run_id, since)
+            if not isinstance(run, Running):
+                return EventPage(self.store.events(run_id, since), False)
+            found, total = self.journal.events(run, since, self.page), run.tail.total
+        if found is None:
+            found = self.store.events(run_id, since, self.page)
+        return EventPage(found, since + len(found) < total)
 
     # -- for engines ---------------------------------------------------------------------------------
 
@@ -147,8 +153,8 @@ class Ledger(Runs):
             again = within if self._sessions else None
             now = self._now()
             self._expire(now)
-            for run in self._timed.values():
-                until = math.inf if run.deadline is None else run.deadline - now
+            if self._timed:
+                until = self._first_deadline - now
                 again = until if again is None else min(again, until)
             for worker in self._sessions.values():
                 for lease in worker.leases.values():
@@ -243,10 +249,9 @@ class Ledger(Runs):
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
         session = None if any_home else worker.number
-        run = self._next_run(worker, session)
+        run = self._turns.giving(session, worker.only) or self._turns.next(monotonic(), worker.only)
         if run is None:
             return None
-        self._active.move_to_end(run.record.run_id)
         self._numbers += 1
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
         if run.feed is not None:
@@ -263,17 +268,8 @@ class Ledger(Runs):
 
     def _plenty(self, worker: Session, want: float) -> bool:
         """Whether a worker may have a lease that it does not begin yet: the others have enough to do without it."""
-        run = None if want <= ONE_BY_ONE else self._next_run(worker, worker.number)
+        run = None if want <= ONE_BY_ONE else self._turns.first(monotonic(), worker.only)
         return run is not None and run.plenty(PLENTY * want * len(self._sessions))
-
-    def _next_run(self, worker: Session, session: int | None) -> Running | None:
-        """The run whose turn it is, of those that have something to start."""
-        now = monotonic()
-        for run in self._active.values():
-            run.state.due(now)
-            if (run.ready or run.state.gives(session)) and worker.only in (None, run.record.name):
-                return run
-        return None
 
     def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
         end = monotonic() + patience
@@ -282,10 +278,8 @@ class Ledger(Runs):
         ends = self._ends
         while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
             now = monotonic()
-            dues: list[float] = []
-            if not self.journal.behind:  # or nothing is begun, due or not, until it has caught up
-                dues = [due for run in self._active.values() if (due := run.state.next_due) is not None]
-            until = min(dues, default=end)
+            due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
+            until = end if due is None else due
             if now >= end:
                 # Who has the iterator that could give more is long at something else.
                 lease = None if worker.guest else self._grant(worker, want, any_home=True)

@@ -103,20 +103,20 @@ class Pull:
 
 
 class Pulls:
-    """See the module. They are known by run and order key."""
+    """See the module. ``kept``: by run and order key."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, Order], Pull] = OrderedDict()
+        self.kept: OrderedDict[tuple[str, Order], Pull] = OrderedDict()
 
     def keep(self, run_id: str, order: Order, pull: Pull) -> None:
         """It has more to give."""
-        self._kept[run_id, order] = pull
-        if len(self._kept) > KEEP:
-            self._kept.popitem(last=False)[1].close()
+        self.kept[run_id, order] = pull
+        if len(self.kept) > KEEP:
+            self.kept.popitem(last=False)[1].close()
 
     def take(self, run_id: str, order: Order, given: int) -> Pull | None:
         """The one that has given so many values, if it is here."""
-        pull = self._kept.pop((run_id, order), None)
+        pull = self.kept.pop((run_id, order), None)
         if pull is None or pull.given == given:
             return pull
         pull.close()  # some of what it gave does not count
@@ -124,16 +124,16 @@ class Pulls:
 
     def drop(self, run_id: str, order: Order) -> None:
         """It is not gone on with here."""
-        pull = self._kept.pop((run_id, order), None)
+        pull = self.kept.pop((run_id, order), None)
         if pull is not None:
             pull.close()
 
     def drop_run(self, run_id: str) -> None:
         """None of that run is."""
-        for run, order in [key for key in self._kept if key[0] == run_id]:
+        for run, order in [key for key in self.kept if key[0] == run_id]:
             self.drop(run, order)
 
     def close(self) -> None:
         """None is."""
-        while self._kept:
-            self._kept.popitem()[1].close()
+        while self.kept:
+            self.kept.popitem()[1].close()

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import copy
-from bisect import bisect
-from collections.abc import Callable, Sequence
+from bisect import bisect, insort
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 from ..context import Item
-from ..core.records import EventRecord, Order, place
+from ..core.records import Order
 from ..event_log import LoggedEvent
 from ..merge import Merge
+from ..ports import Entry, EventPage
 from . import codec
 
 LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in
+FEW: Final = 16  # new events that are put in their places one by one
+
+_number: Final = itemgetter(3)
+_payload: Final = itemgetter(4)
 
 
-_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+def _logged(entry: Entry) -> LoggedEvent[Any]:
+    order, index, node, _, payload = entry
+    return LoggedEvent(codec.decode(payload), node, order, index)
 
 
-def _logged(record: EventRecord) -> LoggedEvent[Any]:
-    return LoggedEvent(codec.decode(record.payload), record.node, record.order, record.index)
+def pages(since: int, fetch: Callable[[int], EventPage]) -> Iterator[Sequence[Entry]]:
+    """A run's events from number ``since`` on."""
+    more = True
+    while more:
+        entries, more = fetch(since)
+        if not entries:
+            return
+        yield entries
+        since += len(entries)
 
 
 class _Fresh(Sequence[LoggedEvent[Any]]):
     """Events decoded anew at each look: what a step does to them is not seen by the worker's next step."""
 
-    def __init__(self, committed: list[EventRecord], own: list[EventRecord]) -> None:
+    def __init__(self, committed: list[Entry], own: list[Entry]) -> None:
         self._committed = committed
         self._own = own
 
@@ -39,26 +55,26 @@ class _Fresh(Sequence[LoggedEvent[Any]]):
         before = len(self._committed)
         return _logged(self._committed[at] if at < before else self._own[at - before])
 
+    def __iter__(self) -> Iterator[LoggedEvent[Any]]:
+        return map(_logged, chain(self._committed, self._own))
+
 
 @dataclass(slots=True)
 class _Field:
     """One field's events in the run's order, and the fold of the first ``folded`` of them."""
 
-    places: list[tuple[Order, int]] = field(default_factory=list)
-    records: list[EventRecord] = field(default_factory=list)
-    events: list[LoggedEvent[Any]] = field(default_factory=list)
-    changeable: bool = False  # some event is an object that a step could change
+    entries: list[Entry] = field(default_factory=list)
     folded: int = 0
     value: Merge | None = None
 
-    def add(self, record: EventRecord) -> None:
-        logged = _logged(record)
-        at = bisect(self.places, place(record))
-        self.places.insert(at, place(record))
-        self.records.insert(at, record)
-        self.events.insert(at, logged)
-        if type(logged.event) not in _PLAIN:
-            self.changeable = True
+    def add(self, new: list[Entry]) -> None:
+        """Put them in their places. No two entries have the same place, so what is behind it is never compared."""
+        at = bisect(self.entries, min(new))
+        if len(new) <= FEW:
+            for entry in new:
+                insort(self.entries, entry)
+        else:
+            self.entries[at:] = sorted(self.entries[at:] + new)  # which takes little: both are in order, or nearly
         if at < self.folded:
             self.folded, self.value = 0, None
 
@@ -71,7 +87,7 @@ class RunLog:
 
     Args:
         run_id, seed: of the run.
-        fetch: gives the run's committed events from a number on.
+        fetch: gives the run's committed events from a number on, a page at a time.
         identify: gives the id of the item that runs, where it came without one.
 
     Attributes:
@@ -81,9 +97,7 @@ class RunLog:
 
     cancelled: Callable[[], bool]
 
-    def __init__(
-        self, run_id: str, seed: int, fetch: Callable[[int], Sequence[EventRecord]], identify: Callable[[], int]
-    ) -> None:
+    def __init__(self, run_id: str, seed: int, fetch: Callable[[int], EventPage], identify: Callable[[], int]) -> None:
         self._run_id, self._seed = run_id, seed
         self._fetch = fetch
         self._identify = identify
@@ -111,36 +125,41 @@ class RunLog:
         self.writes.append((field, codec.encode(value, "event")))
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
-        known, own = self._look(field), self._own(field)
-        if known.changeable:
-            return _Fresh(known.records, own)
-        return [*known.events, *map(_logged, own)] if own else known.events
+        return _Fresh(self._look(field).entries, self._own(field))
+
+    def values(self, field: int) -> Iterator[Any]:
+        return codec.decode_each(list(map(_payload, chain(self._look(field).entries, self._own(field)))))
 
     def fold(self, field: int, initial: Merge) -> Merge:
         known = self._look(field)
-        settled = len(known.events) - LAG
+        settled = len(known.entries) - LAG
         if settled > known.folded:
             known.value = copy.deepcopy(initial) if known.value is None else known.value
-            known.value.fold(known.events[known.folded : settled])
+            known.value.fold(map(_logged, known.entries[known.folded : settled]))
             known.folded = settled
         value = copy.deepcopy(initial if known.value is None else known.value)
-        value.fold(known.events[known.folded :])
+        value.fold(map(_logged, known.entries[known.folded :]))
         value.fold(map(_logged, self._own(field)))
         return value
 
     def _look(self, field: int) -> _Field:
         self.asked = True
-        new = self._fetch(self._seen)
-        self._seen += len(new)
-        for record in new:
-            self._fields.setdefault(record.field, _Field()).add(record)
+        new: dict[int, list[Entry]] = {}
+        seen = self._seen
+        for entries in pages(seen, self._fetch):
+            seen += len(entries)
+            for number in set(map(_number, entries)):
+                new.setdefault(number, []).extend([entry for entry in entries if entry[3] == number])
+        self._seen = seen
+        for number, found in new.items():
+            self._fields.setdefault(number, _Field()).add(found)
         return self._fields.setdefault(field, _Field())
 
-    def _own(self, field: int) -> list[EventRecord]:
+    def _own(self, field: int) -> list[Entry]:
         """What the running step has written to the field."""
         node, _, _, _, order = self._about
         return [
-            EventRecord(order, index, node, field, payload)
+            (order, index, node, field, payload)
             for index, (written, payload) in enumerate(self.writes)
             if written == field
         ]

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf, sqrt
 from typing import Final, Protocol
 
 from ..core.giving import Alike
@@ -29,6 +30,8 @@ from .home import Home
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
+SEEN: Final = 8  # steps of other nodes, before it is guessed what those of one take that nobody has seen yet
+QUICKEST: Final = 0.00025  # seconds that are guessed at the least
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
@@ -84,6 +87,15 @@ class Tail:
         self.records: list[EventRecord] = []
         self._written = count
 
+    @property
+    def total(self) -> int:
+        """How many events there are."""
+        return self.start + len(self.records)
+
+    def skip(self, count: int) -> None:
+        """So many more are in the store at once, and none is kept here."""
+        self.start += count
+
     def add(self, records: Sequence[EventRecord]) -> None:
         self.records += records
 
@@ -111,6 +123,9 @@ class Running(Known):
         cost: seconds per step by node, as far as known.
         tail: the end of its event log.
         outputs: how many of them are in the store.
+        steps: so many of it were worked on in this coordinator's life, ``spent`` seconds in all, ``squares`` in square.
+        turn: these three are for ``turns``: when it last had its turn, whether it is in line, and when something of it
+            is due next.
         written: commits that are there by the journal.
         unwritten: commits that are not.
         ranked: whether it was looked at which places are urgent.
@@ -124,6 +139,12 @@ class Running(Known):
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
+    steps: int = 0
+    spent: float = 0.0
+    squares: float = 0.0
+    turn: int = 0
+    queued: bool = False
+    due: float = inf
     written: int = 0
     unwritten: int = 0
     ranked: bool = False
@@ -142,8 +163,8 @@ class Running(Known):
     def plenty(self, seconds: float) -> bool:
         """Whether that much work is ready, in short steps: for long ones, a round trip more does not count."""
         first = self.state.first()
-        known = None if first is None else self.cost[self.state.plan.places[first.place].node]
-        return known is not None and known < LONG and self.ready * known > seconds
+        each = None if first is None else self._expected(first.place)
+        return each is not None and each < LONG and self.ready * each > seconds
 
     def claim(
         self, lease: int, worker_id: int, want: float, workers: int, session: int | None = 0
@@ -151,7 +172,7 @@ class Running(Known):
         """Items for some ``want`` seconds, for one of ``workers`` workers; or one that is to give more (``pull``)."""
         if workers > 1 and not self.ranked:
             self._rank()
-        state, places = self.state, self.state.plan.places
+        state = self.state
         source = state.pull(lease, worker_id, session)
         if source is not None:
             return [source]
@@ -164,8 +185,8 @@ class Running(Known):
             if items and first is not None and self._long(first.place, want):
                 break  # nobody is to wait for it behind others, nor they behind it
             room = 1
-            if isinstance(first, Block) and (known := self.cost[places[first.place].node]) is not None:
-                room = min(most - count, int((want - seconds) / max(known, 1e-9)) + 1)
+            if isinstance(first, Block) and (each := self._expected(first.place)) is not None:
+                room = min(most - count, int((want - seconds) / max(each, 1e-9)) + 1)
                 room = _fitting(first, room, MOST_BYTES - size)
             item = state.claim(lease, worker_id, room) or self._fed(lease, worker_id)
             if item is None:
@@ -173,11 +194,11 @@ class Running(Known):
             if isinstance(item, Block) and want <= ONE_BY_ONE:
                 (item,) = state.single_out(item, lease, worker_id)
             items.append(item)
-            known = self.cost[places[item.place].node]
+            each = self._expected(item.place)
             steps = len(item) if isinstance(item, Block) else 1
             count += steps
-            seconds += want if known is None else known * steps
-            size += sum(map(size_of, item.payloads)) if isinstance(item, Block) else _weight(item)
+            seconds += want if each is None else each * steps
+            size += sum(map(size_of, item.payloads if isinstance(item, Block) else (item.payload,)))
         return items
 
     def _rank(self) -> None:
@@ -189,8 +210,16 @@ class Running(Known):
 
     def _long(self, place: int, want: float) -> bool:
         """Whether a step there fills a lease alone, or may do so."""
+        each = self._expected(place)
+        return each is None or each >= want
+
+    def _expected(self, place: int) -> float | None:
+        """Seconds of a step there; of a node that nobody has seen yet, what nearly all so far have stayed below."""
         known = self.cost[self.state.plan.places[place].node]
-        return known is None or known >= want
+        if known is not None or self.steps < SEEN:
+            return known
+        mean = self.spent / self.steps
+        return max(mean + 2 * sqrt(max(0.0, self.squares / self.steps - mean * mean)), QUICKEST)
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
@@ -318,6 +347,9 @@ class Running(Known):
     def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""
         for node, steps, seconds in spent:
+            self.steps += steps
+            self.spent += seconds
+            self.squares += seconds * seconds / steps
             before, now = self.cost[node], seconds / steps
             self.cost[node] = now if before is None else before + (now - before) * NEWS
 
@@ -344,11 +376,6 @@ class Running(Known):
             policy = spec.retry or self.state.default_retry
             retryable = policy is not None and policy.accepts(error)
             self.state.fail(item, record, retryable, monotonic(), jitter(self.record.seed, item))
-
-
-def _weight(item: ItemRecord) -> int:
-    """What an item counts for in the size of a lease."""
-    return len(item.payload) if isinstance(item.payload, bytes) else MOST_BYTES
 
 
 def _fitting(block: Block, most: int, room: int) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from math import inf
 from typing import Final
 
 from .. import failpoints
@@ -31,6 +31,7 @@ from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
 from .running import Feed, Known, Running, Tail, check_not_over, progress_of
+from .turns import Turns
 from .view import View
 
 log = logging.getLogger("floxide_mp")
@@ -45,8 +46,10 @@ class Runs(View):
         super().__init__(store)
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
         self._work = threading.Condition(self._lock)  # workers wait here for something to do
-        self._active: OrderedDict[str, Running] = OrderedDict()  # of these, the ones not over; the first is next
+        self._active: dict[str, Running] = {}  # of these, the ones not over
+        self._turns = Turns()  # of these
         self._timed: dict[str, Running] = {}  # of these, the ones with a deadline
+        self._first_deadline = inf  # no deadline is before that
         self._sessions: dict[int, Session] = {}
         self._costs: dict[bytes, list[float | None]] = {}
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
@@ -173,10 +176,12 @@ class Runs(View):
             self._let_go(run)
             return
         self._active[run.record.run_id] = run
+        self._turns.note(run)
         limit = run.record.timeout if run.time_left is None else run.time_left
         run.time_left = None
         if limit is not None and run.deadline is None:
             run.deadline = self._now() + limit
+            self._first_deadline = min(self._first_deadline, run.deadline)
             self._timed[run.record.run_id] = run
             self.on_deadline()
         self._wake_others()
@@ -246,6 +251,8 @@ class Runs(View):
 
     def _expire(self, now: float) -> None:
         """Runs that are longer than allowed are stopped."""
+        if now < self._first_deadline:
+            return
         for run in [run for run in self._timed.values() if run.deadline is not None and run.deadline <= now]:
             self._no_deadline(run)
             run_id, limit = run.record.run_id, run.record.timeout
@@ -254,6 +261,8 @@ class Runs(View):
             if not run.state.over:
                 self._give_grace(run, GRACE)
             self._commit(run)
+        left = [run.deadline for run in self._timed.values() if run.deadline is not None]
+        self._first_deadline = min(left, default=inf)
 
     def _no_deadline(self, run: Running) -> None:
         run.deadline = None
@@ -284,6 +293,7 @@ class Runs(View):
     def _commit(self, run: Running) -> None:
         """Write what the core decided, and tell those who wait."""
         state = run.state
+        self._turns.note(run)
         commit = state.take_commit()
         if not commit:
             return
@@ -389,12 +399,15 @@ class Runs(View):
     def _wake_others(self) -> None:
         """Wake as many waiting workers as there are items to take."""
         idle = sum(worker.waiting for worker in self._sessions.values())
-        if idle:
-            ready = sum(run.ready for run in self._active.values())
-            giving = any(run.state.giving for run in self._active.values())  # which only some may take more of
-            if ready or giving or any(run.state.next_due is not None for run in self._active.values()):
-                choosy = giving or any(worker.waiting and worker.only for worker in self._sessions.values())
-                self._work.notify(idle if choosy else max(1, min(idle, ready)))
+        if not idle:
+            return
+        ready = self._turns.ready(idle)
+        if self._turns.sooner:
+            self._turns.sooner = False
+            self._work.notify_all()  # who waits until something is due waits too long
+        elif ready or self._turns.gives:
+            choosy = self._turns.gives or any(worker.waiting and worker.only for worker in self._sessions.values())
+            self._work.notify(idle if choosy else min(idle, ready))
 
     def _check_going(self) -> None:
         if self._stopping and self._broken is None:

@@ -8,18 +8,31 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..context import Context
-from ..core.records import EventRecord, Order, Payload
+from ..core.records import Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
-from ..node import calling
-from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, Grant, Grants, Outcome, Portion, Spread, StepResult, Writes
+from ..node import Call, calling
+from ..ports import (
+    FAIL,
+    HOLD,
+    NEXT,
+    NEXT_ALL,
+    Description,
+    EventPage,
+    Grant,
+    Grants,
+    Outcome,
+    Portion,
+    Spread,
+    StepResult,
+    Writes,
+)
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec
@@ -34,11 +47,11 @@ _NEEDED = (
     "a module made by hand must be importable there"
 )
 
-Calls: TypeAlias = "list[Callable[[Context, Any], Any]]"  # by number of node
+Calls: TypeAlias = list[Call]  # by number of node
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
-    """The nodes as functions of context and value. Asking their signatures takes 60 us each, so not once a run."""
+    """The nodes as functions of context and value. Asking their signatures takes time, so not once a run."""
     return [calling(node.handler()) for node in bundle.nodes]
 
 
@@ -50,7 +63,7 @@ class Steps:
         bundle: its workflow.
         calls: the workflow's nodes as functions, by ``calls_of``.
         facts: what it began with; ``key`` is that of the workflow.
-        fetch: gives the run's committed events from a number on.
+        fetch: gives the run's committed events from a number on, a page at a time.
         life: of the lease, see ``ports.Lease``.
         identify: gives the id of the item that runs, where it came without one.
         pulls: iterators that have more to give; without it all that one has is taken at once.
@@ -62,7 +75,7 @@ class Steps:
         bundle: codec.Bundle,
         calls: Calls,
         facts: Description,
-        fetch: Callable[[int], Sequence[EventRecord]],
+        fetch: Callable[[int], EventPage],
         life: int = 0,
         identify: Callable[[], int] = lambda: 0,
         pulls: Pulls | None = None,

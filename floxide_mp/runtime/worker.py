@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import EventRecord, Order
-from ..ports import Backend, Grant, Grants, Lease, Line, Reply, Report
+from ..core.records import Order
+from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
@@ -283,19 +283,17 @@ class Worker:
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
             fetch = partial(self._events, run_id)
-            self._forget(run_id)
             pulls, identify = self._pulls, self._identify
+            if pulls is not None and pulls.kept:
+                pulls.drop_run(run_id)  # of another life, or of other nodes
             steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, identify, pulls)
             if len(self._runs) > KEEP:
-                self._forget(next(iter(self._runs)))
+                forgotten, _ = self._runs.popitem(last=False)
+                if pulls is not None and pulls.kept:
+                    pulls.drop_run(forgotten)
         return steps
 
-    def _forget(self, run_id: str) -> None:
-        self._runs.pop(run_id, None)
-        if self._pulls is not None:
-            self._pulls.drop_run(run_id)
-
-    def _events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def _events(self, run_id: str, since: int) -> EventPage:
         with self._lock:
             self._tell_ahead()
             if self._posted:

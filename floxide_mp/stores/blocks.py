@@ -139,15 +139,15 @@ def event_rows(run: int, number: int, events: Iterable[EventRecord]) -> Iterator
         number += len(many)
 
 
-def events(row: Row) -> Iterator[EventRecord]:
+def events(row: Row) -> list[EventRecord]:
     _, _, count, packed, index, node, field, payload = row
-    order = unpack_order(packed)
+    depth, path = unpack_order(packed)
+    name = untext(node)
     if count == 1:
-        yield EventRecord(order, index, untext(node), field, payload)
-        return
+        return [EventRecord((depth, path), index, name, field, payload)]
     (lasts,), payloads = unpack_many(payload, count, 1)
-    for last, one in zip(each(lasts, count), payloads, strict=True):
-        yield EventRecord(_with(order, last), index, untext(node), field, one)
+    many = zip(each(lasts, count), payloads, strict=True)
+    return [EventRecord((depth, (*path, last)), index, name, field, one) for last, one in many]
 
 
 def output_rows(run: int, number: int, outputs: Iterable[OutputRecord | OutputBlock]) -> Iterator[tuple[Row, bytes]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .. import failpoints
 from ..core.records import ErrorRecord, EventRecord, OutputBlock, OutputRecord, Snapshot
@@ -32,6 +32,7 @@ from .tally import Tally
 from .tripped import TrippedConnection
 
 _order = attrgetter("order")
+PAGE_BYTES: Final = 1 << 22  # of events that are read at a time, where some are asked for
 _PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
 
 
@@ -151,11 +152,13 @@ class Reader:
             given=rows.given(marks),
         )
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
-            found = self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal)
-            return [event for row in found for event in blocks.events(row)][-(tally.events - since) :]
+            found = list(self._log(run_id, run, schema.EVENTS, since, tally.events, tally.event_seal, most))
+            # Rows are numbered from 1, so these are the events from ``first - 1`` on.
+            first = found[0][1] if found else 0
+            return [event for row in found for event in blocks.events(row)][max(0, since + 1 - first) :]
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
         with self._transaction(run_id):
@@ -245,27 +248,33 @@ class Reader:
         """Rows of a table whose rows come and go; ``count`` of them, as far as that is known."""
         return _all_of(self._reader, self._seals, run_id, run, table, count, order)
 
-    def _log(self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes) -> Iterator[Row]:
+    def _log(
+        self, run_id: str, run: int, table: Table, since: int, count: int, last: bytes, most: int | None = None
+    ) -> Iterator[Row]:
         """Rows, without their seals, of a table that is only added to: those with number ``since`` and later, and some
-        before them.
+        before them; some ``most`` if that is given, up to a seal.
 
-        That some are missing shows at the end: what is made of them is to be given to nobody before.
+        That some are missing shows at the end: what is made of them is to be given to nobody before. (Where only some
+        are read, each of them is what was written, and whether more are missing shows when the others are.)
         """
         if since >= count:
             return
         name = table.name
         first, seal = self._sealed_before(run, table, since)
-        end, found = first, list[Row]()
+        end, found, size = first, list[Row](), 0
         for row in self._reader.execute(f"SELECT * FROM {name} WHERE run = ? AND row > ? ORDER BY row", (run, first)):
             if row[1] != end + 1:
                 raise corrupt(self.path, "it is missing", run_id, f"{name} {end + 1}")
             end += row[2] if table.counted and isinstance(row[2], int) else 1
             found.append(row)
+            size += len(row[-2] or b"")
             if row[-1] == b"" and len(found) < schema.CHUNK:
                 continue
             seal = self._seals.check_rows(name, found, seal, run_id)
             yield from (row[:-1] for row in found)
             found = []
+            if most is not None and end < count and (end >= since + most or size > PAGE_BYTES):
+                return
         if end != count or found or seal != last:
             raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{name} {end + 1}")
 

@@ -91,8 +91,8 @@ class Faulty:
         found: Snapshot = self.inner.snapshot(run_id)
         return found
 
-    def events(self, run_id: str, since: int = 0) -> Sequence[EventRecord]:
-        found: Sequence[EventRecord] = self.inner.events(run_id, since)
+    def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
+        found: Sequence[EventRecord] = self.inner.events(run_id, since, most)
         return found
 
     def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:

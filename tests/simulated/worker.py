@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from floxide_mp.core.records import EventRecord, Order, behind
+from floxide_mp.core.records import Order, behind
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Grant, Grants, Lease, Portion, Reply, Report, Spread
+from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
+from floxide_mp.runtime.run_log import pages
 from floxide_mp.runtime.running import ONE_BY_ONE
 from floxide_mp.runtime.work import Work
 from floxide_mp.runtime.worker import CEILING, FLOOR, IMPORTING, MOST_AHEAD
@@ -47,7 +48,7 @@ class Worker:
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
         self.running = self.slow = self.stopped = self.dead = self.told = False
         self.killed: Overdue | None = None  # on purpose
-        self._logs: dict[tuple[str, int], list[EventRecord]] = {}  # by run and life
+        self._logs: dict[tuple[str, int], list[Entry]] = {}  # by run and life
         self._idle = -1  # how much had happened when there was nothing to do
         self._join()
         self._begin_again()
@@ -86,8 +87,10 @@ class Worker:
         told = self.unknown and self._tell()
         run_id = lease.run_id
         log = self._logs.setdefault((run_id, lease.life), [])
-        log += self.world.ledger.events(run_id, len(log))
-        right = log == list(self.world.ledger.events(run_id, 0))
+        fetch = partial(self.world.ledger.events, run_id)
+        for page in pages(len(log), fetch):
+            log += page
+        right = log == [entry for page in pages(0, fetch) for entry in page]
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
         if told:
             seen = {event.order for event in log}

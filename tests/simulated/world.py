@@ -68,6 +68,7 @@ class World:
         self.changes += 1
         self.ledger = self._ledger(self.medium.open(), 0.0, threaded=False)
         self.ledger.on_deadline = self._wake
+        self.ledger.page = 3
         self.desks = Desks(self.ledger, self.retry)
         self.unblamed: dict[tuple[str, Order], int] = {}  # deaths, ahead, at that step
         self.late: list[Worker] = []  # given up, and there all the same

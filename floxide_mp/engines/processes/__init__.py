@@ -19,6 +19,19 @@ the user's own have to connect: see ``listener``.)
 
 from __future__ import annotations
 
-from .engine import ProcessEngine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import ProcessEngine
+
+
+def __getattr__(name: str) -> Any:
+    # A worker, whose own module is in this package, needs nothing of it: it would start twice as slowly.
+    if name == "ProcessEngine":
+        from .engine import ProcessEngine
+
+        return ProcessEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["ProcessEngine"]

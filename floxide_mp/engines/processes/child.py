@@ -14,8 +14,8 @@ from typing import Any
 from ... import checks, failpoints
 from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
+from .calls import LedgerProxy
 from .ends import WORN
-from .manager import LedgerProxy
 from .wear import Limits, worn_by
 
 _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl

@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from ...context import Context
 from ...core.graph import Graph
-from ...core.records import EventRecord
 from ...errors import FloxideError
 from ...facts import RunInfo
-from ...ports import Description, Lease, Report, RunRecord
+from ...ports import Description, EventPage, Lease, Report, RunRecord
 from ...retry import RetryPolicy
 from ...runtime.board import SIZE, Board
 from ...runtime.changes import check_same
@@ -30,8 +29,8 @@ from ...stepping import StepBackend, StepCallbacks
 from ...stores.memory import MemoryStore
 from ...workflow import Workflow
 from ..inline import InlineEngine
+from .calls import Line
 from .lines import INTRODUCTION, as_socket, close, limit, no_fork, own, peer_of
-from .manager import Line
 
 VERBS: Final = ("join", "take", "commit", "shape", "describe", "events", "info", "create")
 
@@ -58,7 +57,7 @@ class DeskProxy(Line):
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         return self._call("describe", run_id, known)  # type: ignore[no-any-return]
 
-    def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
+    def events(self, run_id: str, since: int) -> EventPage:
         return self._call("events", run_id, since)  # type: ignore[no-any-return]
 
     def info(self, run_id: str) -> RunInfo:
