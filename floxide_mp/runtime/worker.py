@@ -288,9 +288,9 @@ class Worker:
                 pulls.drop_run(run_id)  # of another life, or of other nodes
             steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, identify, pulls)
             if len(self._runs) > KEEP:
-                forgotten, _ = self._runs.popitem(last=False)
+                dropped, _ = self._runs.popitem(last=False)
                 if pulls is not None and pulls.kept:
-                    pulls.drop_run(forgotten)
+                    pulls.drop_run(dropped)
         return steps
 
     def _events(self, run_id: str, since: int) -> EventPage:
