@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import time
 from contextlib import ExitStack
 from functools import partial
 
-from benchmarks.measuring import Paper, cpu_times, interleaved, ratio, spread
+from benchmarks.measuring import Neighbours, Paper, interleaved, ratio, spread
 from examples.audit import Audit, Request, files
 from floxide_mp import Coordinator
 
@@ -49,14 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
             reports[name] = coordinators[name].start(Audit, request).wait().output
             return time.perf_counter() - before
 
-        used, idle = cpu_times()
+        neighbours = Neighbours()
         samples = interleaved({name: partial(once, name) for name in coordinators}, options.rounds)
-        now_used, now_idle = cpu_times()
     assert reports[INLINE] == reports[ONE] == reports[TWO], "the reports differ"
-    # Now that the workers have ended, what they used is known; the rest was others'.
-    ours = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    ticks = os.sysconf("SC_CLK_TCK")
-    others = max(0.0, (now_used - used) / ticks - ours) / ((now_used - used + now_idle - idle) / ticks)
+    others = neighbours.share()  # now that the workers have ended, what they used is known
     rows = []
     for name, seconds in samples.items():
         gained = ratio(samples[ONE], seconds)

@@ -25,12 +25,12 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks import flows, resuming
+from benchmarks.contender import WORKERS, Peer
 from benchmarks.measuring import Paper, Spread, interleaved, spread, timed
-from benchmarks.peers import PEERS, Peer, missing
+from benchmarks.peers import PEERS
 from floxide_mp import Coordinator, Workflow
 from floxide_mp.stores.sqlite import SQLiteStore
 
-WORKERS = 2
 MEMORY, SQLITE, FULL, LOOP = "in memory", "SQLite", "SQLite, full", "SQLite, loop"
 SCENARIOS = "fan_out", "chain"
 TITLES = {"fan_out": "fan-out", "chain": "chain"}
@@ -40,7 +40,7 @@ LEAST = {  # of the rate on SQLite: in that of another
 }
 
 
-class Contender(NamedTuple):
+class Entry(NamedTuple):
     """One scenario, run by one contender: how many steps, and what times a run of them."""
 
     title: str
@@ -56,9 +56,9 @@ def workflow(scenario: str, name: str, steps: int) -> tuple[type[Workflow], int]
 
 
 @contextmanager
-def opened(sizes: dict[str, int], peers: list[str]) -> Iterator[dict[str, dict[str, Contender]]]:
+def opened(sizes: dict[str, int], peers: list[str]) -> Iterator[dict[str, dict[str, Entry]]]:
     """All contenders by scenario, ready. ``sizes``: steps by scenario."""
-    found: dict[str, dict[str, Contender]] = {scenario: {} for scenario in SCENARIOS}
+    found: dict[str, dict[str, Entry]] = {scenario: {} for scenario in SCENARIOS}
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="durable"))
         stores = {
@@ -73,12 +73,12 @@ def opened(sizes: dict[str, int], peers: list[str]) -> Iterator[dict[str, dict[s
                 if name != LOOP or scenario == "chain":
                     once = partial(run, coordinator, *workflow(scenario, name, steps))
                     once()
-                    found[scenario][name] = Contender(f"floxide_mp, {name}", steps, once)
+                    found[scenario][name] = Entry(f"floxide_mp, {name}", steps, once)
         for name in peers:
-            peer = stack.enter_context(Peer(name, stack.enter_context(tempfile.TemporaryDirectory(prefix=name))))
+            peer = stack.enter_context(Peer(PEERS[name]))
             for (scenario, steps), most in zip(sizes.items(), PEERS[name].steps, strict=True):
                 steps = min(steps, most)
-                found[scenario][name] = Contender(PEERS[name].title, steps, partial(peer.time, scenario, steps))
+                found[scenario][name] = Entry(PEERS[name].title, steps, partial(peer.time, scenario, steps))
         yield found
 
 
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paper = Paper("durable", options.json)
     sizes = {"fan_out": options.wide, "chain": options.long}
-    absent = {name: package for name in options.peers if (package := missing(name)) is not None}
+    absent = {name: package for name in options.peers if (package := PEERS[name].missing()) is not None}
     met = []
     with opened(sizes, [name for name in options.peers if name not in absent]) as contenders:
         for scenario, those in contenders.items():
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 def report(
     paper: Paper,
     scenario: str,
-    contenders: dict[str, Contender],
+    contenders: dict[str, Entry],
     samples: dict[str, list[float]],
     absent: dict[str, str],
 ) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -69,6 +70,21 @@ def cpu_times() -> tuple[int, int]:
         numbers = [int(field) for field in file.readline().split()[1:9]]
     idle = numbers[3] + numbers[4]
     return sum(numbers) - idle, idle
+
+
+class Neighbours:
+    """What others use of the CPUs from now on. Much above 3 % means to measure again."""
+
+    def __init__(self) -> None:
+        self._used, self._idle = cpu_times()
+
+    def share(self) -> float:
+        """Of all CPUs, without what this process and those of its children that have ended used."""
+        used, idle = cpu_times()
+        ticks = os.sysconf("SC_CLK_TCK")
+        ours = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        busy, free = (used - self._used) / ticks, (idle - self._idle) / ticks
+        return max(0.0, busy - ours) / (busy + free) if busy else 0.0
 
 
 class Paper:

@@ -1,9 +1,5 @@
 """The peers of ``benchmarks.durable``: what people use today to run steps and remember them, each in its own process.
 
-``Peer`` is that process, for the benchmark: a context manager that is asked for runs. ``python -m benchmarks.peers NAME
-DIRECTORY`` is what runs in it: it warms up, says so, and then times a run for each line that it reads. Nothing but the
-process that is asked works meanwhile.
-
 Each is used as its documentation says, with its fastest settings that still remember a step before the run is over:
 
 - ``pool``: written by hand. ``Pool.imap_unordered`` (``apply`` for the chain), and each result, pickled, in a SQLite
@@ -19,26 +15,20 @@ Each is used as its documentation says, with its fastest settings that still rem
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import itertools
-import json
 import multiprocessing
 import operator
 import os
 import pickle
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, TypedDict
+from contextlib import contextmanager
+from typing import Annotated, Any, NamedTuple, TypedDict
 
+from benchmarks.contender import WORKERS, Contender
 from benchmarks.flows import noop
-from benchmarks.measuring import timed
 
-WORKERS = 2
 Run = Callable[[int], object]  # does so many steps
 
 
@@ -47,78 +37,6 @@ class Runs(NamedTuple):
 
     fan_out: Run
     chain: Run
-
-
-# -- the benchmark's side ---------------------------------------------------------------------------------------
-
-
-class Peer:
-    """A contender's process, warm.
-
-    Args:
-        name: one of ``PEERS``.
-        directory: where it keeps what it remembers.
-    """
-
-    def __init__(self, name: str, directory: str) -> None:
-        self.name = name
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.peers", name, directory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        try:
-            self._answer()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.close()
-            self._process.wait(30)
-        except (OSError, subprocess.TimeoutExpired):
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def time(self, scenario: str, steps: int) -> float:
-        """Seconds that a run takes: a scenario is a field of ``Runs``."""
-        assert self._process.stdin is not None
-        print(json.dumps([scenario, steps]), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> float:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            raise RuntimeError(f"{self.name} ended: {self._errors.read().decode(errors='replace')[-4000:]}")
-        return float(json.loads(line))
-
-
-def missing(name: str) -> str | None:
-    """What has to be installed for a contender, None if all of it is."""
-    return next((package for package, module in PEERS[name].needs if not _found(module)), None)
-
-
-def _found(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-# -- the contenders ---------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -179,6 +97,13 @@ class State(TypedDict):
 @contextmanager
 def langgraph(directory: str) -> Iterator[Runs]:
     from langgraph.checkpoint.sqlite import SqliteSaver
+
+    with SqliteSaver.from_conn_string(os.path.join(directory, "langgraph.db")) as saver:
+        yield langgraph_runs(saver)
+
+
+def langgraph_runs(saver: Any) -> Runs:
+    """Graphs that keep their checkpoints there."""
     from langgraph.graph import END, START, StateGraph
     from langgraph.types import Send
 
@@ -191,19 +116,18 @@ def langgraph(directory: str) -> Iterator[Runs]:
     long.add_edge(START, "work")
     long.add_conditional_edges("work", lambda state: "work" if state["count"] > 0 else END, ["work", END])
     numbers = itertools.count()
-    with SqliteSaver.from_conn_string(os.path.join(directory, "langgraph.db")) as saver:
 
-        def of(graph: Any) -> Run:
-            compiled = graph.compile(checkpointer=saver)
+    def of(graph: Any) -> Run:
+        compiled = graph.compile(checkpointer=saver)
 
-            def run(steps: int) -> None:
-                config = {"configurable": {"thread_id": str(next(numbers))}}
-                config |= {"max_concurrency": WORKERS, "recursion_limit": steps + 10}
-                compiled.invoke({"count": steps, "results": []}, config, durability="async")
+        def run(steps: int) -> None:
+            config = {"configurable": {"thread_id": str(next(numbers))}}
+            config |= {"max_concurrency": WORKERS, "recursion_limit": steps + 10}
+            compiled.invoke({"count": steps, "results": []}, config, durability="async")
 
-            return run
+        return run
 
-        yield Runs(of(wide), of(long))
+    return Runs(of(wide), of(long))
 
 
 @contextmanager
@@ -239,7 +163,7 @@ def dbos(directory: str) -> Iterator[Runs]:
 
 
 @contextmanager
-def prefect(directory: str) -> Iterator[Runs]:
+def prefect(directory: str, persist: bool = True) -> Iterator[Runs]:
     os.environ.update(
         PREFECT_HOME=directory,
         PREFECT_LOCAL_STORAGE_PATH=os.path.join(directory, "results"),
@@ -250,7 +174,7 @@ def prefect(directory: str) -> Iterator[Runs]:
     from prefect import flow, task
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    step: Any = task(noop, persist_result=True)
+    step: Any = task(noop, persist_result=persist)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=WORKERS))
     def wide(steps: int) -> Any:
@@ -265,16 +189,6 @@ def prefect(directory: str) -> Iterator[Runs]:
     yield Runs(wide, long)
 
 
-class Contender(NamedTuple):
-    """``needs`` are (package, module); ``steps`` of a fan-out and of a chain are at the most so many."""
-
-    title: str
-    open: Callable[[str], Any]
-    needs: tuple[tuple[str, str], ...] = ()
-    steps: tuple[int, int] = (20_000, 2_000)
-    warm: int = 100
-
-
 PEERS = {
     "pool": Contender("Pool, a transaction a result", pool),
     "joblib": Contender("joblib.Memory", joblib, (("joblib", "joblib"),), (2_000, 1_000), 1000),
@@ -287,23 +201,3 @@ PEERS = {
     "dbos": Contender("DBOS on SQLite", dbos, (("dbos", "dbos"),), (200, 200)),
     "prefect": Contender("Prefect, persisted results", prefect, (("prefect", "prefect"),), (20, 20), 2),
 }
-
-
-def main(name: str, directory: str) -> None:
-    """Answers on the standard output as it was; what contenders print goes to the error stream."""
-    with ExitStack() as stack:
-        answers = stack.enter_context(os.fdopen(os.dup(1), "w"))
-        os.dup2(2, 1)
-        contender = PEERS[name]
-        runs = stack.enter_context(contender.open(str(Path(directory).resolve())))
-        for run in runs:
-            run(contender.warm)
-        print(0, file=answers, flush=True)
-        for line in sys.stdin:
-            scenario, steps = json.loads(line)
-            run = getattr(runs, scenario)
-            print(timed(lambda run=run, steps=steps: run(steps)), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

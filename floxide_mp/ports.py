@@ -1,6 +1,6 @@
 """What we ask of the world, on one page: stores, engines, and the verbs between workers and their coordinator.
 
-These docstrings are the specification. User values are opaque bytes in all of it.
+These docstrings are the specification. User values are opaque in all of it: bytes, or ``Shared``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Payload, Snapshot
+from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Packed, Payload, Snapshot
 from .core.table import Phase
 from .facts import RunMetrics, WorkerHealth
 from .stepping import StepBackend
@@ -29,7 +29,7 @@ Grant: TypeAlias = tuple[int, int, int, Order, Payload, ErrorRecord | None]
 """One item for a worker: item id, number of the node, attempt, order key, payload, error (for ``on_failure`` nodes)."""
 
 _Pairs: TypeAlias = tuple[tuple[int, Payload], ...]
-Writes: TypeAlias = tuple[tuple[int, bytes], ...]
+Writes: TypeAlias = tuple[tuple[int, Packed], ...]
 StepResult: TypeAlias = tuple[int, _Pairs, Writes, ErrorRecord | None, bool]
 """What came of one step: outcome, values as (arm, payload), writes as (field of the context, payload), the error of
 a failure, and whether it may be tried again."""
@@ -142,12 +142,12 @@ class Description(NamedTuple):
 
     key: bytes
     workflow: bytes | None
-    context: bytes
+    context: Packed
     seed: int
     ahead: tuple[tuple[int, ...], ...] = ()
 
 
-Entry: TypeAlias = tuple[Order, int, str, int, bytes]
+Entry: TypeAlias = tuple[Order, int, str, int, Packed]
 """One event, as it travels: the fields of an ``EventRecord``."""
 
 
@@ -265,8 +265,8 @@ class RunRecord(NamedTuple):
     name: str
     key: bytes
     workflow: bytes
-    context: bytes
-    input: bytes | None
+    context: Packed
+    input: Packed | None
     seed: int
     started_at: float
     timeout: float | None
@@ -292,6 +292,9 @@ class CheckpointStore(Protocol):
     """Remembers runs. Every verb is atomic and, when it returns, done. Calls come one at a time.
 
     Unknown run ids raise ``NotStartedError``; trouble with the medium raises ``StoreError``.
+
+    A store with an attribute ``takes_shared`` that is true may be given large values as ``Shared``, which it keeps, or
+    turns into bytes by ``tobytes``, when it likes. Others get bytes only.
     """
 
     def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:

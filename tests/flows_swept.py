@@ -29,6 +29,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
+from floxide_mp.runtime.large import LARGE
 from floxide_mp.runtime.pull import FIRST
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
@@ -73,17 +74,23 @@ def enter(ctx: Context, folder: str, then: Callable[[Reader], object] = lambda s
     until(lambda: ctx.item.item_id in {item.id for item in store.snapshot(ID).items} and then(store))
 
 
+@dataclass(frozen=True)
+class Begun:
+    folder: str
+    ballast: bytes = bytes(LARGE)  # so that it goes through shared memory
+
+
 @node
-def begin(ctx: Log, folder: str) -> str:
+def begin(ctx: Log, folder: str) -> Begun:
     enter(ctx, folder)
     ctx.log.append("begun")
-    return folder
+    return Begun(folder)
 
 
 @node
-def split(ctx: Log, folder: str) -> NextAll[Part]:
-    enter(ctx, folder)
-    return NextAll(Part(folder, number) for number in range(8))  # enough for a block
+def split(ctx: Log, begun: Begun) -> NextAll[Part]:
+    enter(ctx, begun.folder)
+    return NextAll(Part(begun.folder, number) for number in range(8))  # enough for a block
 
 
 @node

@@ -32,19 +32,29 @@ def by(lines: list[dict[str, Any]], kind: str, *keys: str) -> set[Any]:
 
 
 def test_steps_measures_every_contender() -> None:
-    lines = lines_of("steps", "--wide", "40", "--long", "10", "--rounds", "2")
-    others = {"ProcessPoolExecutor", "Pool", "naive Manager"}
-    wide = {"floxide_mp", "floxide_mp, an event each"} | others
-    long = {"floxide_mp, graph", "floxide_mp, loop"} | others
-    assert by(lines, "samples", "scenario", "contender") == {("fan-out", n) for n in wide} | {
-        ("chain", n) for n in long
-    }
-    assert len(by(lines, "target", "what")) == 4
+    lines = lines_of("steps", "--wide", "40", "--long", "10", "--rounds", "1", "--peers", "pipe,naive")
+    names = {"memory", "otherwise", "sqlite", "pipe", "naive"}
+    assert by(lines, "samples", "scenario", "contender") == {(s, n) for s in ("fan_out", "chain") for n in names}
+    assert len(by(lines, "target", "what")) == 6
     for line in lines:
         if line["kind"] == "samples":
-            assert len(line["seconds"]) == 2
+            assert len(line["samples"]) == 1
             low, median, high = line["us_per_step"]
             assert 0 < low <= median <= high
+
+
+def test_metg_sweeps_patterns_and_draws_them(tmp_path: Path) -> None:
+    drawn = tmp_path / "metg.svg"
+    sizes = "--longest", "300", "--shortest", "100", "--seconds", "0.01", "--width", "4", "--rounds", "1"
+    lines = lines_of("metg", *sizes, "--patterns", "trivial,tree", "--peers", "pipe", "--picture", str(drawn))
+    ours = {("trivial", "memory"), ("trivial", "sqlite"), ("tree", "memory"), ("tree", "sqlite")}
+    assert by(lines, "metg", "pattern", "contender") == ours | {("trivial", "pipe")}
+    for line in lines:
+        if line["kind"] == "metg":
+            assert line["curve"] and all(0 < efficiency < 1.5 for _, efficiency in line["curve"])
+            assert line["skewed"].keys() == ({"one long", "heavy tail"} if line["pattern"] == "trivial" else set())
+    assert len(by(lines, "target", "what")) == 6
+    assert drawn.read_text().count("<polyline") == 5
 
 
 def test_flat_cuts_three_runs_into_windows() -> None:
@@ -109,6 +119,14 @@ def test_makespan_measures_the_core_alone_and_every_contender() -> None:
     for line in lines:
         if line["kind"] == "sample":
             assert line["ratio"] > 1.0
+
+
+def test_payloads_measures_speed_and_memory() -> None:
+    lines = lines_of("payloads", "--steps", "8", "--size", str(1 << 18), "--rounds", "2", "--kinds", "bytes")
+    found = by(lines, "samples", "scenario", "contender")
+    ours = {"floxide_mp", "ProcessPoolExecutor"}
+    assert found >= {("bytes, chain", n) for n in ours | {"raw pipe"}} | {("bytes, fan-out", n) for n in ours}
+    assert len(by(lines, "target", "what")) == 3
 
 
 def test_manager_measures_each_place_and_caller() -> None:

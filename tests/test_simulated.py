@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from floxide_mp.core import restore
-from floxide_mp.core.records import Commit, ItemRecord
+from floxide_mp.core.records import Block, Commit, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.errors import FloxideError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress, Reply, Report
-from floxide_mp.runtime.leases import Ask, Overdue, Session
+from floxide_mp.runtime.board import At
+from floxide_mp.runtime.leases import Ask, Leased, Overdue, Session
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import Attention
+from floxide_mp.runtime.running import Running
 from floxide_mp.stores import memory
 from tests.simulated.runner import Failed, simulating
 
@@ -127,6 +129,79 @@ def test_writes_of_a_failed_attempt_that_count_are_found(monkeypatch: pytest.Mon
 def test_a_stop_of_everything_that_counts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Attention, "missed", lambda self, now, used: 0.0)
     found()
+
+
+def test_a_successor_that_is_there_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the worker that went ahead, and once for whoever comes."""
+    succeed = RunState.succeed
+
+    def twice(state: RunState, *args: Any) -> ItemRecord | None:
+        after = succeed(state, *args)
+        if after is not None:
+            state._queue(state._add(after.place, after.order, after.payload, after.scope))
+        return after
+
+    monkeypatch.setattr(RunState, "succeed", twice)
+    found()
+
+
+def test_successors_in_a_block_that_are_there_twice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    succeed_all = RunState.succeed_all
+
+    def twice(state: RunState, *args: Any) -> Block | None:
+        after = succeed_all(state, *args)
+        if after is not None:
+            state._ready.push(state._add_block(after.place, after.order, after.payloads, after.scope))
+        return after
+
+    monkeypatch.setattr(RunState, "succeed_all", twice)
+    found()
+
+
+def test_a_part_of_a_block_that_goes_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    release_all = RunState.release_all
+
+    def twice(state: RunState, block: Block) -> None:
+        release_all(state, block)
+        state._ready.push(block)
+
+    monkeypatch.setattr(RunState, "release_all", twice)
+    found()
+
+
+def test_a_part_of_a_block_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_out = memory._Blocks.take_out
+
+    def lossy(blocks: memory._Blocks, first: int, count: int) -> None:
+        take_out(blocks, first, count)
+        if first + count in blocks._blocks:
+            take_out(blocks, first + count, 1)
+
+    monkeypatch.setattr(memory._Blocks, "take_out", lossy)
+    found()
+
+
+def test_an_item_ahead_that_others_get_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is running, and what led to it was told early."""
+    apply = Running.apply
+    monkeypatch.setattr(Running, "apply", lambda run, items, results, on, ahead: apply(run, items, results, on, False))
+    found()
+
+
+def test_who_dies_ahead_again_and_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leased, "ahead", lambda lease, at: 0)
+    assert "nobody is to blame" in found()
+
+
+def test_the_first_of_a_block_being_blamed_for_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = Leased.find
+
+    def wrong(lease: Leased, at: At | None) -> tuple[ItemRecord | Block, int] | None:
+        item = find(lease, at)
+        return item and (item[0], 0)
+
+    monkeypatch.setattr(Leased, "find", wrong)
+    assert "to blame" in found()
 
 
 def test_telling_what_is_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from .flow import NOTHING, Value
 from .leasing import Leasing
 from .plan import Place, Plan
-from .records import EventRecord, Given, ItemRecord, Order, Payload, Scope
+from .records import EventRecord, Given, ItemRecord, Order, Packed, Payload, Scope
 from .sources import Source, Sources
 from .table import FINAL, ItemFact, Phase
 
-Write = tuple[int, bytes]  # (field of the context, payload)
+Write = tuple[int, Packed]  # (field of the context, payload)
 
 
 class Alike(NamedTuple):

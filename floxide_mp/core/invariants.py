@@ -50,8 +50,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
 def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection[Block]) -> None:
     assert sum(map(len, blocks)) == state.in_blocks
     assert len(state._ready) == sum(len(i) if isinstance(i, Block) else 1 for i in _queued(state._ready))
-    for queue in _queues(state._ready):
-        assert all(one < other for one, other in pairwise(queue._queue))
+    assert all(one < other for ready in _parts(state._ready) for one, other in pairwise(ready._queue))
     numbers = {number for block in leased for number in range(block.first, block.first + len(block))}
     ranges = sorted(state.leased_blocks.items())
     assert sorted(numbers) == [number for first, stop in ranges for number in range(first, stop)]
@@ -77,12 +76,12 @@ def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
     assert filling == {scope.id for scope in scopes if scope.filling}
 
 
+def _parts(ready: Ready | Ranked) -> Collection[Ready]:
+    return (ready,) if isinstance(ready, Ready) else ready._ready.values()
+
+
 def _queued(ready: Ready | Ranked) -> list[ItemRecord | Block]:
-    return [item for queue in _queues(ready) for item in (*queue._queue, *queue._heap)]
-
-
-def _queues(ready: Ready | Ranked) -> list[Ready]:
-    return [ready] if isinstance(ready, Ready) else list(ready._ready.values())
+    return [item for part in _parts(ready) for item in (*part._queue, *part._heap)]
 
 
 def _ready_blocks(state: RunState) -> list[Block]:

@@ -100,7 +100,8 @@ class Plan:
     @cached_property
     def ahead(self) -> tuple[tuple[int, ...], ...]:
         """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
-        successor, and nothing is to be counted, collected, timed or kept apart on the way.
+        successor, nothing is to be counted, collected, timed or kept apart on the way, and both may be begun again:
+        who dies ahead is not known, and what led there is not told.
         """
         found: dict[int, tuple[int, ...]] = {}
         for place in self.places:
@@ -113,8 +114,9 @@ class Plan:
         if len(arm) != 1 or arm[0].level >= 0 or place.owner or self.scopes[place.chain].window is not None:
             return -1
         after = self.places[arm[0].place].spec
-        if place.spec.serial or after.serial or place.spec.timeout is not None or after.timeout is not None:
-            return -1
+        for spec in (place.spec, after):
+            if spec.serial or spec.timeout is not None or (spec.retry is not None and spec.retry.max_attempts == 1):
+                return -1
         return self.places[arm[0].place].node
 
     def names(self) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into."""
+"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into, or lie in
+memory that is shared.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ from typing import NamedTuple, TypeAlias
 
 from ..facts import WorkItemStatus
 from .plan import ScopePlan
+from .shared import Shared
 from .window import Window
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
+Packed: TypeAlias = bytes | Shared  # one value
 # A join's is (name of the node it came from, value) for each value, or for a list of them.
-Payload: TypeAlias = "bytes | tuple[tuple[str, Payload | list[Payload]], ...]"
+Payload: TypeAlias = "Packed | tuple[tuple[str, Payload | list[Payload]], ...]"
 
 
 def behind(order: Order, number: int) -> Order:
@@ -44,7 +48,7 @@ class EventRecord(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     field: int
-    payload: bytes
+    payload: Packed
 
 
 class OutputRecord(NamedTuple):
@@ -288,7 +292,7 @@ class Commit:
 
 def size_of(payload: Payload) -> int:
     """Bytes of a payload, about."""
-    if isinstance(payload, bytes):
+    if not isinstance(payload, tuple):
         return len(payload)
     return sum([sum(map(size_of, part)) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
 

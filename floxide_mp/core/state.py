@@ -16,7 +16,7 @@ from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder
 from .plan import Place, Plan
-from .records import Block, Commit, ErrorRecord, ItemRecord, Payload, behind
+from .records import Block, Commit, ErrorRecord, ItemRecord, Packed, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
@@ -45,7 +45,7 @@ class RunState(Giving):
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def start(self, payload: bytes) -> None:
+    def start(self, payload: Packed) -> None:
         """The run's input is here."""
         self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
@@ -56,7 +56,7 @@ class RunState(Giving):
         self.root.alive[self.root.plan.component_of[0]] += 1
         self._settle_all(self.root)
 
-    def feed(self, payload: bytes) -> None:
+    def feed(self, payload: Packed) -> None:
         """One more input is here."""
         self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
         self._fed += 1

@@ -60,7 +60,7 @@ def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled
     same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
     if not same:
         # A script's classes are in ``__main__``, and others than those of the module that it is on the command line.
-        module = any(b"__main__" in payload for payload in theirs if payload)
+        module = any(map(codec.needs_main, theirs))
         other = ", or as a module, not as a script: then resume it" if module else ""
         text = f"{who} was started with another input, ctx or seed{other}; choose another run_id"
         raise FloxideError(text, run_id=new.run_id)

@@ -6,7 +6,6 @@ functions of ``__main__`` travel once, with the workflow, and values refer to th
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import io
@@ -21,22 +20,26 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
 
-from ..core.records import ErrorRecord, Payload
+from ..core.records import ErrorRecord, Packed, Payload
+from ..core.shared import Shared
 from ..errors import RemoteError, SerializationError
 from ..node import Node
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
-from ..route import shown
 from ..workflow import UNDECLARED, Compiled, Workflow
+from .reasons import explained, told
 
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
-_EMPTY: Final = types.CellType()  # of a variable that has no value yet
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
 # included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
+
+
+class GivenUp(BaseException):
+    """It is to be encoded in another way."""
 
 
 class Bundle(NamedTuple):
@@ -55,27 +58,38 @@ class Bundle(NamedTuple):
         return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
 
 
-def encode(value: Any, what: str = "value", whose: str = "") -> bytes:
+def encode(
+    value: Any,
+    what: str = "value",
+    whose: str = "",
+    aside: Callable[[pickle.PickleBuffer], object] | None = None,
+) -> bytes:
     """The value as bytes.
+
+    Args:
+        value: anything.
+        what, whose: it is, for a person.
+        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574).
 
     Raises:
         SerializationError: naming ``what`` and ``whose``, the type and the path to the part that cannot be pickled.
         MemoryError: there is no room for them.
+        GivenUp: by ``aside``.
     """
     if value is None:
         return _NONE
     try:
-        return pickle.dumps(value, 5)
-    except KeyboardInterrupt:
+        return pickle.dumps(value, 5, buffer_callback=aside)
+    except (KeyboardInterrupt, GivenUp):
         raise
     except BaseException:
         pass
     try:
-        return _by_value(value)
-    except (KeyboardInterrupt, MemoryError):
+        return _by_value(value, aside)
+    except (KeyboardInterrupt, MemoryError, GivenUp):
         raise
     except BaseException as error:
-        raise _explained(value, what + whose, error) from None
+        raise explained(value, what + whose, error, _trouble) from None
 
 
 def encode_whole(value: Any, what: str) -> bytes:
@@ -96,27 +110,39 @@ def decode(payload: Payload) -> Any:
     """The value of a payload; of a join's, ``Arrivals``."""
     if isinstance(payload, bytes):
         return pickle.loads(payload)
+    if isinstance(payload, Shared):
+        stream, buffers = payload.open()
+        return pickle.loads(stream, buffers=buffers)
     found: list[tuple[str, Any]] = []
     for name, part in payload:
         found += [(name, decode(one)) for one in part] if isinstance(part, list) else [(name, decode(part))]
     return Arrivals(found)
 
 
-def same(one: bytes | None, other: bytes | None) -> bool:
+def needs_main(payload: Packed | None) -> bool:
+    """Whether something of it is in the ``__main__`` of whoever made it."""
+    stream = payload.open()[0].tobytes() if isinstance(payload, Shared) else payload
+    return stream is not None and b"__main__" in stream
+
+
+def same(one: Packed | None, other: Packed | None) -> bool:
     """Whether two payloads are the same or equal values: equal ones may have different pickles."""
-    if one == other:
+    if one is other:
         return True
     if one is None or other is None:
         return False
     try:
-        return bool(decode(one) == decode(other))
+        if isinstance(one, bytes) and isinstance(other, bytes):
+            return one == other or bool(decode(one) == decode(other))
+        first, second = decode(one), decode(other)
+        return encode(first) == encode(second) or bool(first == second)
     except Exception:  # their classes are not here any more, or cannot be compared
         return False
 
 
-def decode_each(payloads: Iterable[bytes]) -> Iterator[Any]:
+def decode_each(payloads: Iterable[Packed]) -> Iterator[Any]:
     """The values of payloads, each when it is asked for."""
-    return map(pickle.loads, payloads)
+    return (pickle.loads(payload) if isinstance(payload, bytes) else decode(payload) for payload in payloads)
 
 
 class Pickled(NamedTuple):
@@ -148,8 +174,8 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         for name, node, keys in zip(bundle.names, bundle.nodes, bundle.keys, strict=True):
             for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
                 if (error := _trouble(part)) is not None:
-                    raise _explained(part, what, error) from None
-        raise SerializationError(f"the workflow cannot be pickled: {_str(trouble)}") from None
+                    raise explained(part, what, error, _trouble) from None
+        raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}") from None
     for first in first_values:
         try:
             finder.dump(first)
@@ -224,7 +250,7 @@ def encode_error(error: BaseException, text: str) -> ErrorRecord:
         raise
     except BaseException:
         pickled = None
-    return ErrorRecord(type(error).__qualname__, _str(error), text, pickled)
+    return ErrorRecord(type(error).__qualname__, told(error), text, pickled)
 
 
 def decode_error(record: ErrorRecord) -> BaseException:
@@ -274,9 +300,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-def _by_value(value: Any) -> bytes:
+def _by_value(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, 5).dump(value)
+    _Pickler(stream, 5, aside).dump(value)
     return stream.getvalue()
 
 
@@ -296,7 +322,14 @@ class _MainFinder:
                     found[name] = getattr(sys.modules["__main__"], name)
                 return super().reducer_override(obj)
 
-        Pickler(io.BytesIO(), 5).dump(value)
+        Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
+
+
+class _Nowhere:
+    """A file for which what is written is lost."""
+
+    def write(self, data: object) -> None:
+        pass
 
 
 class _Carrier:
@@ -330,25 +363,6 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
-def _explained(value: Any, what: str, error: BaseException) -> SerializationError:
-    """The smallest part that cannot be pickled, found by going down as long as some part cannot be."""
-    path, reason = what, error
-    for _ in range(12):
-        for step, part in _parts(value):
-            trouble = _trouble(part)
-            if trouble is not None:
-                value, path, reason = part, path + step, trouble
-                break
-        else:
-            break
-    kind, why = type(value).__name__, _str(reason)
-    if isinstance(reason, RecursionError) or "recursion" in why:
-        text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
-    else:
-        text = f"{what} cannot be pickled: {path} is a {kind}: {why or type(reason).__name__}"
-    return SerializationError(text, path=path)
-
-
 def _trouble(value: Any) -> BaseException | None:
     try:
         if type(value) not in _PLAIN:
@@ -358,72 +372,3 @@ def _trouble(value: Any) -> BaseException | None:
     except BaseException as error:
         return error
     return None
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value is made of, as the pickler sees it, each with what to write behind the value's path."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield " (a key of it)", key
-            yield f"[{shown(key)}]", part
-    elif isinstance(value, list | tuple | set | frozenset):
-        names: Sequence[str] = getattr(type(value), "_fields", ())
-        for number, part in enumerate(value):
-            yield (f".{names[number]}" if number < len(names) else f"[{number}]"), part
-    elif isinstance(value, types.MethodType):
-        yield ".__self__", value.__self__
-        yield "", value.__func__
-    elif isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            if cell != _EMPTY:
-                yield f", its variable {name}", cell.cell_contents
-        for name in value.__code__.co_names:
-            if name in value.__globals__:
-                yield f", its global {name}", value.__globals__[name]
-        for number, part in enumerate(value.__defaults__ or ()):
-            yield f", its default {number}", part
-    elif isinstance(value, type):
-        for name, part in vars(value).items():
-            if name not in ("__dict__", "__weakref__"):
-                yield f".{name}", part
-    elif isinstance(value, staticmethod | classmethod):
-        yield "", value.__func__
-    elif isinstance(value, property):
-        yield "", value.fget
-    elif not isinstance(value, types.ModuleType):
-        yield from _state(value)
-
-
-def _state(value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of an object, asked of the object itself: what its ``__getstate__`` leaves out is not to blame."""
-    state: Any
-    try:
-        reduced = value.__reduce_ex__(5)
-        arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
-        fields = getattr(value, "__dict__", {})
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return
-    for number, part in enumerate(arguments):
-        if part is type(value):
-            yield f", its class {part.__name__}", part
-        else:
-            name = next((name for name, field in fields.items() if field is part), None)
-            yield (f".{name}" if name else f"'s argument {number}"), part
-    if isinstance(state, list | tuple) and dataclasses.is_dataclass(value):
-        state = {f.name: part for f, part in zip(dataclasses.fields(value), state, strict=False)}
-    for part in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
-        if isinstance(part, dict):
-            yield from ((f".{name}", one) for name, one in part.items())
-    if state is not None and not isinstance(state, dict | tuple):
-        yield "'s state", state
-
-
-def _str(error: BaseException) -> str:
-    try:
-        return str(error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as trouble:
-        return f"<{type(trouble).__name__} in __str__>"

@@ -20,7 +20,7 @@ from ..retry import RetryPolicy
 from ..stepping import StepBackend, StepCallbacks
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
-from . import codec
+from . import codec, large
 from .changes import check_same, check_shape, check_versions, versions
 from .clock import monotonic, time
 from .cpus import usable_cpus
@@ -316,8 +316,8 @@ class Coordinator:
             name=compiled.graph.name,
             key=workflow.key,
             workflow=workflow.payload,
-            context=codec.encode(context, "ctx"),
-            input=codec.encode(input, "input"),
+            context=large.share(context, "ctx", memory=self._ledger.arena),
+            input=large.share(input, "input", memory=self._ledger.arena),
             seed=0,
             started_at=time(),
             timeout=None,

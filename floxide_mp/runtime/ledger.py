@@ -15,7 +15,7 @@ from ..core.records import Block, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, EventPage, Lease, Portion, Reply, Report, Results, Spread, steps_in
-from . import codec
+from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
 from .interrupts import whole
@@ -40,6 +40,7 @@ class Ledger(Runs):
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
+        self.arena: large.Arena | None = None  # of the engine's, for what its workers are to be given
         self._patience = patience
         self._attention = Attention()
         self._numbers = 0
@@ -201,6 +202,7 @@ class Ledger(Runs):
         """The engine has ended: ``on_deadline`` is not called any more."""
         with self._lock:
             self.on_deadline = lambda: None
+            self.arena = None
 
     # -- inside; the lock is held --------------------------------------------------------------------
 
@@ -263,7 +265,7 @@ class Ledger(Runs):
         if timed:
             self.on_deadline()
         given = run.state.given(id_of(items[0]))
-        ahead = want > ONE_BY_ONE and len(items) == 1 and not items[0].alone and not given
+        ahead = want > ONE_BY_ONE and run.ahead(items) and not given
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
 
     def _plenty(self, worker: Session, want: float) -> bool:

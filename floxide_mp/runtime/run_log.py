@@ -11,11 +11,11 @@ from operator import itemgetter
 from typing import Any, Final
 
 from ..context import Item
-from ..core.records import Order
+from ..core.records import Order, Packed
 from ..event_log import LoggedEvent
 from ..merge import Merge
 from ..ports import Entry, EventPage
-from . import codec
+from . import codec, large
 
 LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in
 FEW: Final = 16  # new events that are put in their places one by one
@@ -105,7 +105,7 @@ class RunLog:
         self.asked = False
         self._seen = 0
         self._fields: dict[int, _Field] = {}
-        self.writes: list[tuple[int, bytes]] = []
+        self.writes: list[tuple[int, Packed]] = []
 
     def begin(self, node: str, item_id: int, attempt: int, error: BaseException | None, order: Order) -> None:
         """A step of this item is run from now on."""
@@ -122,7 +122,7 @@ class RunLog:
         return Item(self._run_id, node, item_id, attempt, error, order, self._seed)
 
     def write(self, field: int, value: Any) -> None:
-        self.writes.append((field, codec.encode(value, "event")))
+        self.writes.append((field, large.share(value, "event")))
 
     def read(self, field: int) -> Sequence[LoggedEvent[Any]]:
         return _Fresh(self._look(field).entries, self._own(field))

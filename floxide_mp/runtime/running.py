@@ -241,6 +241,11 @@ class Running(Known):
             ]
         )
 
+    def ahead(self, items: Sequence[ItemRecord | Block]) -> bool:
+        """Whether a worker may go on with what comes of them by itself, as far as that is not the graph's to say."""
+        default = self.state.default_retry
+        return len(items) == 1 and not items[0].alone and (default is None or default.max_attempts > 1)
+
     def apply(
         self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool, home: Home
     ) -> list[ItemRecord | Block]:

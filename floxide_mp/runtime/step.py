@@ -35,7 +35,7 @@ from ..ports import (
 )
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec
+from . import codec, large
 from .pull import Pull, Pulls, Values
 from .run_log import RunLog
 
@@ -190,7 +190,7 @@ class Steps:
         self._pulls.keep(self._run_id, order, pull)
         return Portion(told)
 
-    def _route(self, node: int, name: str, value: Any) -> tuple[int, bytes]:
+    def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
             raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
@@ -199,7 +199,7 @@ class Steps:
             arm, value = choose(keys, value)
         if failpoints.armed:
             failpoints.hit("worker.encode")
-        return arm, codec.encode(value, "the result of ", name)
+        return arm, large.share(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         policy = self._bundle.policies[node]

@@ -40,6 +40,7 @@ class Work:
         self.cut = self.ahead = False
         self.running = 0
         self._results: list[Result] = []
+        self._large = False  # what came of a step is in shared memory: that can be used again when it is told of
         self._stage = 0  # how many of these are of earlier stages
         self._arm = -1
         self._payloads: list[Payload] = []  # those after these: a stretch of the usual kind
@@ -66,10 +67,12 @@ class Work:
         if writes:
             self._writes.append(writes)
         self._payloads.append(payload)
+        if type(payload) is not bytes:
+            self._large = True
 
     def next(self, count: int) -> tuple[int, list[Payload]] | None:
         """What a stage of so many items came to: arm and values, if all are of the usual kind and more can begin."""
-        whole = len(self._results) == self._stage and len(self._payloads) == count
+        whole = len(self._results) == self._stage and len(self._payloads) == count and not self._large
         return (self._arm, self._payloads) if whole and not self.cut and monotonic_ns() < self.until else None
 
     def go_on(self) -> None:

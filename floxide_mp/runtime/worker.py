@@ -159,7 +159,7 @@ class Worker:
             return Report(lease.id, refuse(lease.items, failure), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
-        if len(lease.items) > 1 or isinstance(lease.items[0], Grants) or self._posted:
+        if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
         self._run_items(work, steps)
         with self._lock:

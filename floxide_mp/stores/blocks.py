@@ -23,7 +23,7 @@ from ..core.records import (
 )
 from ..facts import WorkItemStatus
 from .packing import Range, each, pack_many, unpack_many, without
-from .rows import Fixed, Row, all_bytes, pack, pack_order, text, unpack, unpack_order, untext
+from .rows import Fixed, Row, all_bytes, in_band, pack, pack_order, text, unpack, unpack_order, untext
 
 T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 
@@ -134,8 +134,8 @@ def event_rows(run: int, number: int, events: Iterable[EventRecord]) -> Iterator
     for many in _stretches(events, lambda e: _alike(e.order, e.payload, e.index, e.node, e.field)):
         order, index, node, field, payload = many[0]
         if len(many) > 1:
-            order, payload = _common(order), pack_many([_lasts(many)], [e.payload for e in many])
-        yield (run, number, len(many), pack_order(order), index, text(node), field), payload
+            order, payload = _common(order), pack_many([_lasts(many)], [in_band(e.payload) for e in many])
+        yield (run, number, len(many), pack_order(order), index, text(node), field), in_band(payload)
         number += len(many)
 
 

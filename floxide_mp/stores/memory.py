@@ -201,6 +201,8 @@ class _Run:
 class MemoryStore:
     """See ``ports.CheckpointStore``."""
 
+    takes_shared: Final = True
+
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
 

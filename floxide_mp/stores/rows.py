@@ -19,6 +19,7 @@ from ..core.records import (
     ItemRecord,
     ItemRow,
     Order,
+    Packed,
     Payload,
     ScopeRecord,
 )
@@ -105,10 +106,15 @@ _sizes: Final = struct.Struct(">IQ")
 _count: Final = struct.Struct(">Q")
 
 
+def in_band(payload: Packed) -> bytes:
+    """A value as bytes, wherever it is."""
+    return payload if isinstance(payload, bytes) else payload.tobytes()
+
+
 def pack(payload: Payload) -> bytes:
     """A kind, then the bytes; or for each part the lengths of name and value, and those."""
-    if isinstance(payload, bytes):
-        return _BYTES + payload
+    if not isinstance(payload, tuple):
+        return _BYTES + in_band(payload)
     found = [_PARTS]
     for name, part in payload:
         encoded = name.encode("utf-8", "surrogatepass")

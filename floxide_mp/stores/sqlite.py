@@ -81,6 +81,8 @@ class SQLiteStore(Reader):
             self._ownership.release()
             raise
 
+    takes_shared: Final = True  # an item that is done before it is written need never be copied
+
     @staticmethod
     def open_reader(path: str | os.PathLike[str], *, patience: float = 5.0, clocks: Clocks = CLOCKS) -> Reader:
         """Look into a store, whoever owns it, without disturbing them."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from floxide_mp.core.graph import NodeSpec
 from floxide_mp.core.records import Order, Payload
 
-from .graphs import WIDE
+from .graphs import LINE, WIDE
 from .model import flat
 
 DEEPEST = 12  # items from here on are the last of their branch, so that every graph comes to an end
@@ -55,8 +55,9 @@ def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
     if d[8] < 6:
         return Act("hold", (), writes, fails, hopeless)
     first = spec.name == WIDE
-    spread, alike = first or d[9] < 80, first or d[7] < 128
-    width = 2 + d[10] % 3 if first else (0, 1, 2, 3, 3, 6)[d[10] % (6 if len(path) < WIDEST else 2)]
+    quiet = spec.name.startswith(LINE)
+    spread, alike = first or d[9] < (8 if quiet else 80), first or d[7] < 128
+    width = (2, 3, 4, 6)[d[10] % 4] if first else (0, 1, 2, 3, 3, 6)[d[10] % (6 if len(path) < WIDEST else 2)]
     width = width if spread else 1
     values = tuple(
         # Some values are alike on purpose: two equal items are two items.

@@ -22,6 +22,7 @@ POLICIES = (
 
 
 WIDE = "wide"  # the start of some graphs: all there is behind it comes several times, side by side
+LINE = "line"  # nodes of this name and a number give one value more often than others do
 
 
 @dataclass
@@ -85,6 +86,8 @@ def graphs(draw: st.DrawFn, largest: int = 9, serial: bool = True) -> Graph:
 
 def drawn(number: Callable[[int, int], int], largest: int = 9, serial: bool = True) -> Graph:
     """The graph that follows from what ``number`` gives, each time from a lowest to a highest value."""
+    if number(0, 99) >= 75:
+        return _lines(number)
     draft = Draft()
 
     def small() -> int:
@@ -118,6 +121,20 @@ def drawn(number: Callable[[int, int], int], largest: int = 9, serial: bool = Tr
 def _widened(graph: Graph) -> Graph:
     wide = NodeSpec(WIDE, ((graph.start,),))
     return Graph(graph.name, (*graph.nodes, wide), len(graph.nodes))
+
+
+def _lines(number: Callable[[int, int], int]) -> Graph:
+    """The same steps in a row for values side by side, and then perhaps a join."""
+    count, join = number(1, 6), number(0, 1)
+    nodes = []
+    for at in range(count):
+        after = () if at + 1 == count and not join else (at + 1,)
+        retry = POLICIES[at % 3] if number(0, 99) >= 80 else None
+        failure = (number(at, count - 1),) if number(0, 99) >= 80 else None
+        nodes.append(NodeSpec(f"{LINE}{at}", (after, ()) if number(0, 99) >= 80 else (after,), failure, retry=retry))
+    if join:
+        nodes.append(NodeSpec("join", join_of=RUN_SCOPE))
+    return _widened(Graph("drawn", tuple(nodes), 0))
 
 
 def _attach(draft: Draft, at: int, choice: int) -> bool:

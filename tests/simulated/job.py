@@ -98,6 +98,7 @@ class Job:
             return
         self.world.hold(created, f"{self.run_id} was not there, and cannot be created")
         self.created = self.taken = True
+        self._time()
 
     def _resume(self, status: str) -> None:
         self.world.note(f"{self.run_id}, which is {status}, is resumed")
@@ -111,12 +112,18 @@ class Job:
         ledger = self.world.ledger
         ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         self.taken = True
+        self._time()
         ended = ledger.wait(self.run_id, None, 0)
         self.world.settle()
         if ended and ledger is self.world.ledger:
             self.world.hold(
                 self.look() != "running", f"who waits for {self.run_id} is told of its end before the resume"
             )
+
+    def _time(self) -> None:
+        run = self.world.ledger._active.get(self.run_id)
+        if run is not None and self.world.timed:
+            run.cost[:] = [0.001] * len(run.cost)
 
     def pause(self) -> None:
         if self.created and self.look() == "running":

@@ -17,6 +17,7 @@ import pytest
 from floxide_mp.core import flow
 from floxide_mp.runtime.interrupts import watched
 from floxide_mp.runtime.ledger import Ledger
+from floxide_mp.runtime.running import Running
 
 from .cases import case
 from .clock import Clock, installed
@@ -45,7 +46,13 @@ class Played(NamedTuple):
 
 
 class Runner:
-    """Plays schedules; each follows from its seed alone. Use within ``simulating``."""
+    """Plays schedules; each follows from its seed alone. Use within ``simulating``.
+
+    Attributes:
+        plenty: leases are as large as if there were so many times what there is.
+    """
+
+    plenty = 1
 
     def __init__(self, clock: Clock, place: Path, ledger: type[Ledger]) -> None:
         self._clock, self._place, self._ledger = clock, place, ledger
@@ -59,6 +66,7 @@ class Runner:
         self._clock.reset()
         chance = random.Random(f"schedule {seed}")
         rate = chance.choice(RATES)
+        self.plenty = chance.choice((1, 1, 20))
         world = World(chance, self._clock, self._place, chance.choice(KINDS), rate, self._ledger)
         try:
             for number in range(1 if chance.random() < 0.85 else 2):
@@ -204,6 +212,9 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     try:
         with tempfile.TemporaryDirectory() as place, installed(clock), watched(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(flow, "MOST", SMALL)
-            yield Runner(clock, Path(place), ledger)
+            runner = Runner(clock, Path(place), ledger)
+            ready = Running.ready.fget
+            patch.setattr(Running, "ready", property(lambda run: runner.plenty * ready(run)))
+            yield runner
     finally:
         log.disabled = before

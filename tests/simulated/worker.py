@@ -93,7 +93,7 @@ class Worker:
         right = log == [entry for page in pages(0, fetch) for entry in page]
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
         if told:
-            seen = {event.order for event in log}
+            seen = {entry[0] for entry in log}
             self.world.hold(seen.issuperset(self._done), f"{self} does not see what led to the step that it is at")
 
     # -- moves -----------------------------------------------------------------------------------------
@@ -143,7 +143,8 @@ class Worker:
         given = self.lease.given if self.at == 0 else 0
         result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
         self.running = False
-        self.work.add(self.grant[1], result, self.work._now + STEP)
+        self._ended += STEP
+        self.work.add(self.grant[1], result, self._ended)
         if not isinstance(result, Portion) and (isinstance(result, Spread) or result[3] is None):
             self._done.append(self.grant[3])
 
@@ -211,7 +212,8 @@ class Worker:
         work, lease = self.work, self.lease
         if work is None or lease is None or work.cut or self._report is not None or self.late:
             return False
-        if len(lease.items) == 1 and not isinstance(lease.items[0], Grants) and not work.ahead:
+        count = sum(len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items)
+        if count == 1 and not work.ahead:
             return False
         self._tell()
         return True
@@ -237,6 +239,7 @@ class Worker:
             now,
             now + (int(self._want * 1e9) if lease.ahead else 0),
         )
+        self._ended = now
         self._coming = self._grants(lease, self.work)
         first = lease.items[0]
         self.grant = next(_single(first)) if isinstance(first, Grants) else first

@@ -14,6 +14,7 @@ from floxide_mp.core.records import Block, Order
 from floxide_mp.core.state import MAX_DEATHS
 from floxide_mp.core.table import STOPPING
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
+from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
@@ -58,6 +59,7 @@ class World:
         self.events = 0
         self.changes = 0  # grows whenever there may be more to do for workers
         self.retry = DEFAULT if chance.random() < 0.3 else None
+        self.timed = chance.random() < 0.5  # what steps take is known from the beginning
         self.jobs: dict[str, Job] = {}
         self._kinds = [Guest if chance.random() < 0.15 else Worker for _ in range(chance.randint(1, 4))]
         self._ledger = ledger
@@ -235,6 +237,7 @@ class World:
         late, guilty = worker.late, self._guilty(worker)
         blamed = worker.laid_to_rest()
         self.hold(not guilty or blamed, f"nobody is to blame for the end of {worker}")
+        self.hold(not guilty or self._blames(worker), f"another one is to blame for the end of {worker}")
         if worker.unknown and not late and not blamed and worker.lease is not None and worker.grant is not None:
             where = worker.lease.run_id, worker.grant[3]
             self.unblamed[where] = self.unblamed.get(where, 0) + 1
@@ -247,6 +250,18 @@ class World:
             return False
         state = self.ledger._runs[worker.lease.run_id].state
         return not (state.over or state.phase in STOPPING or self.ledger._stopping)
+
+    def _blames(self, worker: Worker) -> bool:
+        """Whether it is the item that it was at that has an attempt less, if that can be told."""
+        assert worker.lease is not None and worker.grant is not None
+        number, _, attempt, *_ = worker.grant
+        state = self.ledger._runs[worker.lease.run_id].state
+        items = state.items
+        if isinstance(worker, Guest):
+            return True
+        if number not in items:  # it has gone to its ``on_failure``
+            return number not in {item.id for item in state._ready}
+        return items[number].attempt > attempt or items[number].status is WorkItemStatus.FAILED
 
     def ended(self, worker: Worker) -> None:
         """It was told to stop."""

@@ -8,7 +8,6 @@ import mmap
 import os
 import signal
 import sys
-from multiprocessing.connection import Connection
 from typing import Any
 
 from ... import checks, failpoints
@@ -16,20 +15,29 @@ from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
 from .calls import LedgerProxy
 from .ends import WORN
+from .sharing import WorkerEnd
 from .wear import Limits, worn_by
 
 _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 
 
 def main(
-    session: int, limits: tuple[int | None, ...], connection: int, lifeline: int, board: int, trace: int, stderr: int
+    session: int,
+    part: int,
+    limits: tuple[int | None, ...],
+    connection: int,
+    lifeline: int,
+    board: int,
+    trace: int,
+    stderr: int,
+    shared: int = -1,
 ) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with(lifeline)
     faulthandler.enable(trace)
     checks.types_wanted = False
     memory = mmap.mmap(board, SIZE)
-    proxy = LedgerProxy((TrippedConnection if failpoints.armed else Connection)(connection))
+    proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, shared, part))
     worker = Worker(session, proxy, Board(memoryview(memory)), worn=worn_by(Limits(*limits)))
     if sys.stdout is not None:  # the program has closed it
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
@@ -48,7 +56,7 @@ def main(
     os._exit(code)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
 
 
-class TrippedConnection(Connection):
+class TrippedEnd(WorkerEnd):
     """A connection to the coordinator with the failpoints around each request."""
 
     def send(self, request: Any) -> None:

@@ -21,6 +21,7 @@ from ...runtime.ledger import Ledger
 from ..health import healths, look
 from .ends import WORN, Shortage
 from .manager import LedgerServer
+from .sharing import Memory
 from .spawn import WorkerProcess, spawn
 from .wear import Limits
 
@@ -64,6 +65,7 @@ class ProcessEngine:
         self._look_every = min(LOOK, stall / 5)
         self._next_look = 0.0
         self._server = LedgerServer(ledger)
+        self._memory: Memory | None = None
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
@@ -85,6 +87,11 @@ class ProcessEngine:
     def start(self) -> None:
         self._selector.register(self._word, selectors.EVENT_READ)
         self._ledger.on_deadline = self._wake
+        if getattr(self._ledger.store, "takes_shared", False):
+            try:
+                self._ledger.arena = self._memory = Memory(self._count)
+            except OSError as error:
+                log.warning("large values are sent to workers, not shared with them: %s", error)
         try:
             self._start_workers()
         except BaseException:  # Ctrl-C, too
@@ -199,7 +206,7 @@ class ProcessEngine:
             log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, trouble)
 
     def _start_worker(self, worker_id: int) -> None:
-        process = spawn(worker_id, self._ledger.reserve(), self._limits)
+        process = spawn(worker_id, self._ledger.reserve(), self._limits, self._memory)
         try:
             self._selector.register(process.pidfd, selectors.EVENT_READ, process)
             self._ledger.enlist(process.session, worker_id, process.board, process.pid)
@@ -271,6 +278,8 @@ class ProcessEngine:
 
     def _close(self) -> None:
         self._ledger.detach()
+        if self._memory is not None:
+            self._memory.release()
         self._selector.close()
         os.close(self._word)
 

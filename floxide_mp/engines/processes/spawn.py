@@ -6,14 +6,16 @@ import mmap
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 
 from ...runtime.board import SIZE, Board
 from .ends import End
 from .lines import close, hang_up, no_fork, own
+from .sharing import CoordinatorEnd, Memory
 from .wear import UNLIMITED, Limits
 
 _MODULE = "floxide_mp.engines.processes.child"
@@ -77,8 +79,14 @@ class WorkerProcess:
         self._resources.close()
 
 
-def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED) -> WorkerProcess:
+def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED, memory: Memory | None = None) -> WorkerProcess:
     """Start a fresh interpreter that will work as that session, once its connection is served.
+
+    Args:
+        worker_id: whose place it takes.
+        session: its number.
+        limits: when it is to be replaced.
+        memory: where large values are; None: they are sent.
 
     Raises:
         OSError: out of descriptors, memory or processes; nothing is left open, and no process.
@@ -88,8 +96,8 @@ def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED) -> WorkerPro
         board_fd = os.memfd_create("floxide-board")
         inherited.callback(os.close, board_fd)
         os.ftruncate(board_fd, mmap.PAGESIZE)
-        memory = kept.enter_context(mmap.mmap(board_fd, SIZE))
-        board = Board(memoryview(memory))
+        page = kept.enter_context(mmap.mmap(board_fd, SIZE))
+        board = Board(memoryview(page))
         kept.callback(board.close)
         trace = os.memfd_create("floxide-trace")
         kept.callback(os.close, trace)
@@ -97,12 +105,16 @@ def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED) -> WorkerPro
             lifeline, write_end = os.pipe()
             kept.callback(close, own(os.fdopen(write_end, "wb", 0)))
         inherited.callback(os.close, lifeline)
-        connection, theirs = Pipe()
-        kept.callback(connection.close)
+        part = worker_id + 1
+        ours, theirs = socket.socketpair()
         inherited.callback(theirs.close)
+        connection = CoordinatorEnd(ours.detach(), memory, part)
+        kept.callback(connection.close)
         stderr = os.dup(2)
         inherited.callback(os.close, stderr)
-        arguments = f"{session}, {tuple(limits)}, {theirs.fileno()}, {lifeline}, {board_fd}, {trace}, {stderr}"
+        shared = [] if memory is None else [memory.fd]
+        fds = (theirs.fileno(), lifeline, board_fd, trace, stderr, *shared)
+        arguments = ", ".join(map(str, (session, part, tuple(limits), *fds)))
         popen = subprocess.Popen(
             [
                 *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
@@ -111,7 +123,7 @@ def spawn(worker_id: int, session: int, limits: Limits = UNLIMITED) -> WorkerPro
             ],
             stdin=subprocess.DEVNULL,
             stderr=trace,
-            pass_fds=(theirs.fileno(), lifeline, board_fd, trace, stderr),
+            pass_fds=fds,
             process_group=0,  # a group of its own: Ctrl-C is the coordinator's, and its end is everybody's
             env={**dict.fromkeys(_ONE_THREAD, "1"), **os.environ},
         )

@@ -5,12 +5,12 @@ A worker finds out itself, between two items; that it is replaced, and how, is t
 
 from __future__ import annotations
 
-import resource
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, Self
 
 LEAST: Final = 16 << 20  # bytes: an interpreter that has nothing to do needs more
-_PAGE: Final = resource.getpagesize()
+_RESIDENT: Final = re.compile(rb"\nRss(?:Anon|File):\s*(\d+) kB")
 
 
 class Limits(NamedTuple):
@@ -49,6 +49,7 @@ def worn_by(limits: Limits) -> Callable[[int], bool] | None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * _PAGE
+    """Bytes of memory that this process has now, without what it shares: large values, which others have, too."""
+    with open("/proc/self/status", "rb") as file:
+        found = _RESIDENT.findall(file.read())
+    return sum(int(size) << 10 for size in found)
