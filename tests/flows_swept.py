@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from floxide_mp import (
     node,
 )
 from floxide_mp.runtime.large import LARGE
+from floxide_mp.runtime.pull import FIRST
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
 from tests.flows_run import until
@@ -151,8 +153,14 @@ def mend(ctx: Log, parts: list[Part]) -> str:
 
 @node
 def pair(ctx: Log, folder: str) -> NextAll[Part]:
+    """In two portions: the first is cut because it takes long."""
     enter(ctx, folder)
-    return NextAll((Part(folder, 0), Part(folder, 1)))
+
+    def parts() -> Iterator[Part]:
+        time.sleep(1.5 * FIRST / 1e9)
+        yield from (Part(folder, 0), Part(folder, 1))
+
+    return NextAll(parts())
 
 
 @node

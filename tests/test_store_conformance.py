@@ -65,6 +65,13 @@ class Unsorted(MemoryStore):
         return found._replace(items=sorted(found.items, key=lambda row: row.id))
 
 
+class ForgetsGiven(MemoryStore):
+    """After a crash its items would give all that they have given once more."""
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        return super().snapshot(run_id)._replace(given={})
+
+
 class Blocks(MemoryStore):
     """Changes what it is given before it remembers it, as a store might that gets blocks wrong."""
 
@@ -168,6 +175,7 @@ class NewIsWhole(OneByOne):
         (OneByOne, ["what is prepared is written as it was together and once"]),
         (NewIsWhole, ["blocks are written together as one by one"]),
         (Forgets, ["a run that exists is not made again", "events outputs and errors come in the order of commits"]),
+        (ForgetsGiven, ["what items have given is kept until they are over"]),
         (Unsorted, ["items come in order as they were written"]),
         (Numbered, ["blocks are items side by side"]),
         (FrontOnly, ["what is over of blocks is forgotten", "items step out of blocks"]),

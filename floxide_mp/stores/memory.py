@@ -15,6 +15,7 @@ from ..core.records import (
     Commit,
     ErrorRecord,
     EventRecord,
+    Given,
     ItemRecord,
     ItemRow,
     OutputBlock,
@@ -106,6 +107,7 @@ class _Run:
         self.passed: set[int] = set()
         self.held: dict[int, list[int]] = {}
         self.spoilt: dict[int, tuple[int, ErrorRecord]] = {}
+        self.given: dict[int, Given] = {}
         self.events: list[EventRecord] = []
         self.outputs = _Outputs()
         self.errors: list[ErrorRecord] = []
@@ -140,6 +142,11 @@ class _Run:
             self.held.pop(number, None)
         self.scopes.update((opened.id, opened) for opened in commit.opened)
         self.spoilt.update(commit.spoilt)
+        for item_id, given in commit.given.items():
+            if given is None:
+                self.given.pop(item_id, None)
+            else:
+                self.given[item_id] = given
         for number in commit.closed:
             del self.scopes[number]
             for table in (self.joined, self.depths, self.spoilt):
@@ -163,6 +170,7 @@ class _Run:
             spoilt=dict(self.spoilt),
             events=len(self.events),
             outputs=self.outputs.count,
+            given=dict(self.given),
         )
 
     def _row(self, item: ItemRecord | ItemRow) -> ItemRow:
@@ -182,7 +190,7 @@ class _Run:
         for (scope, component), depth in snapshot.depths.items():
             self.depths.setdefault(scope, {})[component] = depth
         self.scopes = {scope.id: scope for scope in snapshot.scopes}
-        self.passed, self.spoilt = set(snapshot.passed), dict(snapshot.spoilt)
+        self.passed, self.spoilt, self.given = set(snapshot.passed), dict(snapshot.spoilt), dict(snapshot.given)
         self.held = {node: list(items) for node, items in snapshot.held.items()}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from floxide_mp.core.records import Order
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Entry, Grant, Grants, Lease, Reply, Report, Spread
+from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
@@ -147,11 +147,12 @@ class Worker:
     def _return(self) -> None:
         """The node comes back."""
         assert self.lease is not None and self.grant is not None and self.work is not None
-        result = self.world.result(self.lease.run_id, self.grant)
+        given = self.lease.given if self.at == 0 else 0
+        result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
         self.running = False
         self._ended += STEP
         self.work.add(self.grant[1], result, self._ended)
-        if isinstance(result, Spread) or result[3] is None:
+        if not isinstance(result, Portion) and (isinstance(result, Spread) or result[3] is None):
             self._done.append(self.grant[3])
 
     def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:

@@ -15,7 +15,7 @@ from floxide_mp.core.state import MAX_DEATHS
 from floxide_mp.core.table import STOPPING
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
 from floxide_mp.facts import WorkItemStatus
-from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Spread, StepResult
+from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.desk import Desks
@@ -144,8 +144,12 @@ class World:
         self.hold(number > 0 and not others, f"{worker} is told that it is at {number}, which is {others}")
         known[worker.grant[3]] = number
 
-    def result(self, run_id: str, grant: Grant) -> StepResult | Spread:
-        """What comes of a step."""
+    def result(self, run_id: str, grant: Grant, given: int, whole: bool) -> Outcome:
+        """What comes of a step, or of the next part of one, that has given so many values.
+
+        Args:
+            whole: all that it has is taken at once.
+        """
         job, (_, node, _, order, payload, _) = self.jobs[run_id], grant
         spec = job.case.plan.graph.nodes[node]
         act = job.case.act(spec, plain(payload), order)
@@ -157,15 +161,23 @@ class World:
             if hopeless and fatal:
                 job.reasons.add("hopeless")
             return FAIL, (), (), ERROR, not hopeless or failed % 2 == 0
-        written = (*act.writes, (TRACE, spec.name))
-        writes = tuple((field, codec.encode(value, "an event")) for field, value in written)
+        cut = act.portion(given, False, whole)
+        again = cut is not None and given and self.chance.random() < 0.3  # it has been started again, and takes a while
+        written = act.writes[1:] if given else act.writes[:1] if cut else act.writes
+        traced = () if cut else ((TRACE, spec.name),)
+        writes = tuple((field, codec.encode(value, "an event")) for field, value in (*written, *traced))
         if act.kind == "hold":
             return HOLD, (), writes, None, False
-        values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values)
+        if again:
+            return Portion((NEXT_ALL, (), (), None, False))
+        if cut and given:
+            writes = ()
+        values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values[given:cut])
         arms = {arm for arm, _ in values}
+        told: StepResult | Spread = NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
         if act.kind == "all" and len(arms) == 1 and self.chance.random() < 0.8:
-            return Spread(arms.pop(), [payload for _, payload in values], writes)
-        return NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
+            told = Spread(arms.pop(), [payload for _, payload in values], writes)
+        return Portion(told) if cut else told
 
     def may_lose(self, worker: Worker, policy: bool = False) -> bool:
         """Whether its death leaves the item that it is at the attempts that it needs. If not, the run may fail.
