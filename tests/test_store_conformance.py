@@ -109,6 +109,17 @@ class FrontOnly(Blocks):
         return commit
 
 
+class OfOne(Blocks):
+    """Takes all of a range to be of the block that its first item is in."""
+
+    def changed(self, commit: Commit) -> Commit:
+        held = self._runs["run"].blocks._blocks if self._runs else {}
+        ends = {
+            n: block.first + len(block) for block in held.values() for n in range(block.first, block.first + len(block))
+        }
+        return replace(commit, ranges=[(n, min(count, ends.get(n, n + count) - n)) for n, count in commit.ranges])
+
+
 class Gone(Blocks):
     """An item that steps out of its block is over."""
 
@@ -179,6 +190,7 @@ class NewIsWhole(OneByOne):
         (Unsorted, ["items come in order as they were written"]),
         (Numbered, ["blocks are items side by side"]),
         (FrontOnly, ["what is over of blocks is forgotten", "items step out of blocks"]),
+        (OfOne, ["a range is of items however they came"]),
         (Gone, ["items step out of blocks"]),
         (StaysIn, ["items step out of blocks"]),
         (Uncut, ["outputs in blocks count as many as there are"]),

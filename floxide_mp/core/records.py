@@ -241,7 +241,8 @@ class ItemRow(NamedTuple):
 class Commit:
     """Everything that changed since the last commit; a store writes all of it or nothing.
 
-    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``.
+    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``. A restored
+    run makes blocks anew: what is a range in one of these may have come one by one, or in several blocks.
     """
 
     blocks: list[Block] = field(default_factory=list)

@@ -41,14 +41,16 @@ class _Blocks:
         insort(self._firsts, block.first)
         self._blocks[block.first] = block
 
-    def take_out(self, first: int, count: int) -> None:
+    def take_out(self, first: int, stop: int) -> int:
+        """The items from ``first`` on, up to ``stop`` or the end of its block, which is returned."""
         at = bisect_right(self._firsts, first) - 1
         block = self._blocks.pop(self._firsts.pop(at))
-        start = first - block.first
+        start, end = first - block.first, min(stop - block.first, len(block))
         if start:
             self.add(block.part(0, start))
-        if start + count < len(block):
-            self.add(block.part(start + count))
+        if end < len(block):
+            self.add(block.part(end))
+        return block.first + end
 
     def items(self) -> Iterator[ItemRecord]:
         for block in self._blocks.values():
@@ -117,14 +119,16 @@ class _Run:
         for block in commit.blocks:
             self.blocks.add(block)
         for first, count in commit.ranges:
-            self.blocks.take_out(first, count)
+            at, stop = first, first + count
+            while at < stop:
+                at = at + 1 if self.items.pop(at, None) is not None else self.blocks.take_out(at, stop)
         for item in commit.created:
             self.items[item.id] = item
         for item in commit.changed:
             self.changed[item.id] = item.attempt, item.status, item.due
         for number in commit.finished:
             if self.items.pop(number, None) is None:
-                self.blocks.take_out(number, 1)
+                self.blocks.take_out(number, number + 1)
             if self.changed:
                 self.changed.pop(number, None)
         arrived: list[Arrival | ArrivalBlock] = [*commit.arrived, *commit.arrived_blocks]
