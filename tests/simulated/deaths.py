@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from floxide_mp.core.records import Order
-from floxide_mp.core.table import STOPPING
+from floxide_mp.core.table import STOPPING, Phase
 from floxide_mp.facts import WorkItemStatus
 
 from .worker import Guest, Worker
@@ -29,6 +29,8 @@ class Deaths:
         """The ledger is told, and blames whom it must."""
         late, guilty = worker.late, self._guilty(worker)
         blamed = worker.laid_to_rest()
+        if guilty and worker.lease is not None:  # unless the run broke when the other leases went back
+            guilty = self.world.ledger._runs[worker.lease.run_id].state.phase is not Phase.BROKEN
         hold = self.world.hold
         hold(not guilty or blamed, f"nobody is to blame for the end of {worker}")
         hold(not guilty or self._blames(worker), f"another one is to blame for the end of {worker}")
