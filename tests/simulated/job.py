@@ -108,7 +108,8 @@ class Job:
             self.healed = True
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
             self.lived = 0.0
-        self.world.unblamed.clear()  # it may be read anew, and who died ahead is not stored
+        self.world.deaths.forget()  # it may be read anew
+        self.numbers.clear()
         ledger = self.world.ledger
         ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         self.taken = True

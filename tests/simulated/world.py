@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from floxide_mp.core import invariants
-from floxide_mp.core.records import Block, Order
+from floxide_mp.core.records import Block
 from floxide_mp.core.state import MAX_DEATHS
-from floxide_mp.core.table import STOPPING
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
-from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
@@ -28,6 +26,7 @@ from tests.history import Executed, HistoryError
 
 from .cases import TRACE, plain
 from .clock import Clock
+from .deaths import Deaths
 from .faults import LASTING, ONCE, Medium
 from .job import Job
 from .worker import Guest, Worker
@@ -72,7 +71,7 @@ class World:
         self.ledger.on_deadline = self._wake
         self.ledger.page = 3
         self.desks = Desks(self.ledger, self.retry)
-        self.unblamed: dict[tuple[str, Order], int] = {}  # deaths, ahead, at that step
+        self.deaths = Deaths(self)
         self.late: list[Worker] = []  # given up, and there all the same
         self.next_look = self.clock.now
         self._woken = False
@@ -234,34 +233,8 @@ class World:
         self.note(f"{worker} is buried")
         worker.dead = True
         self.changes += 1
-        late, guilty = worker.late, self._guilty(worker)
-        blamed = worker.laid_to_rest()
-        self.hold(not guilty or blamed, f"nobody is to blame for the end of {worker}")
-        self.hold(not guilty or self._blames(worker), f"another one is to blame for the end of {worker}")
-        if worker.unknown and not late and not blamed and worker.lease is not None and worker.grant is not None:
-            where = worker.lease.run_id, worker.grant[3]
-            self.unblamed[where] = self.unblamed.get(where, 0) + 1
-            self.hold(self.unblamed[where] < 2, f"{worker} is not the first to die of that, and nobody is to blame")
+        self.deaths.bury(worker)
         self._replace(worker)
-
-    def _guilty(self, worker: Worker) -> bool:
-        """Whether the item that it is at must be to blame for its end."""
-        if worker.lease is None or worker.late or worker.unknown or worker.told or worker.killed:
-            return False
-        state = self.ledger._runs[worker.lease.run_id].state
-        return not (state.over or state.phase in STOPPING or self.ledger._stopping)
-
-    def _blames(self, worker: Worker) -> bool:
-        """Whether it is the item that it was at that has an attempt less, if that can be told."""
-        assert worker.lease is not None and worker.grant is not None
-        number, _, attempt, *_ = worker.grant
-        state = self.ledger._runs[worker.lease.run_id].state
-        items = state.items
-        if isinstance(worker, Guest):
-            return True
-        if number not in items:  # it has gone to its ``on_failure``
-            return number not in {item.id for item in state._ready}
-        return items[number].attempt > attempt or items[number].status is WorkItemStatus.FAILED
 
     def ended(self, worker: Worker) -> None:
         """It was told to stop."""
@@ -420,6 +393,7 @@ class World:
         self.medium.faults.once = None
         for job in self.jobs.values():
             job.taken = False
+            job.numbers.clear()  # of items that are not in the store
             if job.created is None:  # it was being started: whether it is there is seen now
                 job.created = False
         if self.medium.kind == "file" and self.chance.random() < 0.3:  # the machine was started anew
