@@ -110,6 +110,15 @@ def test_a_lease_has_several_items_of_nodes_that_nobody_has_seen_yet(after: Call
         assert len(run.claim(1002, 0, 0.004, 1)) == 1
 
 
+def test_a_step_that_must_not_be_begun_twice_is_leased_alone() -> None:
+    """Or it would be, when a worker dies of one behind it in its lease."""
+    once = RetryPolicy(max_attempts=1)
+    with Coordinator(0) as coordinator:
+        run = ready_after_one_step(coordinator, wide(lambda: node(flows_run.echo.function, retry=once)))
+        run.cost[:] = [1e-6] * len(run.cost)
+        assert [len(run.claim(1000 + n, 0, 0.004, 1)) for n in range(3)] == [1, 1, 1]
+
+
 def test_how_a_function_is_called_hangs_on_whether_it_is_bound() -> None:
     class Adds(Node):
         def process(self, value: int) -> int:

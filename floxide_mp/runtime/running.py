@@ -214,8 +214,15 @@ class Running(Known):
         return each is None or each >= want
 
     def _expected(self, place: int) -> float | None:
-        """Seconds of a step there; of a node that nobody has seen yet, what nearly all so far have stayed below."""
-        known = self.cost[self.state.plan.places[place].node]
+        """Seconds of a step there; of a node that nobody has seen yet, what nearly all so far have stayed below.
+
+        None: it is leased alone. So is a step that must not be begun twice: who dies of the next one tells nothing.
+        """
+        at = self.state.plan.places[place]
+        policy = at.spec.retry or self.state.default_retry
+        if policy is not None and policy.max_attempts == 1:
+            return None
+        known = self.cost[at.node]
         if known is not None or self.steps < SEEN:
             return known
         mean = self.spent / self.steps
