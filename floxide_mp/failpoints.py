@@ -41,6 +41,7 @@ NAMES: Final = {
     "worker.encode": "a value that a node passes on is about to be encoded; those before it are",
     "worker.shared.write": "a large value is being written to shared memory",
     "worker.shared.written": "a large value is in shared memory, and nobody else knows of it",
+    "worker.portion": "an iterator has given a portion of its values and has more, nothing of it is reported",
     "worker.encoded": "all of an item's result is encoded",
     "worker.worked": "all of the lease is done, nothing of it is reported",
     "worker.report.unsent": "the report is about to be sent",

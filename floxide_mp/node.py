@@ -31,7 +31,8 @@ class Node:
 
     Options, as class or instance attributes:
         retry: a ``RetryPolicy``, or None: the first failure is final.
-        timeout: seconds for one attempt; a step that is longer is ended together with its worker process.
+        timeout: seconds for one attempt, or one portion of what an iterator gives (``NextAll``); a step that is longer
+            is ended together with its worker process.
         serial: steps of serial nodes never overlap within a run, and see every commit before them.
     """
 

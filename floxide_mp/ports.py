@@ -60,7 +60,16 @@ class Spread(NamedTuple):
     writes: Writes
 
 
-Result: TypeAlias = StepResult | Results | Spread
+class Portion(NamedTuple):
+    """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more."""
+
+    part: StepResult | Spread
+
+
+Outcome: TypeAlias = StepResult | Spread | Portion
+"""What came of one step, or of the next part of one."""
+
+Result: TypeAlias = Outcome | Results
 
 
 def steps_in(result: Result) -> int:
@@ -73,7 +82,8 @@ class Lease(NamedTuple):
 
     ``key`` is that of the run's workflow, which is another one after a resume with another. ``life`` grows when the
     run was read anew from the store: what was known of its events may not have come to be. ``ahead``: whether the
-    worker may go on with their successors (``Description``).
+    worker may go on with their successors (``Description``). ``given``: how many values the one item has given
+    (``Portion``): it is to give those behind them.
     """
 
     id: int
@@ -82,6 +92,7 @@ class Lease(NamedTuple):
     items: tuple[Grant | Grants, ...]
     life: int = 0
     ahead: bool = False
+    given: int = 0
 
 
 def only(lease: Lease) -> Grant:
@@ -111,7 +122,8 @@ class Report(NamedTuple):
 class Reply(NamedTuple):
     """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out; ``refused`` says
     that not all that was reported is committed. ``running`` is the id of the item that stays leased, after a report
-    that was not the last. ``more``: there is so much to do that it is worth asking for the next lease at once."""
+    that was not the last. ``more``: there is so much to do that it is worth asking for the next lease at once.
+    ``dropped``: iterators (run, order key of the item) that this worker is not to keep any longer."""
 
     leases: tuple[Lease, ...]
     stop: bool
@@ -119,6 +131,7 @@ class Reply(NamedTuple):
     refused: bool = False
     running: int = 0
     more: bool = False
+    dropped: tuple[tuple[str, Order], ...] = ()
 
 
 class Description(NamedTuple):

@@ -18,7 +18,17 @@ class Next(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class NextAll(Generic[T]):
-    """Fan out: every value goes on by itself. Any iterable will do, a generator too; it may be empty."""
+    """Fan out: every value goes on by itself. Any iterable will do; it may be empty.
+
+    What an **iterator** gives (a generator, ``map``, a file) is taken as fast as it is worked off, so it may be huge,
+    or without an end. It is committed in portions, with how many values they were. After a crash, a failed attempt or
+    a resume it is **started again, and so many values are passed over**: so it must give the same values in the same
+    order each time, and what it does to the rest of the world it does again. Once its first portion is committed,
+    what it gave stays given, also if it raises later. A time-out is that of a portion.
+
+    The iterator of a serial node, of a loop of one's own (``step_distributed``) or on an executor is taken at once, as
+    a list is.
+    """
 
     values: Iterable[T]
 

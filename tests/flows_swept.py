@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from floxide_mp import (
     node,
 )
 from floxide_mp.runtime.large import LARGE
+from floxide_mp.runtime.pull import FIRST
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
 from tests.flows_run import until
@@ -93,10 +95,15 @@ def split(ctx: Log, begun: Begun) -> NextAll[Part]:
 
 @node
 def work(ctx: Log, part: Part) -> Part:
-    enter(ctx, part.folder)
+    """One fails twice, the second time when what came of the first is on disk: that is a row of its own by then."""
+
+    def tried(store: Reader) -> bool:
+        return (ctx.item.item_id, ctx.item.attempt) in {(item.id, item.attempt) for item in store.snapshot(ID).items}
+
+    enter(ctx, part.folder, tried)
     len(ctx.log)  # what others have written
     ctx.log.append(f"work {part.number}")
-    if part.number == 1 and ctx.item.attempt == 1:
+    if part.number == 1 and ctx.item.attempt < 3:
         raise ValueError("not at once")
     return part
 
@@ -151,8 +158,14 @@ def mend(ctx: Log, parts: list[Part]) -> str:
 
 @node
 def pair(ctx: Log, folder: str) -> NextAll[Part]:
+    """In two portions: the first is cut because it takes long."""
     enter(ctx, folder)
-    return NextAll((Part(folder, 0), Part(folder, 1)))
+
+    def parts() -> Iterator[Part]:
+        time.sleep(1.5 * FIRST / 1e9)
+        yield from (Part(folder, 0), Part(folder, 1))
+
+    return NextAll(parts())
 
 
 @node

@@ -65,6 +65,13 @@ class Unsorted(MemoryStore):
         return found._replace(items=sorted(found.items, key=lambda row: row.id))
 
 
+class ForgetsGiven(MemoryStore):
+    """After a crash its items would give all that they have given once more."""
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        return super().snapshot(run_id)._replace(given={})
+
+
 class Blocks(MemoryStore):
     """Changes what it is given before it remembers it, as a store might that gets blocks wrong."""
 
@@ -100,6 +107,17 @@ class FrontOnly(Blocks):
             if start < first:
                 return replace(commit, ranges=[(start, count)])
         return commit
+
+
+class OfOne(Blocks):
+    """Takes all of a range to be of the block that its first item is in."""
+
+    def changed(self, commit: Commit) -> Commit:
+        held = self._runs["run"].blocks._blocks if self._runs else {}
+        ends = {
+            n: block.first + len(block) for block in held.values() for n in range(block.first, block.first + len(block))
+        }
+        return replace(commit, ranges=[(n, min(count, ends.get(n, n + count) - n)) for n, count in commit.ranges])
 
 
 class Gone(Blocks):
@@ -168,9 +186,11 @@ class NewIsWhole(OneByOne):
         (OneByOne, ["what is prepared is written as it was together and once"]),
         (NewIsWhole, ["blocks are written together as one by one"]),
         (Forgets, ["a run that exists is not made again", "events outputs and errors come in the order of commits"]),
+        (ForgetsGiven, ["what items have given is kept until they are over"]),
         (Unsorted, ["items come in order as they were written"]),
         (Numbered, ["blocks are items side by side"]),
         (FrontOnly, ["what is over of blocks is forgotten", "items step out of blocks"]),
+        (OfOne, ["a range is of items however they came"]),
         (Gone, ["items step out of blocks"]),
         (StaysIn, ["items step out of blocks"]),
         (Uncut, ["outputs in blocks count as many as there are"]),

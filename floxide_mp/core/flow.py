@@ -17,6 +17,7 @@ from .records import (
     Block,
     Commit,
     ErrorRecord,
+    Given,
     ItemRecord,
     Order,
     OutputBlock,
@@ -33,6 +34,7 @@ JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is on
 MOST: Final = 4096  # items of one block: what is over of it is given free with it
 
 _order: Final = attrgetter("order")
+NOTHING: Final = Given()
 
 Value = tuple[int, Payload]  # (arm, payload)
 
@@ -155,31 +157,52 @@ class Flow:
             scope = scope.parent
         return scope
 
-    def _fan_out(self, item: ItemRecord, place: Place, values: Sequence[Value], scope: Scope) -> None:
+    def _fan_out(
+        self, item: ItemRecord, place: Place, values: Sequence[Value], scope: Scope, given: Given = NOTHING
+    ) -> int:
+        """``given`` is what the step gave before; how many successors there are by now."""
         depth, path = item.order
-        branch = 0
-        for index, (arm, payload) in enumerate(values):
+        branch = given.targets
+        for index, (arm, payload) in enumerate(values, given.values):
             targets = place.arms[arm]
             if not targets:
                 self._commit.outputs.append(OutputRecord(item.order, index, place.spec.name, payload, item.worker))
             for target in targets:
                 self._create(target, (depth + 1, (*path, branch)), payload, scope, place.spec.name)
                 branch += 1
+        return branch
 
-    def _fan_out_alike(self, item: ItemRecord, place: Place, arm: int, payloads: list[Payload], scope: Scope) -> None:
+    def _fan_out_alike(
+        self,
+        item: ItemRecord,
+        place: Place,
+        arm: int,
+        payloads: list[Payload],
+        scope: Scope,
+        given: Given = NOTHING,
+    ) -> int:
         """As ``_fan_out``, of values that all take one arm."""
         targets = place.arms[arm]
-        if len(targets) == 1:
-            depth, path = item.order
-            self._create_many(targets[0], (depth + 1, (*path, 0)), payloads, scope, place.spec.name)
-        else:
-            self._fan_out(item, place, [(arm, payload) for payload in payloads], scope)
+        if len(targets) != 1:
+            return self._fan_out(item, place, [(arm, payload) for payload in payloads], scope, given)
+        depth, path = item.order
+        self._create_many(targets[0], (depth + 1, (*path, given.targets)), payloads, scope, place.spec.name)
+        return given.targets + len(payloads)
 
-    def _to_on_failure(self, place: Place, order: Order, payload: Payload, scope: Scope, error: ErrorRecord) -> None:
+    def _to_on_failure(
+        self,
+        place: Place,
+        order: Order,
+        payload: Payload,
+        scope: Scope,
+        error: ErrorRecord,
+        given: Given = NOTHING,
+    ) -> None:
         targets = place.on_failure or ()
         depth, path = order
-        for branch, target in enumerate(targets):
-            key = (depth + 1, (*path, branch) if len(targets) > 1 else path)
+        several = len(targets) > 1 or given.values  # else the path has not been given to others
+        for branch, target in enumerate(targets, given.targets):
+            key = (depth + 1, (*path, branch) if several else path)
             self._create(target, key, payload, scope, place.spec.name, error)
 
     # -- and go --------------------------------------------------------------------------------------
@@ -240,6 +263,8 @@ class Flow:
         self._settle(scope, [c for c, before in enumerate(scope.plan.predecessors) if not before])
 
     def _settle(self, scope: Scope, components: list[int]) -> None:
+        if scope.filling:
+            return
         while components:
             at = components.pop()
             if at in scope.closed or scope.alive[at] or scope.waiting_for[at]:

@@ -29,7 +29,9 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     scopes = _scopes(state, blocks)
     parked = [i for scope in scopes if scope.window for _, i in scope.window.parked]
     in_ready = [i for ready in (state._ready, state._serial_ready) for i in _queued(ready) if not isinstance(i, Block)]
-    assert sorted(i.id for i in (*in_ready, *parked)) == sorted(i.id for i in pending)
+    waits = (*in_ready, *state._sources.pending, *parked)
+    assert sorted(i.id for i in waits) == sorted(i.id for i in pending)
+    _check_sources(state, scopes)
     assert len(waiting) == state._waiting
     assert state.leased == len(leased) + sum(map(len, leased_blocks))
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
@@ -65,6 +67,15 @@ def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection
         assert not state.plan.places[block.place].spec.serial and block.scope.window is None
 
 
+def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
+    pending = state._sources.pending
+    assert sorted(pending) == pending
+    assert all(state._sources.get(item.id) for item in pending)
+    assert all(state.items[s.item.id] is s.item for s in state._sources), "what is over has more to give"
+    filling = {s.scope.id for s in state._sources if s.scope is not s.item.scope}
+    assert filling == {scope.id for scope in scopes if scope.filling}
+
+
 def _parts(ready: Ready | Ranked) -> Collection[Ready]:
     return (ready,) if isinstance(ready, Ready) else ready._ready.values()
 
@@ -80,9 +91,11 @@ def _ready_blocks(state: RunState) -> list[Block]:
 
 def _scopes(state: RunState, blocks: Iterable[Block]) -> Collection[Scope]:
     seen: dict[int, Scope] = {0: state.root}
-    inside: list[ItemRecord | Block] = [*state.items.values(), *blocks]
-    for item in inside:
-        scope: Scope | None = item.scope
+    within = [item.scope for item in state.items.values()]
+    within += [block.scope for block in blocks]
+    within += [source.scope for source in state._sources]
+    for of in within:
+        scope: Scope | None = of
         while scope is not None:
             seen[scope.id] = scope
             scope = scope.parent
@@ -109,7 +122,9 @@ def _check_scope(state: RunState, scope: Scope, blocks: Iterable[Block]) -> None
         assert len(ahead) == before
         still = sum(c not in scope.closed for c in ahead)
         assert scope.waiting_for[component] == still
-        if component in scope.closed:
+        if scope.filling:
+            assert component not in scope.closed
+        elif component in scope.closed:
             assert not alive[component] and not still
         else:
             assert alive[component] or still, "nothing can reach it, and yet it is not closed"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from ..facts import WorkItemStatus
@@ -117,6 +118,14 @@ class ArrivalBlock(NamedTuple):
             yield Arrival(self.scope, self.place, behind(self.order, number), self.node, payload)
 
 
+class Given(NamedTuple):
+    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context."""
+
+    values: int = 0
+    targets: int = 0
+    writes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Scope:
     """Progress of one scope: the run, or one fan-out of a join's ``of=`` node. Lists are by component of ``plan``."""
@@ -134,6 +143,7 @@ class Scope:
     fired: set[int] = field(default_factory=set)
     closed: set[int] = field(default_factory=set)
     arrivals: dict[int, list[Arrival | ArrivalBlock]] = field(default_factory=dict)
+    filling: bool = False  # the step that opened it has more to give: nothing in it is closed
 
     @staticmethod
     def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order, batch: Payload | None = None) -> Scope:
@@ -231,7 +241,8 @@ class ItemRow(NamedTuple):
 class Commit:
     """Everything that changed since the last commit; a store writes all of it or nothing.
 
-    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``.
+    Blocks come first: items that step out of one are among ``ranges`` and, one by one, among ``created``. A restored
+    run makes blocks anew: what is a range in one of these may have come one by one, or in several blocks.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -248,6 +259,7 @@ class Commit:
     passed: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
     held: list[tuple[int, int]] = field(default_factory=list)  # (node, item)
     spoilt: dict[int, tuple[int, ErrorRecord]] = field(default_factory=dict)  # batch's scope -> its first failure
+    given: dict[int, Given | None] = field(default_factory=dict)  # item -> what it gave, in all; None: it is over
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
     output_blocks: list[OutputBlock] = field(default_factory=list)  # listed behind the others
@@ -257,7 +269,7 @@ class Commit:
 
     def __bool__(self) -> bool:
         single = self.finished or self.created or self.changed
-        return bool(single or self.ranges or self.blocks or self.errors or self.phase_changed)
+        return bool(single or self.ranges or self.blocks or self.errors or self.phase_changed or self.given)
 
     @property
     def output_count(self) -> int:
@@ -289,7 +301,7 @@ class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
 
     ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order.
-    ``events`` and ``outputs``: how many there are.
+    ``events`` and ``outputs``: how many there are. ``given`` is of the items that gave something and have more.
     """
 
     items: Sequence[ItemRow]
@@ -302,3 +314,4 @@ class Snapshot(NamedTuple):
     spoilt: Mapping[int, tuple[int, ErrorRecord]]
     events: int
     outputs: int
+    given: Mapping[int, Given] = MappingProxyType({})

@@ -5,11 +5,14 @@ alive where, which components are closed, what is in a batch's window.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from ..facts import RunMetrics, WorkItemStatus
 from ..retry import RetryPolicy
+from .flow import MOST
 from .plan import Plan
-from .records import ErrorRecord, ItemRecord, ItemRow, Scope, Snapshot
+from .records import Block, ErrorRecord, Given, ItemRecord, ItemRow, Scope, Snapshot
+from .sources import Source
 from .state import RunState
 from .table import Phase
 
@@ -41,12 +44,18 @@ def restored(
     state._passed = set(snapshot.passed)
     scopes = _scopes(state, snapshot)
     batches: dict[int, list[tuple[int, ItemRecord]]] = {}
-    for row in snapshot.items:
-        item = _put(state, row, scopes[row.scope])
-        if item.scope.window is None:
+    for rows in side_by_side(plan, snapshot.items, snapshot.given):
+        scope = scopes[rows[0].scope]
+        if len(rows) > 1:
+            _put_block(state, rows, scope)
+            continue
+        item = _put(state, rows[0], scope)
+        if item.id in snapshot.given:
+            _open_source(state, item, snapshot.given[item.id], scopes)
+        if scope.window is None:
             _queue(state, item)
         else:
-            batches.setdefault(row.scope, []).append((item.order[1][-1], item))
+            batches.setdefault(scope.id, []).append((item.order[1][-1], item))
     for arrival in snapshot.arrivals:
         scopes[arrival.scope].arrivals.setdefault(arrival.place, []).append(arrival)
     for scope in reversed(scopes.values()):  # inner ones first: joins of theirs may fire, if the graph is another one
@@ -75,20 +84,65 @@ def _scopes(state: RunState, snapshot: Snapshot) -> dict[int, Scope]:
     return scopes
 
 
+def side_by_side(plan: Plan, rows: Iterable[ItemRow], apart: Container[int] = ()) -> Iterator[list[ItemRow]]:
+    """The items, in order: those that can be a block together, the others, and those ``apart``, one by one."""
+    found: list[ItemRow] = []
+    for row in rows:
+        alone = row.id in apart or (found and found[-1].id in apart)
+        if found and (alone or len(found) == MOST or not _follows(plan, found[-1], row)):
+            yield found
+            found = []
+        found.append(row)
+    if found:
+        yield found
+
+
+def _follows(plan: Plan, before: ItemRow, row: ItemRow) -> bool:
+    """Whether these two can be neighbours in a block."""
+    if row.id != before.id + 1 or not (_fresh(before) and _fresh(row)):
+        return False
+    spec, (depth, path) = plan.places[row.place].spec, before.order
+    alike = (row.place, row.scope) == (before.place, before.scope) and not spec.serial and spec.window is None
+    return alike and bool(path) and row.order == (depth, (*path[:-1], path[-1] + 1))
+
+
+def _fresh(row: ItemRow) -> bool:
+    """Whether nothing has happened to it that counts."""
+    started = row.status not in (WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS)
+    return row.attempt == 1 and not (started or row.due) and row.error is None and isinstance(row.payload, bytes)
+
+
+def _put_block(state: RunState, rows: Sequence[ItemRow], scope: Scope) -> None:
+    first, count = rows[0], len(rows)
+    state._ready.push(Block(first.id, first.place, first.order, [row.payload for row in rows], scope))
+    state.in_blocks += count
+    _alive(scope, first.place, count)
+
+
 def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
     status = WorkItemStatus.PENDING if row.status is WorkItemStatus.IN_PROGRESS else row.status
     item = ItemRecord(row.id, row.place, row.order, row.payload, scope, row.error, row.attempt, status, due=row.due)
     state.items[item.id] = item
+    _alive(scope, item.place, 1)
+    return item
+
+
+def _alive(scope: Scope, place: int, count: int) -> None:
     within: Scope | None = scope
     while within is not None:
-        within.alive[within.plan.component_of[item.place]] += 1
+        within.alive[within.plan.component_of[place]] += count
         within = within.parent
-    return item
+
+
+def _open_source(state: RunState, item: ItemRecord, given: Given, scopes: dict[int, Scope]) -> None:
+    scope = scopes.get(item.id, item.scope)
+    scope.filling |= scope is not item.scope
+    state._sources.add(Source(item, scope, given))
 
 
 def _queue(state: RunState, item: ItemRecord) -> None:
     if item.status is WorkItemStatus.PENDING:
-        state._enqueue(item)
+        state._requeue(item)
     elif item.status is WorkItemStatus.WAITING_RETRY:
         state._waiting += 1
         heapq.heappush(state._timers, (item.due, item.id))

@@ -12,18 +12,17 @@ from typing import Final
 
 from ..facts import RunMetrics, RunStatus, WorkItemStatus
 from ..retry import RetryPolicy
-from .flow import Value
-from .leasing import Leaseholder, Leasing
+from .flow import NOTHING, Value
+from .giving import Giving, Write
+from .leasing import Leaseholder
 from .plan import Place, Plan
-from .records import Block, Commit, ErrorRecord, EventRecord, ItemRecord, Order, Packed, Payload, behind
+from .records import Block, Commit, ErrorRecord, ItemRecord, Packed, Payload, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
-Write = tuple[int, Packed]  # (field of the context, payload)
 
-
-class RunState(Leasing):
+class RunState(Giving):
     """The state machine of one run.
 
     Args:
@@ -39,7 +38,6 @@ class RunState(Leasing):
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
         self._timers: list[tuple[float, int]] = []
-        self._waiting = 0  # for their retry
         self._passed: set[int] = set()
         self._open = False  # more input may come
         self._fed = 0
@@ -86,9 +84,11 @@ class RunState(Leasing):
             on: who has run the one successor already, or is at it: it is leased to them, and returned.
         """
         place = self._finish(item, ItemFact.SUCCEEDED)
-        self._write(item.order, place, writes)
+        source = self._given_all(item)
+        given = source.given if source else NOTHING
+        self._write(item.order, place, writes, given)
         self._count(place, 1)
-        scope = self._open_scope(item, place) if place.owner else item.scope
+        scope = self._scope_within(item, place, source)
         after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
             arm, payload = values[0]
@@ -99,7 +99,7 @@ class RunState(Leasing):
                 after = self._add(place.arms[arm][0].place, order, payload, scope)
                 self._lease(after, *on)
         else:
-            self._fan_out(item, place, values, scope)
+            self._fan_out(item, place, values, scope, given)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
@@ -109,10 +109,12 @@ class RunState(Leasing):
     def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
         """A step is over that was a ``NextAll`` of many values, which all take one arm."""
         place = self._finish(item, ItemFact.SUCCEEDED)
-        self._write(item.order, place, writes)
+        source = self._given_all(item)
+        given = source.given if source else NOTHING
+        self._write(item.order, place, writes, given)
         self._count(place, 1)
-        scope = self._open_scope(item, place) if place.owner else item.scope
-        self._fan_out_alike(item, place, arm, payloads, scope)
+        scope = self._scope_within(item, place, source)
+        self._fan_out_alike(item, place, arm, payloads, scope, given)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
@@ -183,6 +185,7 @@ class RunState(Leasing):
         policy = self._policy(item)
         limit = policy.max_attempts if policy and retryable else 1
         error = self._record(item, error)
+        self._break_off(item)
         if self.phase in STOPPING:
             self.release(item)
         elif policy is not None and item.attempt < limit:
@@ -194,6 +197,7 @@ class RunState(Leasing):
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)
         error = self._record(item, error)
+        self._break_off(item)
         if self.phase in STOPPING:
             self.release(item)
         elif item.attempt < (policy.max_attempts if policy else MAX_DEATHS):
@@ -204,7 +208,7 @@ class RunState(Leasing):
     def release(self, item: ItemRecord) -> None:
         """The lease is over and the item was not started, or no harm came of it: it is as it was."""
         self._unlease(item, ItemFact.RELEASED)
-        self._enqueue(item)
+        self._requeue(item)
         self._check_end()
 
     def due(self, now: float) -> None:
@@ -216,7 +220,7 @@ class RunState(Leasing):
                 item.status = ITEM[item.status, ItemFact.DUE]
                 self._waiting -= 1
                 self._commit.changed.append(item)
-                self._enqueue(item)
+                self._requeue(item)
 
     def pause(self) -> None:
         """Start nothing until resumed; what runs is finished. Only a run that is RUNNING can be paused."""
@@ -244,6 +248,7 @@ class RunState(Leasing):
             self.failure = None
             self._timers.clear()
             self._waiting = 0
+            self.forsake()
             for item in self.items.values():
                 self._start_over(item)
             self.close()  # nobody feeds it any more
@@ -259,7 +264,7 @@ class RunState(Leasing):
         self._commit.changed.append(item)
         if not pending:
             item.status = ITEM[item.status, ItemFact.RESUMED]
-            self._enqueue(item)
+            self._requeue(item)
 
     def abandon(self, error: ErrorRecord) -> None:
         """The run cannot go on for a reason that is no item's (workers cannot start): it fails."""
@@ -335,10 +340,6 @@ class RunState(Leasing):
             self._commit.passed.append(place.node)
             self.held.pop(place.node, None)
 
-    def _write(self, order: Order, place: Place, writes: tuple[Write, ...]) -> None:
-        for index, (field, payload) in enumerate(writes):
-            self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
-
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
         item.attempt += 1
@@ -362,10 +363,14 @@ class RunState(Leasing):
             self._check_end()
             return
         place = self._finish(item, ItemFact.FAILED)
+        source = self._given_all(item)  # what it gave stays given
+        given = source.given if source else NOTHING
         if place.spec.window is None:
-            self._to_on_failure(place, item.order, item.payload, item.scope, error)
+            self._to_on_failure(place, item.order, item.payload, item.scope, error, given)
         elif item.scope.window is not None and item.scope.window.fail(item.order[1][-1], error):
             self._commit.spoilt[item.scope.id] = item.order[1][-1], error
+        if source is not None and source.scope is not item.scope:
+            self._settle_all(source.scope)
         self._leave(item)
         self._check_end()
 
@@ -384,7 +389,9 @@ class RunState(Leasing):
                 return
             if not self.items and not self.in_blocks:
                 self._move(RunFact.STUCK if self.held else RunFact.IDLE)
-            elif self.failure and not (self.leased or self._ready or self._serial_ready or self._waiting):
+            elif self.failure and not (
+                self.leased or self._ready or self._serial_ready or self._waiting or self._sources.pending
+            ):
                 self._move(RunFact.LEFT)
         elif self.phase not in FINAL and not self.leased:
             self._move(RunFact.IDLE)

@@ -14,6 +14,7 @@ class ItemFact(enum.Enum):
     CLAIMED = "claimed"
     SUCCEEDED = "succeeded"
     HELD = "held"
+    GAVE = "gave a portion"
     RETRIED = "failed, to be tried again"
     FAILED = "failed for good"
     RELEASED = "lease lost"
@@ -57,6 +58,7 @@ ITEM: Final[dict[tuple[WorkItemStatus, ItemFact], WorkItemStatus]] = {
     (_PENDING, ItemFact.CLAIMED): _LEASED,
     (_LEASED, ItemFact.SUCCEEDED): WorkItemStatus.COMPLETED,
     (_LEASED, ItemFact.HELD): WorkItemStatus.HELD,
+    (_LEASED, ItemFact.GAVE): _PENDING,
     (_LEASED, ItemFact.RETRIED): _WAITING,
     (_LEASED, ItemFact.FAILED): WorkItemStatus.FAILED,
     (_LEASED, ItemFact.RELEASED): _PENDING,

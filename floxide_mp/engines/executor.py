@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import WorkerDiedError
 from ..facts import WorkerHealth
-from ..ports import Description, EventPage, Grant, Lease, Report, Spread, StepResult, only
+from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
 from ..runtime import codec
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, monotonic_ns
@@ -134,7 +134,7 @@ class ExecutorEngine:
                 self._give_up(post.session, error=error)
                 return
 
-    def _run(self, post: _Post, lease: Lease) -> tuple[StepResult | Spread, ...]:
+    def _run(self, post: _Post, lease: Lease) -> tuple[Outcome, ...]:
         """The result of the lease's one item, or none if it was not begun."""
         post.board.begin(lease.id)
         post.board.enter(0, monotonic_ns() + NEVER)
@@ -144,7 +144,7 @@ class ExecutorEngine:
             _keep(facts.key, self._ledger.bundles[facts.key])
         for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
             sent = facts._replace(workflow=workflow)
-            future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view)
+            future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view, lease.given)
             if not _done(future, post, lease):
                 break
             if (result := future.result()) is not None:
@@ -202,7 +202,7 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
             _known.pop(next(iter(_known)), None)
 
 
-def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy) -> StepResult | Spread | None:
+def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy, given: int) -> Outcome | None:
     """Run one item; None if the workflow is needed for it."""
     if facts.workflow is not None:
         try:
@@ -214,4 +214,4 @@ def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCop
         return None
     steps = Steps(run_id, *known, facts, view.events)
     before = monotonic_ns()
-    return steps.in_time(grant, steps.run(grant, view.cancelled), monotonic_ns() - before)
+    return steps.in_time(grant, steps.run(grant, view.cancelled, given), monotonic_ns() - before)

@@ -74,6 +74,7 @@ class InlineEngine:
     @whole
     def _begin_again(self) -> None:
         self._board.end()
+        self._worker.close()
         self._give_up()
         self.start()
 
@@ -89,6 +90,7 @@ class InlineEngine:
     def stop(self, grace: float) -> None:
         self._ledger.stop()
         if self._turn.acquire(timeout=grace):  # another thread's step is over, and handed in
+            self._worker.close()
             self._turn.release()
         self._give_up()
 

@@ -50,8 +50,8 @@ class Spread(Node):
     """The way into a batch: each input goes on by itself."""
 
     def process(self, inputs: Iterable[Any]) -> NextAll[Any]:
-        """All of them."""
-        return NextAll(inputs)
+        """All of them at once: how many may be in flight is counted from the first that is not done."""
+        return NextAll(list(inputs))
 
 
 def _listed(inputs: Iterable[Any]) -> list[Any]:

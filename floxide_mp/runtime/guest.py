@@ -14,7 +14,20 @@ from typing import Any, Final
 
 from ..errors import FloxideError
 from ..facts import WorkItem, WorkItemStatus
-from ..ports import NEXT_ALL, Backend, Description, Desk, EventPage, Lease, Reply, Report, Results, Spread, only
+from ..ports import (
+    NEXT_ALL,
+    Backend,
+    Description,
+    Desk,
+    EventPage,
+    Lease,
+    Portion,
+    Reply,
+    Report,
+    Results,
+    Spread,
+    only,
+)
 from ..retry import RetryPolicy
 from ..stepping import ItemProcessedOutcome, StepCallbacks
 from ..workflow import Compiled
@@ -120,7 +133,7 @@ class Guest(Backend):
         self._bundle = codec.Bundle.of(workflow, self._retry)
         self._ends = tuple(tuple(not arm for arm in n.arms) for n in nodes)
         self._bundles = {}
-        self._worker = Worker(0, self, self._board, self._bundles, ONE_BY_ONE)
+        self._worker = Worker(0, self, self._board, self._bundles, ONE_BY_ONE, whole=True)
 
     def _take(self, wait: float) -> Lease | None:
         assert self._workflow is not None
@@ -190,7 +203,7 @@ class Guests:
 
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
     (result,) = report.results
-    assert not isinstance(result, Results)  # it is of one item
+    assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
     if isinstance(result, Spread):
         result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False
     kind, values, _, error, _ = result

@@ -9,6 +9,7 @@ from ..core.records import Block, ItemRecord
 from ..errors import FloxideError, NodeTimeoutError
 from .board import At, Board
 from .clock import monotonic
+from .home import Home
 from .liveness import STOPPED, Look
 from .running import Running
 
@@ -62,6 +63,10 @@ class Session:
     guest: bool = False  # a loop of the user's own: nobody may end its process
     only: str | None = None  # the workflow whose items it takes; None: all
     spared: tuple[At | None, float] = (None, 0.0)  # seconds that do not count against what it is at
+    home: Home = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.home = Home(self.number)
 
     def spare(self, seconds: float, now: float) -> None:
         """The last ``seconds`` count neither as silence nor as time of what it is at."""

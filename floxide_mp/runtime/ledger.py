@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from ..core.records import Block, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report, Results, Spread, steps_in
+from ..ports import CheckpointStore, Description, EventPage, Lease, Portion, Reply, Report, Results, Spread, steps_in
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
@@ -78,7 +78,8 @@ class Ledger(Runs):
             if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
                 running = id_of(held.items[0])
             more = lease is not None and self._plenty(worker, want)
-            return Reply(() if lease is None else (lease,), stop, waited, refused, running, more)
+            dropped = worker.home.unwanted()
+            return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         with self._lock:
@@ -226,10 +227,10 @@ class Ledger(Runs):
         steps = 0
         for result in report.results:
             steps += steps_in(result)
-            worker.errors += not isinstance(result, Results | Spread) and result[3] is not None
+            worker.errors += not isinstance(result, Results | Spread | Portion) and result[3] is not None
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
-                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead)
+                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)
         except BaseException as error:
             self._crash(run, error)
         if report.last:
@@ -241,15 +242,20 @@ class Ledger(Runs):
         run.learn(report.spent)
         return run
 
-    def _grant(self, worker: Session, want: float) -> Lease | None:
-        """A lease of some ``want`` seconds' work of one run; runs take turns."""
+    def _grant(self, worker: Session, want: float, any_home: bool = False) -> Lease | None:
+        """A lease of some ``want`` seconds' work of one run; runs take turns.
+
+        Args:
+            any_home: also of what another worker should go on with.
+        """
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
-        run = self._turns.next(monotonic(), worker.only)
+        session = None if any_home else worker.number
+        run = self._turns.giving(session, worker.only) or self._turns.next(monotonic(), worker.only)
         if run is None:
             return None
         self._numbers += 1
-        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions))
+        items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
         if run.feed is not None:
             self._check_feed(run)
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it
@@ -258,8 +264,9 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        ahead = want > ONE_BY_ONE and run.ahead(items)
-        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead)
+        given = run.state.given(id_of(items[0]))
+        ahead = want > ONE_BY_ONE and run.ahead(items) and not given
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
 
     def _plenty(self, worker: Session, want: float) -> bool:
         """Whether a worker may have a lease that it does not begin yet: the others have enough to do without it."""
@@ -276,6 +283,8 @@ class Ledger(Runs):
             due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
             until = end if due is None else due
             if now >= end:
+                # Who has the iterator that could give more is long at something else.
+                lease = None if worker.guest else self._grant(worker, want, any_home=True)
                 break
             self._work.wait(max(0.0, min(until, end) - now))
             lease = self._grant(worker, want)
@@ -288,6 +297,7 @@ class Ledger(Runs):
         at = worker.board.at()
         if overdue is not None and at != overdue.at:
             at = None  # not ended for what it is at: in between it had gone on to something else
+        worker.home.leave()
         blamed = False
         for lease in worker.leases.values():
             found = lease.find(at)

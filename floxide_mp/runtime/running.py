@@ -15,6 +15,7 @@ from itertools import accumulate
 from math import inf, sqrt
 from typing import Final, Protocol
 
+from ..core.giving import Alike
 from ..core.leasing import Leaseholder
 from ..core.rank import levels
 from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
@@ -22,9 +23,10 @@ from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..facts import RunStatus
-from ..ports import HOLD, NEXT_ALL, Grant, Grants, Progress, Result, Results, RunRecord, Spread, StepResult
+from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, Result, Results, RunRecord, Spread
 from . import codec
 from .clock import monotonic, time
+from .home import Home
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
@@ -164,11 +166,16 @@ class Running(Known):
         each = None if first is None else self._expected(first.place)
         return each is not None and each < LONG and self.ready * each > seconds
 
-    def claim(self, lease: int, worker_id: int, want: float, workers: int) -> list[ItemRecord | Block]:
-        """Items for some ``want`` seconds, for one of ``workers`` workers."""
+    def claim(
+        self, lease: int, worker_id: int, want: float, workers: int, session: int | None = 0
+    ) -> list[ItemRecord | Block]:
+        """Items for some ``want`` seconds, for one of ``workers`` workers; or one that is to give more (``pull``)."""
         if workers > 1 and not self.ranked:
             self._rank()
         state = self.state
+        source = state.pull(lease, worker_id, session)
+        if source is not None:
+            return [source]
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
         items: list[ItemRecord | Block] = []
@@ -240,13 +247,14 @@ class Running(Known):
         return len(items) == 1 and not items[0].alone and (default is None or default.max_attempts > 1)
 
     def apply(
-        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool
+        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool, home: Home
     ) -> list[ItemRecord | Block]:
         """Steps were reported, of these items, from the first on.
 
         Args:
             on: the lease, and the worker that it is of.
             ahead: whether the first of what comes behind the results is running.
+            home: of the worker.
 
         Returns:
             those of the items without a result, and of the items behind, if the worker went on with some.
@@ -260,7 +268,7 @@ class Running(Known):
                 item = left.popleft()
                 if isinstance(item, Block):
                     item = self._step_out(left, item, on)
-                after = self._apply_one(item, result, on, more and not left)
+                after = self._apply_one(item, result, on, more and not left, home)
             if after is not None:
                 left.append(after)
         return list(left)
@@ -297,8 +305,14 @@ class Running(Known):
         return after
 
     def _apply_one(
-        self, item: ItemRecord, result: StepResult | Spread, on: Leaseholder, more: bool
+        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
     ) -> ItemRecord | None:
+        if isinstance(result, Portion):
+            part = result.part
+            values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, Spread) else part[1:3]
+            self.state.portion(item, values, writes, home.session)
+            home.keep(self.record.run_id, self.state, item)
+            return None
         if isinstance(result, Spread):
             self.state.spread(item, *result)
             return None

@@ -405,8 +405,8 @@ class Runs(View):
         if self._turns.sooner:
             self._turns.sooner = False
             self._work.notify_all()  # who waits until something is due waits too long
-        elif ready:
-            choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
+        elif ready or self._turns.gives:
+            choosy = self._turns.gives or any(worker.waiting and worker.only for worker in self._sessions.values())
             self._work.notify(idle if choosy else min(idle, ready))
 
     def _check_going(self) -> None:

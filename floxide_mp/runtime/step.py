@@ -9,18 +9,34 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..core.records import Payload
+from ..core.records import Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import Call, calling
-from ..ports import FAIL, HOLD, NEXT, NEXT_ALL, Description, EventPage, Grant, Grants, Spread, StepResult
+from ..ports import (
+    FAIL,
+    HOLD,
+    NEXT,
+    NEXT_ALL,
+    Description,
+    EventPage,
+    Grant,
+    Grants,
+    Outcome,
+    Portion,
+    Spread,
+    StepResult,
+    Writes,
+)
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large
+from .pull import Pull, Pulls, Values
 from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
@@ -50,6 +66,7 @@ class Steps:
         fetch: gives the run's committed events from a number on, a page at a time.
         life: of the lease, see ``ports.Lease``.
         identify: gives the id of the item that runs, where it came without one.
+        pulls: iterators that have more to give; without it all that one has is taken at once.
     """
 
     def __init__(
@@ -61,6 +78,7 @@ class Steps:
         fetch: Callable[[int], EventPage],
         life: int = 0,
         identify: Callable[[], int] = lambda: 0,
+        pulls: Pulls | None = None,
     ) -> None:
         self.key, self.life = facts.key, life
         self._run_id = run_id
@@ -70,6 +88,7 @@ class Steps:
         self._log = RunLog(run_id, facts.seed, fetch, identify)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
+        self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
         """The node with whose item a worker may go on when a step of ``node`` has taken ``arm``; -1: with none."""
@@ -77,8 +96,8 @@ class Steps:
         # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
         return -1 if after in self._asks else after
 
-    def run(self, grant: Grant, cancelled: Callable[[], bool]) -> StepResult | Spread:
-        """Run one item."""
+    def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
+        """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
         log = self._log
         name = self._bundle.names[node]
@@ -88,18 +107,20 @@ class Steps:
             cause = None if error is None else codec.decode_error(error)
             log.begin(name, item_id, attempt, cause, order)
             log.cancelled = cancelled
-            call = self._calls[node]
-            if failpoints.armed:
-                call = failpoints.between("worker.node.before", call, "worker.node.after")
-            result = call(self._context, _opened(payload))
-            if _Process.forked:
-                _end_fork(None)
+            result: Any = self._kept(order, given) if given else None
+            if result is None:
+                call = self._calls[node]
+                if failpoints.armed:
+                    call = failpoints.between("worker.node.before", call, "worker.node.after")
+                result = call(self._context, _opened(payload))
+                if _Process.forked:
+                    _end_fork(None)
             kind = type(result)
             if kind is CoroutineType:
                 result = _awaited(result)
                 kind = type(result)
-            if kind in _ODD:
-                told = self._told(node, name, result)
+            if kind in _ODD or given:
+                told = self._told(node, name, result, order, given)
             else:
                 writes = tuple(log.writes) if log.writes else ()
                 told = NEXT, (self._route(node, name, result),), writes, None, False
@@ -115,7 +136,7 @@ class Steps:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
 
-    def in_time(self, grant: Grant, result: StepResult | Spread, nanoseconds: int) -> StepResult | Spread:
+    def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
         limit = self._bundle.nodes[grant[1]].timeout
         if limit is None or nanoseconds <= limit * 1e9:
@@ -124,15 +145,23 @@ class Steps:
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
         return self._failed(grant[1], failure, retry=True)
 
-    def _told(self, node: int, name: str, result: Any) -> StepResult | Spread:
-        """What the node returned, as data, if it is of an odd kind."""
+    def _kept(self, order: Order, given: int) -> Pull | None:
+        """The iterator of an item that has given so many values, if it is here."""
+        return None if self._pulls is None else self._pulls.take(self._run_id, order, given)
+
+    def _told(self, node: int, name: str, result: Any, order: Order, given: int) -> Outcome:
+        """What the node returned, as data, if it is of an odd kind, or has ``given`` something."""
         kind = type(result)
+        if kind is Pull:
+            return self._drawn(node, name, order, result)
         if kind is NextAll:
-            values = [self._route(node, name, value) for value in result.values]
-            writes = tuple(self._log.writes)
-            if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
-                return Spread(arms.pop(), [payload for _, payload in values], writes)
-            return NEXT_ALL, tuple(values), writes, None, False
+            if given or isinstance(result.values, Iterator):
+                return self._drawn(node, name, order, Pull(name, iter(result.values), given))
+            values: Values = [self._route(node, name, value) for value in result.values]
+            return _spread(values, tuple(self._log.writes))
+        if given and kind is not Abort:
+            text = f"{name} was started again, and returned a {kind.__name__} where it had returned a NextAll"
+            raise FloxideError(f"{text}: an iterator in NextAll must give the same values each time")
         if kind is Hold:
             return HOLD, (), tuple(self._log.writes), None, False
         if kind is Abort:
@@ -147,6 +176,19 @@ class Steps:
                 f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])"
             )
         return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
+
+    def _drawn(self, node: int, name: str, order: Order, pull: Pull) -> Outcome:
+        """What an iterator gives next."""
+        # Steps of serial nodes see every commit before them: nothing may come between what one of them gives.
+        whole = self._pulls is None or self._bundle.nodes[node].serial
+        values, writes, last = pull.draw(partial(self._route, node, name), self._log, whole)
+        told = _spread(values, writes)
+        if last or self._pulls is None:
+            return told
+        if failpoints.armed:
+            failpoints.hit("worker.portion")
+        self._pulls.keep(self._run_id, order, pull)
+        return Portion(told)
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
@@ -163,6 +205,13 @@ class Steps:
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+
+
+def _spread(values: Values, writes: Writes) -> StepResult | Spread:
+    """The result of a ``NextAll``."""
+    if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
+        return Spread(arms.pop(), [payload for _, payload in values], writes)
+    return NEXT_ALL, tuple(values), writes, None, False
 
 
 class _Process:

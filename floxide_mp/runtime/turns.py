@@ -22,6 +22,7 @@ class Turns:
         self._numbers = count(1)
         self._waiting: list[tuple[int, Running]] = []  # a heap; each run that is ``ready`` is in it, and perhaps others
         self._dues: list[tuple[float, int, Running]] = []  # a heap, of retries: all that are the next one of their run
+        self._giving: dict[str, Running] = {}  # those of which some items have more to give, and perhaps others
         self.sooner = False  # something is due sooner than anything was, and nobody has been told
 
     @property
@@ -29,8 +30,24 @@ class Turns:
         """When ``next`` may have something, though nothing is noted until then."""
         return self._dues[0][0] if self._dues else None
 
+    @property
+    def gives(self) -> bool:
+        """Whether some worker could get more of what some item gives: which one, only it knows."""
+        return bool(self._giving)
+
+    def giving(self, session: int | None, only: str | None) -> Running | None:
+        """A run with an item that is to give more to this session (``RunState.gives``); None: there is none."""
+        for run_id, run in list(self._giving.items()):
+            if run.state.over or not run.state.giving:
+                del self._giving[run_id]
+            elif run.state.gives(session) and only in (None, run.record.name):
+                return run
+        return None
+
     def note(self, run: Running) -> None:
         """Something has happened to the run."""
+        if run.state.giving:
+            self._giving[run.record.run_id] = run
         if not run.queued and run.ready:
             run.queued = True
             run.turn = run.turn or next(self._numbers)  # a new one is the last

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..core.records import Payload
-from ..ports import NEXT, Lease, Report, Result, Results, Spread, StepResult, Writes
+from ..ports import NEXT, Lease, Outcome, Portion, Report, Result, Results, Spread, Writes
 from .clock import monotonic_ns
 
 HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
@@ -48,7 +48,7 @@ class Work:
         self._spent: list[tuple[int, int, float]] = []
         self._node, self._steps, self._since, self._now = -1, 0, now, now  # of the node of the last step
 
-    def add(self, node: int, result: StepResult | Spread, now: int) -> None:
+    def add(self, node: int, result: Outcome, now: int) -> None:
         """One more step is done."""
         self.index += 1
         if node != self._node:
@@ -56,7 +56,7 @@ class Work:
             self._node = node
         self._steps += 1
         self._now = now
-        if isinstance(result, Spread) or result[0] != NEXT:
+        if isinstance(result, Spread | Portion) or result[0] != NEXT:
             self._close()
             self._results.append(result)
             return

@@ -9,10 +9,12 @@ from functools import partial
 from typing import Final
 
 from .. import failpoints
+from ..core.records import Order
 from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns, sleep
+from .pull import Pulls
 from .step import Calls, Steps, calls_of, each, refuse
 from .work import Work
 
@@ -37,6 +39,7 @@ class Worker:
         want: seconds of work to ask for at a time, for a worker in the caller's thread; in a process of its own that
             follows from how long a round trip takes.
         worn: told how many items this worker has run, says whether another should run the next ones.
+        whole: whether what an iterator gives is taken all at once.
     """
 
     def __init__(
@@ -47,11 +50,14 @@ class Worker:
         bundles: dict[bytes, codec.Bundle] | None = None,
         want: float | None = None,
         worn: Callable[[int], bool] | None = None,
+        whole: bool = False,
     ) -> None:
         self._session = session
         self._backend = backend
         self._board = board
         self._runs: OrderedDict[str, Steps] = OrderedDict()
+        self._pulls = None if whole else Pulls()
+        self._dropped: list[tuple[str, Order]] = []  # of these, what is to be closed
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
@@ -73,8 +79,15 @@ class Worker:
         while not self.turn().stop:
             if self._worn is not None and self._worn(self._count):
                 self.hand_in()
+                self.close()
                 return True
+        self.close()
         return False
+
+    def close(self) -> None:
+        """It works no more."""
+        if self._pulls is not None:
+            self._pulls.close()
 
     def turn(self) -> Reply:
         """One lease, and the round trip that brought it, unless it was here already."""
@@ -87,6 +100,8 @@ class Worker:
                 # The next one is on its way while this one is worked on; what is done does not wait for that.
                 reports, self._reports, self._posted = self._reports, [], True
                 self._line.post(self._session, reports, self._want if reply.more else 0.0)
+        while self._dropped and self._pulls is not None:
+            self._pulls.drop(*self._dropped.pop())
         if lease is not None:
             if failpoints.armed:
                 failpoints.hit("worker.claimed")
@@ -103,6 +118,7 @@ class Worker:
             trip = monotonic() - before - reply.waited
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
         self._leases += reply.leases
+        self._dropped += reply.dropped
         return reply
 
     def _collect(self) -> Reply:
@@ -113,6 +129,7 @@ class Worker:
         self._posted = False
         reply = self._line.collect()
         self._leases += reply.leases
+        self._dropped += reply.dropped
         return reply
 
     def hand_in(self) -> None:
@@ -190,7 +207,7 @@ class Worker:
                     return False
                 if not board.enter(index, now, lease):
                     return False
-            result = steps.run(grant, work.cancelled)
+            result = steps.run(grant, work.cancelled, work.lease.given)
             before, now = now, monotonic_ns()
             if self._inline:
                 result = steps.in_time(grant, result, now - before)
@@ -266,9 +283,14 @@ class Worker:
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
             fetch = partial(self._events, run_id)
-            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, self._identify)
+            pulls, identify = self._pulls, self._identify
+            if pulls is not None and pulls.kept:
+                pulls.drop_run(run_id)  # of another life, or of other nodes
+            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, identify, pulls)
             if len(self._runs) > KEEP:
-                self._runs.popitem(last=False)
+                dropped, _ = self._runs.popitem(last=False)
+                if pulls is not None and pulls.kept:
+                    pulls.drop_run(dropped)
         return steps
 
     def _events(self, run_id: str, since: int) -> EventPage:

@@ -89,6 +89,8 @@ class Batch:
         self._spoilt: dict[int, tuple[int, ErrorRecord]] = {}
         self._of_scopes: dict[int, dict[tuple[str, int], int]] = {}  # scope -> marks
         self._of_nodes: dict[int, dict[tuple[str, int], int]] = {}
+        self._of_items: dict[int, dict[tuple[str, int], int]] = {}
+        self._given: list[int] = []  # items that have nothing more to give
         self._released: list[int] = []
         self._events: list[EventRecord] = []
         self._outputs: list[OutputRecord | OutputBlock] = []
@@ -116,6 +118,12 @@ class Batch:
             self._add_joins(prepared)
         if commit.opened or commit.closed or commit.spoilt:
             self._add_scopes(prepared)
+        for number, given in commit.given.items():
+            self._of_items.pop(number, None)
+            if given is None:
+                self._given.append(number)
+            else:
+                self._of_items[number] = rows.given_marks(given)
         for node, item in commit.held:
             self.tally.held += 1
             self._of_nodes.setdefault(node, {})["held", item] = self.tally.held
@@ -151,6 +159,7 @@ class Batch:
             self._of_scopes.setdefault(scope, {})["joined", place] = 0
         for (scope, component), depth in snapshot.depths.items():
             self._of_scopes.setdefault(scope, {})["depth", component] = depth
+        self._of_items = {item: rows.given_marks(given) for item, given in snapshot.given.items()}
         for node in snapshot.passed:
             self._of_nodes[node] = {("passed", 0): 0}
         for node, items in snapshot.held.items():
@@ -199,7 +208,7 @@ class Batch:
     def _write_rows(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run = self.run
         self._write_items(connection, seals)
-        if self._closed or self._released or self._used:
+        if self._closed or self._released or self._used or self._given:
             self._delete(connection, seals)
         if self._arrived:
             arrivals = (arrival for found in self._arrived.values() for arrival in found)
@@ -212,7 +221,7 @@ class Batch:
             self.tally.scopes += len(self._opened)
         if self._spoilt:
             self._write_spoilt(connection, seals)
-        if self._of_scopes or self._of_nodes:
+        if self._of_scopes or self._of_nodes or self._of_items:
             self._write_marks(connection, seals)
         self._write_logs(connection, seals)
         if self._done:
@@ -278,6 +287,8 @@ class Batch:
             tally.arrivals -= connection.execute(_USED, (run, scope, place)).rowcount
         if self._released:
             tally.marks -= connection.execute(_UNMARKED, (run, "held", str(self._released))).rowcount
+        if self._given:
+            tally.marks -= connection.execute(_UNMARKED, (run, "given", str(self._given))).rowcount
         if self._closed:
             closed = str(self._closed)
             done = connection.execute(_CLOSED.format("scopes"), (run, closed)).rowcount
@@ -301,7 +312,7 @@ class Batch:
     def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
         found = [
             (self.run, kind, a, b, value)
-            for marks in (self._of_scopes, self._of_nodes)
+            for marks in (self._of_scopes, self._of_nodes, self._of_items)
             for a, of_a in marks.items()
             for (kind, b), value in of_a.items()
         ]
@@ -309,7 +320,7 @@ class Batch:
         new = schema.MARKS.insert(connection, made, "INSERT OR IGNORE")
         self.tally.marks += new
         if new < len(made):  # what grows may be there already
-            schema.MARKS.insert(connection, [row for row in made if row[1] == "depth"], "REPLACE")
+            schema.MARKS.insert(connection, [row for row in made if row[1] in ("depth", "given")], "REPLACE")
 
     def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
         done, tally = self.done, self.tally

@@ -15,6 +15,7 @@ from ..core.records import (
     Commit,
     ErrorRecord,
     EventRecord,
+    Given,
     ItemRecord,
     ItemRow,
     OutputBlock,
@@ -40,14 +41,16 @@ class _Blocks:
         insort(self._firsts, block.first)
         self._blocks[block.first] = block
 
-    def take_out(self, first: int, count: int) -> None:
+    def take_out(self, first: int, stop: int) -> int:
+        """The items from ``first`` on, up to ``stop`` or the end of its block, which is returned."""
         at = bisect_right(self._firsts, first) - 1
         block = self._blocks.pop(self._firsts.pop(at))
-        start = first - block.first
+        start, end = first - block.first, min(stop - block.first, len(block))
         if start:
             self.add(block.part(0, start))
-        if start + count < len(block):
-            self.add(block.part(start + count))
+        if end < len(block):
+            self.add(block.part(end))
+        return block.first + end
 
     def items(self) -> Iterator[ItemRecord]:
         for block in self._blocks.values():
@@ -106,6 +109,7 @@ class _Run:
         self.passed: set[int] = set()
         self.held: dict[int, list[int]] = {}
         self.spoilt: dict[int, tuple[int, ErrorRecord]] = {}
+        self.given: dict[int, Given] = {}
         self.events: list[EventRecord] = []
         self.outputs = _Outputs()
         self.errors: list[ErrorRecord] = []
@@ -115,14 +119,16 @@ class _Run:
         for block in commit.blocks:
             self.blocks.add(block)
         for first, count in commit.ranges:
-            self.blocks.take_out(first, count)
+            at, stop = first, first + count
+            while at < stop:
+                at = at + 1 if self.items.pop(at, None) is not None else self.blocks.take_out(at, stop)
         for item in commit.created:
             self.items[item.id] = item
         for item in commit.changed:
             self.changed[item.id] = item.attempt, item.status, item.due
         for number in commit.finished:
             if self.items.pop(number, None) is None:
-                self.blocks.take_out(number, 1)
+                self.blocks.take_out(number, number + 1)
             if self.changed:
                 self.changed.pop(number, None)
         arrived: list[Arrival | ArrivalBlock] = [*commit.arrived, *commit.arrived_blocks]
@@ -140,6 +146,11 @@ class _Run:
             self.held.pop(number, None)
         self.scopes.update((opened.id, opened) for opened in commit.opened)
         self.spoilt.update(commit.spoilt)
+        for item_id, given in commit.given.items():
+            if given is None:
+                self.given.pop(item_id, None)
+            else:
+                self.given[item_id] = given
         for number in commit.closed:
             del self.scopes[number]
             for table in (self.joined, self.depths, self.spoilt):
@@ -163,6 +174,7 @@ class _Run:
             spoilt=dict(self.spoilt),
             events=len(self.events),
             outputs=self.outputs.count,
+            given=dict(self.given),
         )
 
     def _row(self, item: ItemRecord | ItemRow) -> ItemRow:
@@ -182,7 +194,7 @@ class _Run:
         for (scope, component), depth in snapshot.depths.items():
             self.depths.setdefault(scope, {})[component] = depth
         self.scopes = {scope.id: scope for scope in snapshot.scopes}
-        self.passed, self.spoilt = set(snapshot.passed), dict(snapshot.spoilt)
+        self.passed, self.spoilt, self.given = set(snapshot.passed), dict(snapshot.spoilt), dict(snapshot.given)
         self.held = {node: list(items) for node, items in snapshot.held.items()}
 
 

@@ -149,6 +149,7 @@ class Reader:
             spoilt={s: (n, e) for _, s, n, packed, _ in spoilt if (e := rows.unpack_error(packed)) is not None},
             events=tally.events,
             outputs=tally.outputs,
+            given=rows.given(marks),
         )
 
     def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 from ..core.records import (
     Commit,
     ErrorRecord,
+    Given,
     ItemRecord,
     ItemRow,
     Order,
@@ -257,6 +258,17 @@ def scope_row(run: int, scope: ScopeRecord) -> tuple[Row, bytes | None]:
 def scope(row: Row) -> ScopeRecord:
     _, number, parent, place, order, batch = row
     return ScopeRecord(number, parent, place, unpack_order(order), None if batch is None else unpack(batch))
+
+
+def given_marks(given: Given) -> dict[tuple[str, int], int]:
+    """The marks of an item that has more to give, by kind and number."""
+    return {("given", number): count for number, count in enumerate(given)}
+
+
+def given(marks: Sequence[Row]) -> dict[int, Given]:
+    """What items that have more to give gave, by item. ``marks``: those of the run."""
+    found = {(item, number): count for _, kind, item, number, count, *_ in marks if kind == "given"}
+    return {item: Given(*(found[item, n] for n in range(len(Given._fields)))) for item, number in found if not number}
 
 
 def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | None]:

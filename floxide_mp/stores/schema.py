@@ -16,7 +16,8 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     spoilt     batches that have failed, until what runs of them is over: the number of the item and its error
     marks      small facts by ``kind``: 'depth' (scope a, component b): the deepest level so far;
                'joined' (scope a, place b): that join has fired; 'passed' (node a): it passed something on;
-               'held' (node a, item b): held by it, in the order of ``value``
+               'held' (node a, item b): held by it, in the order of ``value``;
+               'given' (item a): what it gave so far, and it has more: 0 values, 1 successors, 2 writes to the context
     events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts

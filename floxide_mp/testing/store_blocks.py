@@ -104,6 +104,21 @@ def items_step_out_of_blocks(store: CheckpointStore, reopen: Reopen) -> None:
     same(list(store.snapshot("run").items), [], "items in the end")
 
 
+def a_range_is_of_items_however_they_came(store: CheckpointStore, reopen: Reopen) -> None:
+    """One by one, or in several blocks."""
+    single = list(block(2, (1, (0,)), 12).items())
+    started(store)
+    together = [block(14, (1, (12,)), 20), block(34, (1, (32,)), 3), block(37, (1, (35,)), 30)]
+    store.commit("run", Commit(created=single, blocks=together, finished=[1]), at(66))
+    store = reopen(store)
+    out = list(block(2, (1, (0,)), 70).part(10, 16).items())  # 12 to 17
+    store.commit("run", Commit(ranges=[(4, 2), (12, 6)], created=out), at(66))
+    store.commit("run", Commit(ranges=[(8, 4), (18, 25)], finished=[13, 16]), at(66))
+    store = reopen(store)
+    left = [2, 3, 6, 7, 12, 14, 15, 17, *range(43, 67)]
+    same([row.id for row in store.snapshot("run").items], left, "items")
+
+
 def outputs_in_blocks_count_as_many_as_there_are(store: CheckpointStore, reopen: Reopen) -> None:
     """Also from a number in the middle of a block on."""
     parts: list[tuple[list[OutputRecord], list[OutputBlock]]] = [
@@ -192,6 +207,7 @@ BLOCK_CHECKS: Final = (
     blocks_are_items_side_by_side,
     what_is_over_of_blocks_is_forgotten,
     items_step_out_of_blocks,
+    a_range_is_of_items_however_they_came,
     outputs_in_blocks_count_as_many_as_there_are,
     values_in_blocks_wait_at_joins,
     blocks_are_written_together_as_one_by_one,

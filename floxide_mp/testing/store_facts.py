@@ -72,6 +72,7 @@ def facts(store: CheckpointStore, run_id: str = "run") -> dict[str, Any]:
         "passed": sorted(snapshot.passed),
         "held": {node: list(items) for node, items in snapshot.held.items()},
         "spoilt": dict(snapshot.spoilt),
+        "given": dict(snapshot.given),
         "events": list(store.events(run_id)),
         "outputs": list(one_by_one(store.outputs(run_id))),
         "errors": list(store.errors(run_id)),

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ..core.records import Arrival, Commit, EventRecord, ItemRow, Order, OutputRecord, Payload, ScopeRecord
+from ..core.records import Arrival, Commit, EventRecord, Given, ItemRow, Order, OutputRecord, Payload, ScopeRecord
 from ..core.table import Phase
 from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics, WorkItemStatus
 from ..ports import CheckpointStore, GroupStore, Progress
 from .store_blocks import BLOCK_CHECKS
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
+from .store_given import what_items_have_given_is_kept_until_they_are_over
 from .store_run import a_run_of_the_core_is_as_in_memory
 
 MakeStore = Callable[[], CheckpointStore]
@@ -278,6 +279,7 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
         passed=[3],
         held=[(5, 2)],
         spoilt={1: (4, ERROR)},
+        given={1: Given(4, 3, 2)},
         events=[EventRecord((0, ()), 0, "n", 0, b"e")],
         outputs=[OutputRecord((0, ()), 0, "n", b"o")],
         errors=[ERROR],
@@ -300,20 +302,22 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
         passed=[2],
         held={6: [2, 1]},
         spoilt={1: (5, ERROR)},
+        given={2: Given(6, 5, 4)},
     )
     store.replace(record("first"), new)
     expected = {**before, **{what: getattr(new, what) for what in ("arrivals", "scopes", "joined", "depths", "passed")}}
     expected |= {"items": [new.items[0]._replace(due=0.0), new.items[1]], "due": [2000, 0]}
-    expected |= {"held": new.held, "spoilt": new.spoilt}
+    expected |= {"held": new.held, "spoilt": new.spoilt, "given": new.given}
     store = reopen(store)
     same(facts(store, "first"), expected, "what the run has done, and has to do now")
     same(facts(store, "run"), other, "the other run")
-    store.commit("first", Commit(finished=[2], joined=[(0, 6)], closed=[1], passed=[6], created=[item(3)]), at(3))
+    over = Commit(finished=[2], joined=[(0, 6)], closed=[1], passed=[6], created=[item(3)], given={2: None})
+    store.commit("first", over, at(3))
     store = reopen(store)
     snapshot = store.snapshot("first")
     same([row.id for row in snapshot.items], [3, 1], "items")
-    left = snapshot.arrivals, snapshot.scopes, snapshot.depths, snapshot.held, snapshot.spoilt
-    same([len(part) for part in left], [0] * 5, "what is left")
+    left = snapshot.arrivals, snapshot.scopes, snapshot.depths, snapshot.held, snapshot.spoilt, snapshot.given
+    same([len(part) for part in left], [0] * 6, "what is left")
     same(list(snapshot.joined), [(0, 6)], "joins that have fired")
     same(set(snapshot.passed), {2, 6}, "nodes that passed something on")
 
@@ -404,6 +408,7 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         values_wait_at_joins_until_they_fire,
         scopes_and_what_is_theirs_are_forgotten_when_closed,
         what_nodes_hold_is_released_when_they_pass,
+        what_items_have_given_is_kept_until_they_are_over,
         events_outputs_and_errors_come_in_the_order_of_commits,
         what_was_read_stays_as_it_was,
         progress_is_that_of_the_last_commit,

@@ -16,13 +16,30 @@ WIDEST = 3  # fan-outs on the way to an item; from here on it has one value at t
 
 
 class Act(NamedTuple):
-    """What a node does with a payload. ``fails`` attempts fail before; ``hopeless`` says that all of them do."""
+    """What a node does with a payload. ``fails`` attempts fail before; ``hopeless`` says that all of them do.
+
+    ``cuts``: how many values it has given at the end of each portion. ``breaks``: after how many of them it fails.
+    """
 
     kind: str  # "next", "all" or "hold"
     values: tuple[tuple[int, bytes], ...]
     writes: tuple[tuple[int, bytes], ...]
     fails: int
     hopeless: bool
+    cuts: tuple[int, ...] = ()
+    breaks: int = 0
+
+    def portion(self, given: int, failing: bool, whole: bool) -> int | None:
+        """Having given so many values, up to how many it comes before it is cut; None: it is not cut, or fails.
+
+        Args:
+            whole: it is cut only before it fails.
+        """
+        if whole:
+            return self.breaks if failing and given < self.breaks else None
+        if failing and given == self.breaks:
+            return None
+        return next((cut for cut in self.cuts if cut > given), None)
 
 
 def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
@@ -50,4 +67,5 @@ def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
         )
         for i in range(width)
     )
-    return Act("all" if spread else "next", values, writes, fails, hopeless)
+    cuts = tuple(cut for cut in range(1, width + 1) if d[26] >> cut & 1) if spread else ()
+    return Act("all" if spread else "next", values, writes, fails, hopeless, cuts, (0, *cuts)[d[27] % (1 + len(cuts))])

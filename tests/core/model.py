@@ -37,6 +37,7 @@ class Model:
         self.new: list[Alive] = []
         self.outputs = 0
         self.fired: set[tuple[int, int]] = set()
+        self.giving: dict[int, Alive] = {}  # items that have given some values: what these are like
         self.owners = {n.join_of for n in graph.nodes if n.join_of not in (None, RUN_SCOPE)}
         self.joins = [i for i, n in enumerate(graph.nodes) if n.join_of is not None]
         self.reaches = cache(self._reaches)
@@ -49,16 +50,23 @@ class Model:
         self._settle()
 
     def succeed(self, item: ItemRecord, values: tuple[tuple[int, bytes], ...]) -> None:
-        was = self.alive.pop(item.id)
-        stack, chain = was.stack, was.chain
-        spec = self.graph.nodes[was.node]
-        if was.node in self.owners:
-            stack, chain = (*stack, item.id), (*chain, was.node)
-            self._open(item.id, stack, chain, was.node)
+        self.portion(item, values, last=True)
+
+    def portion(self, item: ItemRecord, values: tuple[tuple[int, bytes], ...], last: bool = False) -> None:
+        """Some values of a step, which has more unless they are the last."""
+        was = self.alive[item.id]
+        spec, inside = self.graph.nodes[was.node], self.giving.pop(item.id, was)
+        if was.node in self.owners and inside.stack == was.stack:
+            inside = was._replace(stack=(*was.stack, item.id), chain=(*was.chain, was.node))
+            self._open(item.id, inside.stack, inside.chain, was.node)
         for arm, payload in values:
             self.outputs += not spec.arms[arm]
             for to in spec.arms[arm]:
-                self._arrive(spec.name, to, payload, stack, chain)
+                self._arrive(spec.name, to, payload, inside.stack, inside.chain)
+        if last:
+            del self.alive[item.id]
+        else:
+            self.giving[item.id] = inside
         self._settle()
 
     def hold(self, item: ItemRecord) -> None:
@@ -68,6 +76,7 @@ class Model:
     def fail(self, item: ItemRecord) -> None:
         """For good, and it goes to ``on_failure``."""
         was = self.alive.pop(item.id)
+        self.giving.pop(item.id, None)
         spec = self.graph.nodes[was.node]
         for to in spec.on_failure or ():
             self._arrive(spec.name, to, was.payload, was.stack, was.chain)
@@ -135,13 +144,15 @@ class Model:
         """Whether something alive in the scope, or to come from another join there, can still reach the join."""
         stack, chain = self.scopes[scope]
         level = len(chain)
-        sources = [(a.node, a.stack, a.chain) for a in (*self.alive.values(), *self.new)]
+        sources = [(a.node, a.stack, a.chain, False) for a in (*self.alive.values(), *self.new)]
+        sources += [(a.node, a.stack, a.chain, a.stack != self.alive[n].stack) for n, a in self.giving.items()]
         for other, at in self.waiting:
             if (other, at) != (scope, join):
                 inner, there = self.scopes[other]
-                sources.append((at, inner[:-1], there[:-1]))
+                sources.append((at, inner[:-1], there[:-1], False))
         return any(
-            inner[:level] == stack and self.reaches(node, there, level, join, False) for node, inner, there in sources
+            inner[:level] == stack and self.reaches(node, there, level, join, inside)
+            for node, inner, there, inside in sources
         )
 
     def _reaches(self, node: int, chain: Chain, level: int, join: int, inside: bool) -> bool:

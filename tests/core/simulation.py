@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hypothesis import assume
 
 from floxide_mp.core import invariants
+from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import (
@@ -39,6 +40,8 @@ from .acts import Act, behaviour
 from .model import Model, flat
 
 MOST = 120  # items in a run that is worth simulating
+
+Values = tuple[tuple[int, bytes], ...]
 
 ERROR = ErrorRecord("Boom", "boom", "", None)
 RECORD = RunRecord("run", "drawn", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
@@ -82,6 +85,8 @@ class Simulation:
     events: list[EventRecord] = field(default_factory=list)
     processed: dict[Order, tuple[str, Payload]] = field(default_factory=dict)
     orders: set[Order] = field(default_factory=set)
+    portions: int = 0
+    lives: dict[int, int] = field(default_factory=dict)  # worker -> how often it died
 
     def __post_init__(self) -> None:
         self.state = RunState(Plan(self.graph), None, self.finishing)
@@ -112,14 +117,26 @@ class Simulation:
         assert (item is not None) == (ready > 0), "ready and claim disagree"
         if item is not None:
             assert not isinstance(item, Block) or 1 <= len(item) <= most
-            self.running.append((worker, item))
-            serial = [i for _, i in self.running if self._spec(i).serial]
-            assert len(serial) <= 1, "steps of serial nodes overlap"
+            self._begin(worker, item)
         self._see()
         return item
 
+    def pull(self, worker: int) -> ItemRecord | None:
+        gives = self.state.gives(self._session(worker))
+        item = self.state.pull(worker + 1, worker, self._session(worker))
+        assert (item is not None) == gives, "gives and pull disagree"
+        if item is not None:
+            self._begin(worker, item)
+        self._see()
+        return item
+
+    def _begin(self, worker: int, item: ItemRecord | Block) -> None:
+        self.running.append((worker, item))
+        serial = [i for _, i in self.running if self._spec(i).serial]
+        assert len(serial) <= 1, "steps of serial nodes overlap"
+
     def finish(self, item: ItemRecord | Block) -> None:
-        """Its node returns or raises: of a block, that of the first item or of several."""
+        """Its node returns, gives some of what it has, or raises: of a block, that of the first item or of several."""
         worker = self._hand_in(item)
         if isinstance(item, Block):
             self._finish_block(worker, item)
@@ -136,10 +153,19 @@ class Simulation:
     def _finish_one(self, worker: int, item: ItemRecord) -> None:
         self.steps += 1
         spec = self._spec(item)
-        act = behaviour(self.seed, spec, item.payload, item.order)
+        act = self._act(spec, item)
         failed = self.failures.get(item.id, 0)
         hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
-        if hopeless or failed < act.fails:
+        failing = hopeless or failed < act.fails
+        given = self.state.given(item.id)
+        cut = act.portion(given, failing, self.ordered)
+        if cut is not None:
+            again = given > 0 and self.state._sources.get(item.id).home == 0  # type: ignore[union-attr]
+            if again and not self.ordered and self.steps % 2:  # it is gone over once more, and that takes a while
+                self.state.portion(item, (), (), self._session(worker))
+            else:
+                self._give(worker, item, act.values[given:cut], () if given else act.writes[:1])
+        elif failing:
             self.failures[item.id] = failed + 1
             self.state.fail(item, ERROR, retryable=not hopeless or failed % 2 == 0, now=self.now)
             if item.id not in self.state.items:
@@ -150,9 +176,21 @@ class Simulation:
             self.model.hold(item)
             self._processed(item, spec)
         else:
-            self._succeed(worker, item, act)
-            self.model.succeed(item, act.values)
+            writes = act.writes[1:] if given else act.writes
+            rest = act._replace(values=act.values[given:], writes=writes)
+            self._succeed(worker, item, rest)
+            self.model.succeed(item, rest.values)
             self._processed(item, spec)
+
+    def _act(self, spec: NodeSpec, item: ItemRecord) -> Act:
+        return behaviour(self.seed, spec, item.payload, item.order)
+
+    def _give(self, worker: int, item: ItemRecord, values: Values, writes: Values) -> None:
+        arms = {arm for arm, _ in values}
+        many = Alike(arms.pop(), [payload for _, payload in values]) if len(arms) == 1 and self._decides() else values
+        self.state.portion(item, many, writes, self._session(worker))
+        self.model.portion(item, values)
+        self.portions += 1
 
     def _succeed(self, worker: int, item: ItemRecord, act: Act) -> None:
         arms = {arm for arm, _ in act.values}
@@ -234,6 +272,8 @@ class Simulation:
             else:
                 self.state.release(item)
             self._see()
+        self.state.forsake(self._session(worker))
+        self.lives[worker] = self.lives.get(worker, 0) + 1
 
     def _lose(self, block: Block, culprit: bool) -> bool:
         """A block goes back, whole or in two parts but for the one between that the worker was at. What ``culprit``
@@ -303,7 +343,7 @@ class Simulation:
     def sequential(self) -> Result:
         """One at a time. A back-off takes no time, so that nothing overtakes the item that waits."""
         last: Order = (-1, ())
-        while (item := self.claim(0)) is not None:
+        while (item := self.pull(0) or self.claim(0)) is not None:
             assert not isinstance(item, Block)
             assert item.order >= last, "the one-process run is not in the order of the keys"
             last = item.order
@@ -319,6 +359,8 @@ class Simulation:
             ways = []
             if self.state.ready:
                 ways += [self._claim_some] * 4
+            if any(map(self._may_pull, range(workers))):
+                ways += [self._pull_some] * 2
             if self.running:
                 ways += [self._finish_some] * 4 + [self._kill_some]
             if self.state.next_due is not None:
@@ -339,6 +381,15 @@ class Simulation:
         for _ in range(schedule.choice((1, 1, 1, 4))):
             if self.claim(worker, schedule.choice((1, 2, 9, 9))) is None:
                 break
+
+    def _pull_some(self, schedule: random.Random, workers: int) -> None:
+        self.pull(schedule.choice(list(filter(self._may_pull, range(workers)))))
+
+    def _may_pull(self, worker: int) -> bool:
+        return self.state.gives(self._session(worker))
+
+    def _session(self, worker: int) -> int:
+        return 1 + worker + 100 * self.lives.get(worker, 0)
 
     def _finish_some(self, schedule: random.Random, workers: int) -> None:
         self.finish(schedule.choice(self.running)[1])

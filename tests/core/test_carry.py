@@ -203,7 +203,10 @@ def switched(was: Model, graph: Graph, fired: set[tuple[int, str]]) -> Model:
 
     for item, alive in was.alive.items():
         made.alive[item] = Alive(number[old[alive.node]], alive.payload, alive.stack, moved(alive.chain))
-    for scope in {0, *(scope for alive in was.alive.values() for scope in alive.stack)}:
+    for item, inside in was.giving.items():
+        made.giving[item] = Alive(made.alive[item].node, inside.payload, inside.stack, moved(inside.chain))
+    there = *was.alive.values(), *was.giving.values()
+    for scope in {0, *(scope for alive in there for scope in alive.stack)}:
         stack, chain = was.scopes[scope]
         chain = moved(chain)
         made.scopes[scope] = stack, chain

@@ -64,6 +64,7 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
         run = Simulation(graph, seed, ranks=random.Random(chance) if extra else None)
         got = run.interleaved(random.Random(chance + extra))
         event(f"deaths: {min(run.deaths, 3)}")
+        event(f"portions: {min(run.portions, 5)}")
         event(f"steps ahead: {min(run.ahead, 20) // 5 * 5}+")
         event(f"steps of blocks: {min(run.together, 20) // 5 * 5}+")
         if expected.failing:
@@ -118,7 +119,7 @@ def test_a_run_that_is_cancelled_ends_cancelled(graph: Graph, seed: int, chance:
     while not run.state.over and run.steps < steps:
         if run.running and schedule.random() < 0.5:
             run._finish_some(schedule, 3)
-        elif run.claim(schedule.randrange(3)) is None and not run.running:
+        elif run.claim(schedule.randrange(3)) is None and not any(map(run.pull, range(3))) and not run.running:
             run.later()
     before = run.state.phase
     run.state.cancel()

@@ -62,8 +62,8 @@ class Walked(dict):  # type: ignore[type-arg]
 
 def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     items, runs = Walked(dict(ITEM)), Walked(dict(RUN))
-    monkeypatch.setattr(state, "ITEM", items)
-    monkeypatch.setattr(leasing, "ITEM", items)
+    for module in (state, leasing):
+        monkeypatch.setattr(module, "ITEM", items)
     monkeypatch.setattr(state, "RUN", runs)
 
     made = run(default_retry=RetryPolicy(max_attempts=2, initial_backoff=1.0))  # claimed, lost, retried, due, done
@@ -71,6 +71,13 @@ def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     made.fail(claimed(made), ERROR, True, now=0.0)
     made.due(1.0)
     made.succeed(claimed(made), VALUE, (), False)
+    assert made.phase is Phase.COMPLETED
+
+    made = run()  # gives a portion and has more
+    made.portion(claimed(made), VALUE, (), 1)
+    item = made.pull(1, 0, 1)
+    assert item is not None
+    made.succeed(item, (), (), True)
     assert made.phase is Phase.COMPLETED
 
     made = run()  # held, stuck

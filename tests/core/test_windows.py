@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import ErrorRecord, EventRecord, ItemRecord, OutputRecord
+from floxide_mp.core.records import Block, ErrorRecord, EventRecord, ItemRecord, OutputRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.core.state import RunState
 from floxide_mp.core.table import Phase
@@ -78,6 +78,8 @@ class Batches:
         elif len(self.running) < workers and self.state.ready and chance.random() < 0.6:
             item = self.state.claim(1, 0)
             assert item is not None
+            if isinstance(item, Block):  # a restored run makes them
+                (item,) = self.state.single_out(item, 1, 0)
             self.running.append(item)
         elif self.running:
             self.finished(self.running.pop(chance.randrange(len(self.running))))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from floxide_mp import Context, EventLog
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, Order, Payload
+from floxide_mp.core.records import Commit, ItemRecord, Order, Payload
 from floxide_mp.core.table import STATUS
 from floxide_mp.errors import WorkflowDefinitionError
 from floxide_mp.runtime import codec
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     undisturbed: Undisturbed
 
     def act(self, spec: NodeSpec, payload: Payload, order: Order) -> Act:
-        return behaviour(self.seed, spec, payload, order)
+        return _act(self.plan.graph, self.seed, spec, payload, order)
 
 
 @lru_cache(maxsize=64)
@@ -69,7 +69,7 @@ class _NoModel(Model):
 
     def _nothing(self, *_: object) -> None: ...
 
-    start = succeed = hold = fail = compare = _nothing  # type: ignore[assignment]
+    start = succeed = portion = hold = fail = compare = _nothing  # type: ignore[assignment]
 
 
 class Alone(Simulation):
@@ -78,9 +78,12 @@ class Alone(Simulation):
     def _made_model(self) -> Model:
         return _NoModel(self.graph, False)
 
+    def _act(self, spec: NodeSpec, item: ItemRecord) -> Act:
+        return _act(self.graph, self.seed, spec, item.payload, item.order)
+
     def complete(self) -> bool:
         """Run to the end; whether it comes to one soon."""
-        while (item := self.claim(0)) is not None:
+        while (item := self.pull(0) or self.claim(0)) is not None:
             self.finish(item)
             while self.state.next_due is not None:
                 self.later()
@@ -113,6 +116,13 @@ class Alone(Simulation):
     def _fails(self, name: str, payload: Payload, order: Order) -> bool:
         spec = next(spec for spec in self.graph.nodes if spec.name == name)
         return behaviour(self.seed, spec, payload, order).hopeless and spec.on_failure is not None
+
+
+def _act(graph: Graph, seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
+    """Where it fails, it has given nothing: some take all at once, and with others it would be left to chance."""
+    act = behaviour(seed, spec, payload, order)
+    batch = any(graph.nodes[to].window for arm in spec.arms for to in arm)
+    return act._replace(breaks=0, cuts=() if batch else act.cuts)
 
 
 def plain(payload: Payload) -> Payload:

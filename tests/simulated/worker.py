@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from floxide_mp.core.records import Order
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Entry, Grant, Grants, Lease, Reply, Report, Spread
+from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
@@ -91,7 +91,9 @@ class Worker:
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
-        told = self.unknown and self._tell()
+        ahead = self.unknown
+        if ahead and not self._tell():
+            return  # its run has broken
         run_id = lease.run_id
         log = self._logs.setdefault((run_id, lease.life), [])
         fetch = partial(self.world.ledger.events, run_id)
@@ -99,7 +101,7 @@ class Worker:
             log += page
         right = log == [entry for page in pages(0, fetch) for entry in page]
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
-        if told:
+        if ahead:
             seen = {entry[0] for entry in log}
             self.world.hold(seen.issuperset(self._done), f"{self} does not see what led to the step that it is at")
 
@@ -147,11 +149,12 @@ class Worker:
     def _return(self) -> None:
         """The node comes back."""
         assert self.lease is not None and self.grant is not None and self.work is not None
-        result = self.world.result(self.lease.run_id, self.grant)
+        given = self.lease.given if self.at == 0 else 0
+        result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
         self.running = False
         self._ended += STEP
         self.work.add(self.grant[1], result, self._ended)
-        if isinstance(result, Spread) or result[3] is None:
+        if not isinstance(result, Portion) and (isinstance(result, Spread) or result[3] is None):
             self._done.append(self.grant[3])
 
     def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from floxide_mp.core import invariants
-from floxide_mp.core.records import Block, Order
+from floxide_mp.core.records import Block
 from floxide_mp.core.state import MAX_DEATHS
-from floxide_mp.core.table import STOPPING
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
-from floxide_mp.facts import WorkItemStatus
-from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Spread, StepResult
+from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.desk import Desks
@@ -28,6 +26,7 @@ from tests.history import Executed, HistoryError
 
 from .cases import TRACE, plain
 from .clock import Clock
+from .deaths import Deaths
 from .faults import LASTING, ONCE, Medium
 from .job import Job
 from .worker import Guest, Worker
@@ -72,7 +71,7 @@ class World:
         self.ledger.on_deadline = self._wake
         self.ledger.page = 3
         self.desks = Desks(self.ledger, self.retry)
-        self.unblamed: dict[tuple[str, Order], int] = {}  # deaths, ahead, at that step
+        self.deaths = Deaths(self)
         self.late: list[Worker] = []  # given up, and there all the same
         self.next_look = self.clock.now
         self._woken = False
@@ -144,8 +143,12 @@ class World:
         self.hold(number > 0 and not others, f"{worker} is told that it is at {number}, which is {others}")
         known[worker.grant[3]] = number
 
-    def result(self, run_id: str, grant: Grant) -> StepResult | Spread:
-        """What comes of a step."""
+    def result(self, run_id: str, grant: Grant, given: int, whole: bool) -> Outcome:
+        """What comes of a step, or of the next part of one, that has given so many values.
+
+        Args:
+            whole: all that it has is taken at once.
+        """
         job, (_, node, _, order, payload, _) = self.jobs[run_id], grant
         spec = job.case.plan.graph.nodes[node]
         act = job.case.act(spec, plain(payload), order)
@@ -157,15 +160,23 @@ class World:
             if hopeless and fatal:
                 job.reasons.add("hopeless")
             return FAIL, (), (), ERROR, not hopeless or failed % 2 == 0
-        written = (*act.writes, (TRACE, spec.name))
-        writes = tuple((field, codec.encode(value, "an event")) for field, value in written)
+        cut = act.portion(given, False, whole)
+        again = cut is not None and given and self.chance.random() < 0.3  # it has been started again, and takes a while
+        written = act.writes[1:] if given else act.writes[:1] if cut else act.writes
+        traced = () if cut else ((TRACE, spec.name),)
+        writes = tuple((field, codec.encode(value, "an event")) for field, value in (*written, *traced))
         if act.kind == "hold":
             return HOLD, (), writes, None, False
-        values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values)
+        if again:
+            return Portion((NEXT_ALL, (), (), None, False))
+        if cut and given:
+            writes = ()
+        values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values[given:cut])
         arms = {arm for arm, _ in values}
+        told: StepResult | Spread = NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
         if act.kind == "all" and len(arms) == 1 and self.chance.random() < 0.8:
-            return Spread(arms.pop(), [payload for _, payload in values], writes)
-        return NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
+            told = Spread(arms.pop(), [payload for _, payload in values], writes)
+        return Portion(told) if cut else told
 
     def may_lose(self, worker: Worker, policy: bool = False) -> bool:
         """Whether its death leaves the item that it is at the attempts that it needs. If not, the run may fail.
@@ -222,34 +233,8 @@ class World:
         self.note(f"{worker} is buried")
         worker.dead = True
         self.changes += 1
-        late, guilty = worker.late, self._guilty(worker)
-        blamed = worker.laid_to_rest()
-        self.hold(not guilty or blamed, f"nobody is to blame for the end of {worker}")
-        self.hold(not guilty or self._blames(worker), f"another one is to blame for the end of {worker}")
-        if worker.unknown and not late and not blamed and worker.lease is not None and worker.grant is not None:
-            where = worker.lease.run_id, worker.grant[3]
-            self.unblamed[where] = self.unblamed.get(where, 0) + 1
-            self.hold(self.unblamed[where] < 2, f"{worker} is not the first to die of that, and nobody is to blame")
+        self.deaths.bury(worker)
         self._replace(worker)
-
-    def _guilty(self, worker: Worker) -> bool:
-        """Whether the item that it is at must be to blame for its end."""
-        if worker.lease is None or worker.late or worker.unknown or worker.told or worker.killed:
-            return False
-        state = self.ledger._runs[worker.lease.run_id].state
-        return not (state.over or state.phase in STOPPING or self.ledger._stopping)
-
-    def _blames(self, worker: Worker) -> bool:
-        """Whether it is the item that it was at that has an attempt less, if that can be told."""
-        assert worker.lease is not None and worker.grant is not None
-        number, _, attempt, *_ = worker.grant
-        state = self.ledger._runs[worker.lease.run_id].state
-        items = state.items
-        if isinstance(worker, Guest):
-            return True
-        if number not in items:  # it has gone to its ``on_failure``
-            return number not in {item.id for item in state._ready}
-        return items[number].attempt > attempt or items[number].status is WorkItemStatus.FAILED
 
     def ended(self, worker: Worker) -> None:
         """It was told to stop."""
@@ -408,6 +393,7 @@ class World:
         self.medium.faults.once = None
         for job in self.jobs.values():
             job.taken = False
+            job.numbers.clear()  # of items that are not in the store
             if job.created is None:  # it was being started: whether it is there is seen now
                 job.created = False
         if self.medium.kind == "file" and self.chance.random() < 0.3:  # the machine was started anew

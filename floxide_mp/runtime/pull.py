@@ -1,0 +1,139 @@
+"""``Pull``: an iterator that a ``NextAll`` was given, and how far it has come. ``Pulls``: those a worker has begun.
+
+It gives its values in portions. Between two of them it waits here, in the memory of the one worker that can go on with
+it: where that is lost, it is started again, and goes over what it gave before. When it is to give more, the coordinator
+decides.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from ..core.records import Order, Payload, size_of
+from ..errors import FloxideError
+from ..ports import Writes
+from .clock import monotonic_ns
+from .run_log import RunLog
+
+MOST_ITEMS: Final = 2048  # in a portion
+MOST_BYTES: Final = 1 << 20  # ... that has one of them, if a single one is larger
+FIRST: Final = 100_000_000  # nanoseconds until the first portion is cut: what is over by then is no source
+LATER: Final = 10_000_000  # ... and each later one, so that others have something to do
+KEEP: Final = 16  # iterators that have more to give; others are started again
+
+Values = list[tuple[int, Payload]]  # (arm, payload)
+
+
+class Pull:
+    """See the module.
+
+    Args:
+        name: of the node, for errors.
+        iterator: at its beginning.
+        given: how many values it gave before it was started again.
+
+    Attributes:
+        given: ... and since.
+    """
+
+    def __init__(self, name: str, iterator: Iterator[Any], given: int) -> None:
+        self.given = given
+        self._name = name
+        self._iterator = iterator
+        self._skip = given
+        self._failure: BaseException | None = None  # what it raised, behind values that were told first
+
+    def draw(
+        self, route: Callable[[Any], tuple[int, Payload]], log: RunLog, whole: bool
+    ) -> tuple[Values, Writes, bool]:
+        """Its next values, what it wrote to the context meanwhile, and whether these are the last.
+
+        What it raises before it has given a first portion is raised, as if it had given nothing. Later, what it gave
+        before counts: it is raised by the next call, if there are values to be told first.
+
+        Args:
+            route: what becomes of a value.
+            log: where it writes to.
+            whole: take all that it has.
+        """
+        if self._failure is not None:
+            raise self._failure
+        values: Values = []
+        size = written = 0
+        until = monotonic_ns() + (LATER if self.given else FIRST)
+        try:
+            for value in self._iterator:
+                if self._skip:
+                    self._skip -= 1
+                    log.writes = []  # they are committed
+                else:
+                    values.append(route(value))
+                    size += size_of(values[-1][1])
+                    written = len(log.writes)
+                if whole:
+                    continue
+                if len(values) >= MOST_ITEMS or size >= MOST_BYTES or monotonic_ns() > until:
+                    break
+            else:
+                self._check_repeated()
+                return values, tuple(log.writes), True
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            if whole or not self.given or not values:
+                raise
+            self._failure = failure
+        self.given += len(values)
+        return values, tuple(log.writes[:written]), False
+
+    def close(self) -> None:
+        """It is not gone on with. What it raises at that helps nobody."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            with suppress(Exception):
+                close()
+
+    def _check_repeated(self) -> None:
+        if self._skip:
+            text = f"{self._name} was started again, and gave {self.given - self._skip} values where it had given "
+            raise FloxideError(f"{text}{self.given}: an iterator in NextAll must give the same values each time")
+
+
+class Pulls:
+    """See the module. ``kept``: by run and order key."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[str, Order], Pull] = OrderedDict()
+
+    def keep(self, run_id: str, order: Order, pull: Pull) -> None:
+        """It has more to give."""
+        self.kept[run_id, order] = pull
+        if len(self.kept) > KEEP:
+            self.kept.popitem(last=False)[1].close()
+
+    def take(self, run_id: str, order: Order, given: int) -> Pull | None:
+        """The one that has given so many values, if it is here."""
+        pull = self.kept.pop((run_id, order), None)
+        if pull is None or pull.given == given:
+            return pull
+        pull.close()  # some of what it gave does not count
+        return None
+
+    def drop(self, run_id: str, order: Order) -> None:
+        """It is not gone on with here."""
+        pull = self.kept.pop((run_id, order), None)
+        if pull is not None:
+            pull.close()
+
+    def drop_run(self, run_id: str) -> None:
+        """None of that run is."""
+        for run, order in [key for key in self.kept if key[0] == run_id]:
+            self.drop(run, order)
+
+    def close(self) -> None:
+        """None is."""
+        while self.kept:
+            self.kept.popitem()[1].close()
