@@ -20,6 +20,7 @@ from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import NEXT, RunRecord
+from floxide_mp.runtime.home import Home
 from floxide_mp.runtime.running import ONE_BY_ONE, Running, Tail, progress_of
 
 MACHINES = 2
@@ -148,9 +149,8 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
     state = RunState(plan)
     run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
     state.start(b"")
-    coming: list[
-        tuple[float, int, list[int], bool]
-    ] = []  # reports: when, of which lease, which nodes, if it is its last
+    home = Home(0)
+    coming: list[tuple[float, int, list[int], bool]] = []  # reports: when, of which lease, which nodes, its last?
     leases: dict[int, list[ItemRecord | Block]] = {}
     now, number = 0.0, 0
     while not state.over:
@@ -162,7 +162,7 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
                 heapq.heappush(coming, (now + when, number, nodes, last))
         now, lease, nodes, last = heapq.heappop(coming)
         results = [(NEXT, ((0, b""),), (), None, False) for _ in nodes]
-        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last)
+        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, home)
         if last:
             del leases[lease]
         run.learn([(which, 1, seconds[which]) for which in nodes])
