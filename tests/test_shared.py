@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_large_values_of_another_coordinator(tmp_path: Path) 
         run = c.start(flows.Dies, str(tmp_path), run_id="left")
         next(run.stream())
     with Coordinator(1, store) as c:
-        outputs = c.resume(flows.Dies, "left").wait().outputs
+        outputs = c.start(flows.Dies, str(tmp_path), run_id="left", resume=True).wait().outputs
     assert [(number, blob.data[0]) for _, number, blob in outputs] == [(n, n + 100) for n in range(6)]
 
 
@@ -139,6 +139,16 @@ print(out.left, out.blob.data[1])
     assert done.stdout == "0 4\n", done.stderr
     with Coordinator(0, path) as c:
         assert c.start(flows.Laps, Lap(3, Blob.of(1), b"\3" * SIZE), run_id="one").wait().output.blob == Blob.of(4)
+
+
+def test_many_side_by_side_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with Coordinator(2, path) as c:
+        outputs = c.start(flows.Wide, 20, run_id="one").wait().outputs
+        assert outputs == [Blob.of(number) for number in range(20)]
+        assert sorted(c.start(flows.Twice, 20).wait().output) == sorted([*range(20), *range(100, 120)])
+    with Coordinator(0, path) as c:
+        assert c.run("one").wait().outputs == outputs
 
 
 class Plain(MemoryStore):
