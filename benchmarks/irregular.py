@@ -149,8 +149,9 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
     state = RunState(plan)
     run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
     state.start(b"")
-    home = Home(0)
-    coming: list[tuple[float, int, list[int], bool]] = []  # reports: when, of which lease, which nodes, its last?
+    coming: list[
+        tuple[float, int, list[int], bool]
+    ] = []  # reports: when, of which lease, which nodes, if it is its last
     leases: dict[int, list[ItemRecord | Block]] = {}
     now, number = 0.0, 0
     while not state.over:
@@ -162,7 +163,7 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
                 heapq.heappush(coming, (now + when, number, nodes, last))
         now, lease, nodes, last = heapq.heappop(coming)
         results = [(NEXT, ((0, b""),), (), None, False) for _ in nodes]
-        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, home)
+        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, Home(0))
         if last:
             del leases[lease]
         run.learn([(which, 1, seconds[which]) for which in nodes])

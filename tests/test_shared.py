@@ -16,6 +16,7 @@ import pytest
 from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStore
 from floxide_mp.core.shared import Shared
 from floxide_mp.engines.processes.arena import KEPT, SPAN, Arena, sizes_of, spread
+from floxide_mp.engines.processes.extents import Extents
 from floxide_mp.runtime import codec, large
 from tests import flows_shared as flows
 from tests.flows_shared import SIZE, Blob, Lap
@@ -306,6 +307,17 @@ def test_nothing_is_written_over(fd: int, seed: int) -> None:
     for now[0] in (11.0, 22.0):
         arena.settle()
     assert os.fstat(fd).st_blocks * 512 == KEPT
+
+
+def test_large_stretches_are_kept_whole() -> None:
+    """Or, cut to pieces for the sake of a rest, they were of no use, and each write met fresh pages."""
+    free = Extents()
+    for offset, size in ((0, 4), (10, 8), (20, 1)):
+        free.add(offset, size)
+    assert sorted(free.cut(8)) == [(0, 4), (20, 1)]
+    assert (free.total, free.cut(8), free.take(8), free.take(1)) == (8, [], 10, None)
+    free.add(0, 10)
+    assert free.cut(3) == [(3, 7)]
 
 
 def test_what_a_dead_process_left_is_free(fd: int) -> None:

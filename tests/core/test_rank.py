@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
@@ -65,6 +65,7 @@ def test_what_loops_and_what_is_behind_it_goes_last() -> None:
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_a_place_is_ranked_above_all_that_it_leads_to(graph: Graph, data: st.DataObject) -> None:
     made = Plan(graph)
     cost = data.draw(st.lists(st.floats(0.001, 100), min_size=len(graph.nodes), max_size=len(graph.nodes)))

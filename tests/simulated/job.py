@@ -107,11 +107,12 @@ class Job:
         if status == "failed":
             self.healed = True
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
-            self.lived = 0.0
         self.world.deaths.forget()  # it may be read anew
         self.numbers.clear()
         ledger = self.world.ledger
         ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
+        if status == "failed":
+            self.lived = 0.0
         self.taken = True
         self._time()
         ended = ledger.wait(self.run_id, None, 0)
