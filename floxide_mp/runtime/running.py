@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
 from ..core.rank import levels
-from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
+from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of, total_size
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
@@ -198,7 +198,7 @@ class Running(Known):
             steps = len(item) if isinstance(item, Block) else 1
             count += steps
             seconds += want if each is None else each * steps
-            size += sum(map(size_of, item.payloads if isinstance(item, Block) else (item.payload,)))
+            size += total_size(item.payloads) if isinstance(item, Block) else size_of(item.payload)
         return items
 
     def _rank(self) -> None:
@@ -392,8 +392,10 @@ class Running(Known):
 
 def _fitting(block: Block, most: int, room: int) -> int:
     """How many items of a block, up to ``most``, have ``room`` bytes; at least one."""
-    sizes = list(accumulate(map(size_of, block.payloads[:most])))
-    return most if sizes[-1] <= room else max(1, bisect_right(sizes, room))
+    payloads = block.payloads[:most]
+    if total_size(payloads) <= room:
+        return most
+    return max(1, bisect_right(list(accumulate(map(size_of, payloads))), room))
 
 
 def progress_of(state: RunState, finished_at: float | None) -> Progress:
