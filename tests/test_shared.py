@@ -242,6 +242,13 @@ def test_a_large_value_by_value() -> None:
     assert bytes(codec.decode(shared).data) == bytes(Blob.of(4).data)
 
 
+def test_buffers_on_both_sides_of_what_goes_by_value() -> None:
+    """The standard pickler has given the first one when it comes to what it cannot pickle."""
+    shared = large.share((Blob.of(4), lambda: 5, Blob.of(6)), "it", memory=Shelf())  # type: ignore[arg-type]
+    first, function, last = codec.decode(shared)
+    assert (first, function(), last) == (Blob.of(4), 5, Blob.of(6))
+
+
 # -- the arena ------------------------------------------------------------------------------------------------------
 
 

@@ -69,7 +69,8 @@ def encode(
     Args:
         value: anything.
         what, whose: it is, for a person.
-        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574).
+        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574); some of them
+            twice, where the standard pickler fails.
 
     Raises:
         SerializationError: naming ``what`` and ``whose``, the type and the path to the part that cannot be pickled.
@@ -83,7 +84,13 @@ def encode(
     except (KeyboardInterrupt, GivenUp):
         raise
     except BaseException:
-        pass
+        return encode_by_value(value, what, whose, aside)
+
+
+def encode_by_value(
+    value: Any, what: str, whose: str = "", aside: Callable[[pickle.PickleBuffer], object] | None = None
+) -> bytes:
+    """As ``encode``, of what the standard pickler cannot pickle."""
     try:
         return _by_value(value, aside)
     except (KeyboardInterrupt, MemoryError, GivenUp):
