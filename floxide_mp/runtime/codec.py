@@ -84,7 +84,8 @@ def encode(
     except (KeyboardInterrupt, GivenUp):
         raise
     except BaseException:
-        return encode_by_value(value, what, whose, aside)
+        pass
+    return encode_by_value(value, what, whose, aside)
 
 
 def encode_by_value(
@@ -377,5 +378,7 @@ def _trouble(value: Any) -> BaseException | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return error
+        # A traceback would hold what asks, which holds the error, and so the pickler with the buffers that it has
+        # seen until there is a collection; that of a ``PickleBuffer`` and its memoryview kills CPython (3.11.7).
+        return error.with_traceback(None)
     return None
