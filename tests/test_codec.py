@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import gc
 import operator
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from floxide_mp import Coordinator, EventLog, Fixed, Node, SharedState, Workflow
+from floxide_mp import Coordinator, EventLog, Fixed, Node, SerializationError, SharedState, Workflow
+from floxide_mp.runtime import codec
 from tests import flows_pickles as flows
 
 LIMIT = 50.0
@@ -324,6 +327,20 @@ def test_async_steps_also_where_a_loop_runs(tmp_path: Path, workers: int) -> Non
         print(W().run(0, workers={workers}).output, asyncio.run(main()))
     """
     assert run_script(script, tmp_path).strip() == "1 2"
+
+
+def test_what_cannot_be_pickled_is_held_by_nobody() -> None:
+    """Not even until the next collection: CPython does not always survive that of a buffer."""
+    value = flows.Rude()
+    seen = weakref.ref(value)
+    gc.disable()
+    try:
+        with pytest.raises(SerializationError, match=r"\[0\]\[0\]"):
+            codec.encode([[value]])
+        del value
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def run_script(script: str, where: Path, stdin: bool = False) -> str:

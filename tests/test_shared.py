@@ -17,6 +17,7 @@ from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStor
 from floxide_mp.core.shared import Shared
 from floxide_mp.engines.processes.arena import KEPT, SPAN, Arena, sizes_of, spread
 from floxide_mp.engines.processes.extents import Extents
+from floxide_mp.engines.processes.sharing import Memory
 from floxide_mp.runtime import codec, large
 from tests import flows_shared as flows
 from tests.flows_shared import SIZE, Blob, Lap
@@ -107,6 +108,15 @@ def test_outputs_outlive_the_coordinator_and_can_be_written_to() -> None:
     with Coordinator(2, store) as c:  # from one memory to another
         assert c.run("one").wait().output.blob == Blob.of(3)
         assert c.start(flows.Laps, Lap(2, Blob.of(1), b"\2" * SIZE), run_id="one").wait().output.blob == Blob.of(3)
+
+
+def test_who_reads_an_output_while_the_coordinator_is_closed_reads_all_of_it() -> None:
+    memory = Memory(1)
+    region = memory.put([b"x" * SIZE], [])
+    assert region is not None
+    stream, _ = region.open()
+    memory.release()
+    assert stream == b"x" * SIZE == region.open()[0]
 
 
 def test_a_run_goes_on_with_large_values_of_another_coordinator(tmp_path: Path) -> None:
@@ -251,6 +261,13 @@ def test_a_large_value_by_value() -> None:
     shared = large.share(Local.of(4), "it", memory=Shelf())  # type: ignore[arg-type]
     assert isinstance(shared, Shared)
     assert bytes(codec.decode(shared).data) == bytes(Blob.of(4).data)
+
+
+def test_buffers_on_both_sides_of_what_goes_by_value() -> None:
+    """The standard pickler has given the first one when it comes to what it cannot pickle."""
+    shared = large.share((Blob.of(4), lambda: 5, Blob.of(6)), "it", memory=Shelf())  # type: ignore[arg-type]
+    first, function, last = codec.decode(shared)
+    assert (first, function(), last) == (Blob.of(4), 5, Blob.of(6))
 
 
 # -- the arena ------------------------------------------------------------------------------------------------------

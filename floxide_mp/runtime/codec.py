@@ -69,7 +69,8 @@ def encode(
     Args:
         value: anything.
         what, whose: it is, for a person.
-        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574).
+        aside: is given each buffer of it, which is left out of the bytes if this returns False (PEP 574); some of them
+            twice, where the standard pickler fails.
 
     Raises:
         SerializationError: naming ``what`` and ``whose``, the type and the path to the part that cannot be pickled.
@@ -84,6 +85,13 @@ def encode(
         raise
     except BaseException:
         pass
+    return encode_by_value(value, what, whose, aside)
+
+
+def encode_by_value(
+    value: Any, what: str, whose: str = "", aside: Callable[[pickle.PickleBuffer], object] | None = None
+) -> bytes:
+    """As ``encode``, of what the standard pickler cannot pickle."""
     try:
         return _by_value(value, aside)
     except (KeyboardInterrupt, MemoryError, GivenUp):
@@ -370,5 +378,7 @@ def _trouble(value: Any) -> BaseException | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return error
+        # A traceback would hold what asks, which holds the error, and so the pickler with the buffers that it has
+        # seen until there is a collection; that of a ``PickleBuffer`` and its memoryview kills CPython (3.11.7).
+        return error.with_traceback(None)
     return None

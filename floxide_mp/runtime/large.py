@@ -96,8 +96,8 @@ def _in_pieces(value: Any, what: str, whose: str, aside: _Aside) -> Sequence[byt
     except KeyboardInterrupt:
         raise
     except BaseException:
-        aside.clear()
-        return (codec.encode(value, what, whose, aside),)
+        aside.clear()  # of what was taken before that: the other pickler gives it again
+        return (codec.encode_by_value(value, what, whose, aside),)
     return pieces
 
 

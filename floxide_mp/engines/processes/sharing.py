@@ -57,6 +57,7 @@ class Memory:
 
     def __init__(self, count: int) -> None:
         self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._looks: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # by which threads of this process read regions
         self._pid = os.getpid()
         self._lock = threading.Lock()  # around each use of the descriptor by which regions are read
         with no_fork():
@@ -114,7 +115,9 @@ class Memory:
             if region.kept is not None:
                 return memoryview(region.kept)
             try:
-                return memoryview(mmap.mmap(self.fd, region.size, mmap.MAP_PRIVATE, offset=region.offset))
+                look = mmap.mmap(self.fd, region.size, mmap.MAP_PRIVATE, offset=region.offset)
+                self._looks.add(look)
+                return memoryview(look)
             except OSError:  # there can be no more mappings, or descriptors
                 return memoryview(copied(self.fd, region.offset, region.size))
 
@@ -125,7 +128,8 @@ class Memory:
         with self._lock:
             for region in list(self._regions):
                 region.kept = copied(self.fd, region.offset, region.size)
-                punch(self.fd, region.offset, region.offset + region.size)
+                if not self._looks:  # else some thread may still read what is there
+                    punch(self.fd, region.offset, region.offset + region.size)
             self.close()
 
     def close(self) -> None:
