@@ -21,6 +21,7 @@ from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import NEXT, RunRecord
 from floxide_mp.runtime.home import Home
+from floxide_mp.runtime.pace import Pace
 from floxide_mp.runtime.running import ONE_BY_ONE, Running, Tail, progress_of
 
 MACHINES = 2
@@ -147,7 +148,7 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
         workers: how many the run believes there are: for one it takes items in their own order.
     """
     state = RunState(plan)
-    run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
+    run = Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
     state.start(b"")
     coming: list[
         tuple[float, int, list[int], bool]
@@ -166,7 +167,7 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
         leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, Home(0))
         if last:
             del leases[lease]
-        run.learn([(which, 1, seconds[which]) for which in nodes])
+        run.pace.learn([(which, 1, seconds[which]) for which in nodes])
         state.take_commit()
     return now
 

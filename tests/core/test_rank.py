@@ -12,6 +12,7 @@ from floxide_mp.core.rank import Ranked, levels, upward
 from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import RunRecord
+from floxide_mp.runtime.pace import Pace
 from floxide_mp.runtime.running import Running, Tail, progress_of
 
 from .graphs import graphs
@@ -37,7 +38,7 @@ def by_name(made: Plan, values: list[float] | list[int]) -> dict[str, float]:
 def running(made: Plan, cost: list[float | None]) -> Running:
     state = RunState(made)
     state.start(b"input")
-    return Running(RECORD, progress_of(state, None), state, cost, Tail(0))
+    return Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
 
 
 def names(run: Running, items: list[ItemRecord]) -> list[str]:

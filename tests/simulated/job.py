@@ -125,7 +125,7 @@ class Job:
     def _time(self) -> None:
         run = self.world.ledger._active.get(self.run_id)
         if run is not None and self.world.timed:
-            run.cost[:] = [0.001] * len(run.cost)
+            run.pace.cost[:] = [0.001] * len(run.pace.cost)
 
     def pause(self) -> None:
         if self.created and self.look() == "running":
