@@ -65,7 +65,7 @@ class Board:
 
     def cancel(self, lease: int) -> None:
         """The last two are known: a worker has no more than one lease beside that which it is at."""
-        if not self.cancelled(lease):
+        if lease not in (self._numbers[4], self._numbers[5]):  # (inline, ``cancelled`` does more than to look)
             self._numbers[5] = self._numbers[4]
             self._numbers[4] = lease
 
