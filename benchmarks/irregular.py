@@ -20,6 +20,8 @@ from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import NEXT, RunRecord
+from floxide_mp.runtime.home import Home
+from floxide_mp.runtime.pace import Pace
 from floxide_mp.runtime.running import ONE_BY_ONE, Running, Tail, progress_of
 
 MACHINES = 2
@@ -146,7 +148,7 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
         workers: how many the run believes there are: for one it takes items in their own order.
     """
     state = RunState(plan)
-    run = Running(RECORD, progress_of(state, None), state, cost, Tail(0))
+    run = Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
     state.start(b"")
     coming: list[
         tuple[float, int, list[int], bool]
@@ -162,10 +164,10 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
                 heapq.heappush(coming, (now + when, number, nodes, last))
         now, lease, nodes, last = heapq.heappop(coming)
         results = [(NEXT, ((0, b""),), (), None, False) for _ in nodes]
-        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last)
+        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, Home(0))
         if last:
             del leases[lease]
-        run.learn([(which, 1, seconds[which]) for which in nodes])
+        run.pace.learn([(which, 1, seconds[which]) for which in nodes])
         state.take_commit()
     return now
 

@@ -23,11 +23,14 @@ from benchmarks import flows
 from benchmarks.measuring import Paper, Spread, interleaved, spread, timed
 from floxide_mp import Context, Coordinator
 from floxide_mp.core.plan import Plan
+from floxide_mp.core.records import Commit
 from floxide_mp.core.state import RunState
-from floxide_mp.ports import Backend, Description, Grants, Lease, Progress, Report, Results
+from floxide_mp.ports import Backend, Description, Grants, Lease, Progress, Report, Results, RunRecord
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.board import SIZE, Board
+from floxide_mp.runtime.running import progress_of
 from floxide_mp.runtime.worker import Worker
+from floxide_mp.stores.sqlite import SQLiteStore
 
 WORKERS = 2
 LEASE = 1000  # items of a lease; what 4 ms of work come to when a step takes some microseconds
@@ -81,7 +84,7 @@ class Nobody(Backend):
         return Description(b"key", None, codec.encode(Context()), 0)
 
 
-def parts() -> dict[str, Callable[[], float]]:
+def parts(store: SQLiteStore, line: tuple[Connection, Connection]) -> dict[str, Callable[[], float]]:
     """What is done for ``LEASE`` items of a fan-out, piece by piece; each gives seconds."""
     compiled = flows.FanOut().compiled
     bundle = codec.Bundle.of(compiled, None)
@@ -103,27 +106,51 @@ def parts() -> dict[str, Callable[[], float]]:
         "coordinator: pickling lease, unpickling report": lambda: timed(
             lambda: (pickle.dumps(lease), pickle.loads(told))
         ),
+        "pipe: both": lambda: timed(lambda: carried(line, sent, told)),
         "coordinator: deciding (core)": lambda: deciding(compiled.plan, payloads, report),
+        "SQLite: preparing and writing (its thread)": lambda: writing(store, compiled.plan, payloads, report),
         "caller: unpickling the output": lambda: timed(lambda: [codec.decode(payload) for payload in payloads]),
     }
 
 
-def deciding(plan: Plan, payloads: list[bytes], report: Report) -> float:
-    """The core, from a lease's claim to the commit that ends it."""
+def carried(line: tuple[Connection, Connection], *messages: bytes) -> None:
+    """Through the kernel, without waking anybody."""
+    here, there = line
+    for message in messages:
+        here.send_bytes(message)
+        there.recv_bytes()
+
+
+def spread_out(plan: Plan, payloads: list[bytes]) -> RunState:
+    """A run that has been fanned out, with that not yet committed."""
     state = RunState(plan)
     state.start(b"")
     split = state.claim(1, 1)
     state.spread(split, 0, list(payloads), ())  # type: ignore[arg-type]
+    return state
+
+
+def finish(state: RunState, report: Report) -> tuple[Commit, Progress]:
+    """From a lease's claim to the commit that ends it."""
+    block, (results,) = state.claim(2, 1, LEASE), report.results
+    state.succeed_all(block, 0, results.payloads, [], 1)  # type: ignore[arg-type,union-attr]
+    return state.take_commit(), progress_of(state, None)
+
+
+def deciding(plan: Plan, payloads: list[bytes], report: Report) -> float:
+    """The core."""
+    state = spread_out(plan, payloads)
     state.take_commit()
-    (results,) = report.results
+    return timed(lambda: finish(state, report))
 
-    def lease() -> None:
-        block = state.claim(2, 1, LEASE)
-        state.succeed_all(block, 0, results.payloads, [], 1)  # type: ignore[arg-type,union-attr]
-        Progress(state.phase, state.metrics, state.counts, None, None)
-        state.take_commit()
 
-    return timed(lease)
+def writing(store: SQLiteStore, plan: Plan, payloads: list[bytes], report: Report) -> float:
+    """The store, of what the core decided: that the items are over, and the outputs."""
+    state, run_id = spread_out(plan, payloads), f"run{time.monotonic_ns()}"
+    record = RunRecord(run_id, "FanOut", b"key", b"", b"", b"", 0, 0.0, None, False, {}, (), ())
+    store.create(record, state.take_commit(), progress_of(state, None))
+    commit, progress = finish(state, report)
+    return timed(lambda: store.write([store.prepare(run_id, commit, progress)]))
 
 
 # -- limits -------------------------------------------------------------------------------------------------------
@@ -198,10 +225,13 @@ def main(arguments: list[str] | None = None) -> int:
         folder = Path(name)
         for store in (None, folder / "runs.db"):
             whole(paper, store, options.wide, options.long, options.rounds)
-        pieces = parts()
+        alone, line = SQLiteStore(folder / "alone.db"), multiprocessing.Pipe()
+        pieces = parts(alone, line)
         for measure in pieces.values():
             measure()
         samples = interleaved(pieces, options.rounds * 7)
+        for opened in (alone, *line):
+            opened.close()
         paper.say(f"\nus a step, alone, of a lease of {LEASE:,} items")
         found = {piece: spread([seconds / LEASE * 1e6 for seconds in taken]) for piece, taken in samples.items()}
         for piece, one in found.items():

@@ -35,7 +35,7 @@ def spread_out(size: tuple[int, int]) -> NextAll[int]:
     return NextAll(number >= finished for number in range(finished + pending))
 
 
-@node
+@node(timeout=3600.0)  # so that no worker goes ahead to it from one ``work``, with others still to be done
 def late(value: bool) -> float:
     if HOLD in os.environ:
         signal.pause()  # until the kernel ends this worker with its coordinator
@@ -85,7 +85,7 @@ def peak() -> int:
 def measure(directory: str, finished: int, pending: int) -> dict[str, Any]:
     """Both, each in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.resuming"]
-    made = subprocess.run([*command, "make", directory, str(finished), str(pending)])
+    made = subprocess.run([*command, "make", directory, str(finished), str(pending)], timeout=600)
     assert made.returncode == -signal.SIGKILL, made
     done = subprocess.run([*command, "go", directory], check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -128,7 +128,10 @@ def items(paper: Paper, options: argparse.Namespace) -> list[bool]:
         samples = observe(coordinator, flows.Generated, options.items, options.every)
         status = coordinator.runs()[-1].status
     assert status is RunStatus.COMPLETED, status
-    found = windows([sample for sample in samples if 0 < sample.steps <= options.items], 10)
+    between = [sample for sample in samples if 0 < sample.steps <= options.items]
+    if len(between) < 2:
+        raise SystemExit(f"{options.items:,} items were over before anybody had looked twice: --every is too long")
+    found = windows(between, 10)
     grown = (max(sample.resident for sample in samples) - before) / 2**20
     first, last = 1 / found[0].wall, 1 / found[-1].wall
     for window in found:

@@ -118,12 +118,15 @@ def lots(ask: Ask) -> NextAll[tuple[str, int, bytes]]:
 
 @node
 def waits(lot: tuple[str, int, bytes]) -> int:
-    """The first one that is where the iterator is waits for a value that is far away."""
+    """The first one that is where the iterator is waits for a value that is far away, and the others for that one."""
     folder, number, _ = lot
     if number == LEAST + 9:
         Path(folder, "go").touch()
     elif os.getpid() == int(Path(folder, "started").read_text().split()[0]):
+        Path(folder, "here").touch()
         until(lambda: os.path.exists(os.path.join(folder, "go")))
+    else:
+        until(lambda: os.path.exists(os.path.join(folder, "here")))
     return number
 
 

@@ -92,6 +92,12 @@ class Twice(Workflow):
     edges = {make: [spoil, read], spoil: [all], read: [all]}
 
 
+class Wide(Workflow):
+    make, read = make, read
+    start = make
+    edges = {make: [read]}
+
+
 _kept: list[tuple[Blob, str]] = []
 
 

@@ -139,7 +139,7 @@ def test_manager_measures_each_place_and_caller() -> None:
 def test_profile_measures_runs_parts_and_limits() -> None:
     lines = lines_of("profile", "--wide", "50", "--long", "20", "--rounds", "1")
     assert {store for store, _ in by(lines, "run", "store", "what")} == {"memory", "sqlite"}
-    assert len(by(lines, "part", "what")) == 8
+    assert len(by(lines, "part", "what")) == 10
     assert len(by(lines, "limit", "what")) == 6
 
 

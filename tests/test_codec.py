@@ -241,6 +241,25 @@ def test_a_cached_function_of_a_script(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+def test_a_named_tuple_of_a_script(tmp_path: Path, workers: int) -> None:
+    """One with types, which does not let itself be given slots."""
+    script = f"""
+        from typing import NamedTuple
+        from floxide_mp import Workflow, node
+        class Point(NamedTuple):
+            x: int
+            y: int = 2
+        class W(Workflow):
+            make = node(lambda n: Point(n))
+            take = node(lambda point: (point, point._asdict()))
+            start = make
+            edges = {{make: [take]}}
+        print(W().run(1, workers={workers}).output)
+    """
+    assert run_script(script, tmp_path).strip() == "(Point(x=1, y=2), {'x': 1, 'y': 2})"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_traceback_leads_into_the_script(tmp_path: Path, workers: int) -> None:
     """File, line and text of what was run, though the worker got it as a pickle."""
     script = f"""

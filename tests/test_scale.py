@@ -102,12 +102,21 @@ def test_a_lease_has_several_items_of_nodes_that_nobody_has_seen_yet(after: Call
     """Joins, too. In a graph, each node may run once only."""
     with Coordinator(0) as coordinator:
         run = ready_after_one_step(coordinator, wide(after))
-        run.steps, run.spent, run.squares = 10, 0.01, 0.00001
+        run.pace.steps, run.pace.spent, run.pace.squares = 10, 0.01, 0.00001
         assert len(run.claim(1000, 0, 0.004, 1)) == 4
-        run.spent = run.squares = 0.0  # next to nothing, and yet not taken for that
+        run.pace.spent = run.pace.squares = 0.0  # next to nothing, and yet not taken for that
         assert len(run.claim(1001, 0, 0.004, 1)) == 6  # half of what is there
-        run.steps = 0
+        run.pace.steps = 0
         assert len(run.claim(1002, 0, 0.004, 1)) == 1
+
+
+def test_a_step_that_must_not_be_begun_twice_is_leased_alone() -> None:
+    """Or it would be, when a worker dies of one behind it in its lease."""
+    once = RetryPolicy(max_attempts=1)
+    with Coordinator(0) as coordinator:
+        run = ready_after_one_step(coordinator, wide(lambda: node(flows_run.echo.function, retry=once)))
+        run.pace.cost[:] = [1e-6] * len(run.pace.cost)
+        assert [len(run.claim(1000 + n, 0, 0.004, 1)) for n in range(3)] == [1, 1, 1]
 
 
 def test_how_a_function_is_called_hangs_on_whether_it_is_bound() -> None:

@@ -16,6 +16,7 @@ import pytest
 from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStore
 from floxide_mp.core.shared import Shared
 from floxide_mp.engines.processes.arena import KEPT, SPAN, Arena, sizes_of, spread
+from floxide_mp.engines.processes.extents import Extents
 from floxide_mp.engines.processes.sharing import Memory
 from floxide_mp.runtime import codec, large
 from tests import flows_shared as flows
@@ -124,7 +125,7 @@ def test_a_run_goes_on_with_large_values_of_another_coordinator(tmp_path: Path) 
         run = c.start(flows.Dies, str(tmp_path), run_id="left")
         next(run.stream())
     with Coordinator(1, store) as c:
-        outputs = c.resume(flows.Dies, "left").wait().outputs
+        outputs = c.start(flows.Dies, str(tmp_path), run_id="left", resume=True).wait().outputs
     assert [(number, blob.data[0]) for _, number, blob in outputs] == [(n, n + 100) for n in range(6)]
 
 
@@ -149,6 +150,16 @@ print(out.left, out.blob.data[1])
     assert done.stdout == "0 4\n", done.stderr
     with Coordinator(0, path) as c:
         assert c.start(flows.Laps, Lap(3, Blob.of(1), b"\3" * SIZE), run_id="one").wait().output.blob == Blob.of(4)
+
+
+def test_many_side_by_side_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with Coordinator(2, path) as c:
+        outputs = c.start(flows.Wide, 20, run_id="one").wait().outputs
+        assert outputs == [Blob.of(number) for number in range(20)]
+        assert sorted(c.start(flows.Twice, 20).wait().output) == sorted([*range(20), *range(100, 120)])
+    with Coordinator(0, path) as c:
+        assert c.run("one").wait().outputs == outputs
 
 
 class Plain(MemoryStore):
@@ -313,6 +324,17 @@ def test_nothing_is_written_over(fd: int, seed: int) -> None:
     for now[0] in (11.0, 22.0):
         arena.settle()
     assert os.fstat(fd).st_blocks * 512 == KEPT
+
+
+def test_large_stretches_are_kept_whole() -> None:
+    """Or, cut to pieces for the sake of a rest, they were of no use, and each write met fresh pages."""
+    free = Extents()
+    for offset, size in ((0, 4), (10, 8), (20, 1)):
+        free.add(offset, size)
+    assert sorted(free.cut(8)) == [(0, 4), (20, 1)]
+    assert (free.total, free.cut(8), free.take(8), free.take(1)) == (8, [], 10, None)
+    free.add(0, 10)
+    assert free.cut(3) == [(3, 7)]
 
 
 def test_what_a_dead_process_left_is_free(fd: int) -> None:

@@ -29,7 +29,7 @@ from floxide_mp import (
 from floxide_mp.core.records import one_by_one
 from floxide_mp.runtime import journal, running
 from floxide_mp.stores.rows import Prepared
-from tests.flows_durable import COUNT, Durable
+from tests.flows_durable import COUNT, Durable, Long
 from tests.flows_features import Chain
 from tests.flows_run import until
 from tests.flows_written import Reading
@@ -137,7 +137,7 @@ def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("floxide_mp.runtime.coordinator.SETTLE", 60 if written else 0.1)
     store = Slow(tmp_path / "runs.db")
     coordinator = Coordinator(1, store=store)
-    run = coordinator.start(Durable, str(tmp_path))
+    run = coordinator.start(Long, str(tmp_path))
     told: list[BaseException] = []
 
     def wait() -> None:

@@ -285,8 +285,7 @@ class Commit:
                 total += size_of(record.payload)
         for blocks in (self.blocks, self.output_blocks):
             for block in blocks:
-                payloads = block.payloads
-                total += sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
+                total += total_size(block.payloads)
         return total
 
 
@@ -294,7 +293,12 @@ def size_of(payload: Payload) -> int:
     """Bytes of a payload, about."""
     if not isinstance(payload, tuple):
         return len(payload)
-    return sum([sum(map(size_of, part)) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
+    return sum([total_size(part) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
+
+
+def total_size(payloads: Sequence[Payload]) -> int:
+    """Bytes of them all, about."""
+    return sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
 
 
 class Snapshot(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .records import Given, ItemRecord, Payload, Scope, size_of
+from .records import Given, ItemRecord, Payload, Scope, total_size
 
 MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes
@@ -37,7 +37,7 @@ class Source:
 
     def gave(self, payloads: Sequence[Payload]) -> None:
         """What will come is likely to be as large as this."""
-        self.size = sum(map(size_of, payloads)) // len(payloads)
+        self.size = total_size(payloads) // len(payloads)
 
     @property
     def room(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-SIZE: Final = 5 * 8  # bytes
+SIZE: Final = 6 * 8  # bytes
 
 
 class At(NamedTuple):
@@ -50,7 +50,7 @@ class Board:
 
     def cancelled(self, lease: int) -> bool:
         """Whether the lease's run is being cancelled."""
-        return self._numbers[4] == lease
+        return lease in (self._numbers[4], self._numbers[5])
 
     # the coordinator's side
 
@@ -64,7 +64,10 @@ class Board:
         self._numbers[3] = max(lease, self._numbers[3])
 
     def cancel(self, lease: int) -> None:
-        self._numbers[4] = lease
+        """The last two are known: a worker has no more than one lease beside that which it is at."""
+        if not self.cancelled(lease):
+            self._numbers[5] = self._numbers[4]
+            self._numbers[4] = lease
 
     def close(self) -> None:
         self._numbers.release()

@@ -300,7 +300,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             # Without these its objects could not be read by name on the other side (cloudpickle 3.1 leaves them out).
             kind, name, bases, members, *rest = reduced[1]
             members = {**members, "__qualname__": obj.__qualname__}
-            if "__slots__" in vars(obj):
+            if "__slots__" in vars(obj) and not hasattr(obj, "_fields"):  # a ``NamedTuple`` makes its own
                 members["__slots__"] = vars(obj)["__slots__"]
             if issubclass(obj, Workflow):
                 members[UNDECLARED] = True  # it is made empty, and filled with what was declared here

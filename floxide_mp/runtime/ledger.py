@@ -239,7 +239,7 @@ class Ledger(Runs):
             lease.reported += steps
             lease.items, left = _head(left)
         run.give_back(left)
-        run.learn(report.spent)
+        run.pace.learn(report.spent)
         return run
 
     def _grant(self, worker: Session, want: float, any_home: bool = False) -> Lease | None:

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import inf, sqrt
+from math import inf
 from typing import Final, Protocol
 
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
 from ..core.rank import levels
-from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of
+from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of, total_size
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
@@ -27,14 +27,12 @@ from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, R
 from . import codec
 from .clock import monotonic, time
 from .home import Home
+from .pace import Pace
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
-SEEN: Final = 8  # steps of other nodes, before it is guessed what those of one take that nobody has seen yet
-QUICKEST: Final = 0.00025  # seconds that are guessed at the least
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
-NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
 
@@ -120,28 +118,24 @@ class Running(Known):
     """See the module.
 
     Attributes:
-        cost: seconds per step by node, as far as known.
+        pace: what its steps take.
         tail: the end of its event log.
         outputs: how many of them are in the store.
-        steps: so many of it were worked on in this coordinator's life, ``spent`` seconds in all, ``squares`` in square.
-        turn: these three are for ``turns``: when it last had its turn, whether it is in line, and when something of it
-            is due next.
+        turn: this and the next two are for ``turns``: when it last had its turn, whether it is in line, and when
+            something of it is due next.
         written: commits that are there by the journal.
         unwritten: commits that are not.
         ranked: whether it was looked at which places are urgent.
     """
 
     state: RunState
-    cost: list[float | None]
+    pace: Pace
     tail: Tail
     outputs: int = 0
     feed: Feed | None = None
     deadline: float | None = None  # when its time-out is over, on the monotonic clock
     time_left: float | None = None  # of its time-out, while it is paused
     grace_until: float | None = None  # while it is to stop: when running steps are ended
-    steps: int = 0
-    spent: float = 0.0
-    squares: float = 0.0
     turn: int = 0
     queued: bool = False
     due: float = inf
@@ -198,13 +192,13 @@ class Running(Known):
             steps = len(item) if isinstance(item, Block) else 1
             count += steps
             seconds += want if each is None else each * steps
-            size += sum(map(size_of, item.payloads if isinstance(item, Block) else (item.payload,)))
+            size += total_size(item.payloads) if isinstance(item, Block) else size_of(item.payload)
         return items
 
     def _rank(self) -> None:
         """Long ways first, by what is known now. One worker alone takes items in order: it cannot be quicker."""
         self.ranked = True
-        level = levels(self.state.plan, self.cost)
+        level = levels(self.state.plan, self.pace.cost)
         if level is not None:
             self.state.rank(level)
 
@@ -214,12 +208,15 @@ class Running(Known):
         return each is None or each >= want
 
     def _expected(self, place: int) -> float | None:
-        """Seconds of a step there; of a node that nobody has seen yet, what nearly all so far have stayed below."""
-        known = self.cost[self.state.plan.places[place].node]
-        if known is not None or self.steps < SEEN:
-            return known
-        mean = self.spent / self.steps
-        return max(mean + 2 * sqrt(max(0.0, self.squares / self.steps - mean * mean)), QUICKEST)
+        """Seconds of a step there.
+
+        None: it is leased alone. So is a step that must not be begun twice: who dies of the next one tells nothing.
+        """
+        at = self.state.plan.places[place]
+        policy = at.spec.retry or self.state.default_retry
+        if policy is not None and policy.max_attempts == 1:
+            return None
+        return self.pace.expected(at.node)
 
     def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
@@ -349,15 +346,6 @@ class Running(Known):
         items[:] = left
         return item
 
-    def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
-        """What (node, steps, seconds) say of later steps."""
-        for node, steps, seconds in spent:
-            self.steps += steps
-            self.spent += seconds
-            self.squares += seconds * seconds / steps
-            before, now = self.cost[node], seconds / steps
-            self.cost[node] = now if before is None else before + (now - before) * NEWS
-
     def spare(self, seconds: float) -> None:
         """The last ``seconds`` count neither against its time-out nor against the grace of what still runs."""
         if self.deadline is not None:
@@ -385,8 +373,10 @@ class Running(Known):
 
 def _fitting(block: Block, most: int, room: int) -> int:
     """How many items of a block, up to ``most``, have ``room`` bytes; at least one."""
-    sizes = list(accumulate(map(size_of, block.payloads[:most])))
-    return most if sizes[-1] <= room else max(1, bisect_right(sizes, room))
+    payloads = block.payloads[:most]
+    if total_size(payloads) <= room:
+        return most
+    return max(1, bisect_right(list(accumulate(map(size_of, payloads))), room))
 
 
 def progress_of(state: RunState, finished_at: float | None) -> Progress:

@@ -30,6 +30,7 @@ from .clock import monotonic, time
 from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
+from .pace import Pace
 from .running import Feed, Known, Running, Tail, check_not_over, progress_of
 from .turns import Turns
 from .view import View
@@ -71,7 +72,7 @@ class Runs(View):
             if self._broken is not None:
                 state.abandon(self._broken)
             progress = progress_of(state, time() if state.over else None)
-            run = Running(record, progress, state, self._cost(record, plan), Tail(0), feed=feed)
+            run = Running(record, progress, state, Pace(self._cost(record, plan)), Tail(0), feed=feed)
             if failpoints.armed:
                 failpoints.hit("coordinator.create")
             self.store.create(record, state.take_commit(), run.progress)
@@ -157,7 +158,7 @@ class Runs(View):
         if not same:
             snapshot = carried_over(old, plan, snapshot)
         state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
-        run = Running(record, kept, state, self._cost(record, plan), Tail(snapshot.events), snapshot.outputs)
+        run = Running(record, kept, state, Pace(self._cost(record, plan)), Tail(snapshot.events), snapshot.outputs)
         if not same:
             self.store.replace(record, snapshot)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
@@ -41,7 +41,7 @@ from .run_log import RunLog
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
-_ODD = _TRANSITIONS | {list, tuple}  # what a node may return that is not always just a value
+_ODD = _TRANSITIONS | {list, tuple, GeneratorType}  # what a node may return that is not always just a value
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
@@ -168,6 +168,8 @@ class Steps:
             cause = result.error
             failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
             return self._failed(node, failure, retry=False)
+        if kind is GeneratorType:
+            raise TypeError(f"{name} returned a generator; to fan out into its values, return NextAll(...) of it")
         if kind is Next:
             result = result.value
         elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):

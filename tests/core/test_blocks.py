@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floxide_mp.core import invariants
@@ -71,6 +71,7 @@ def test_who_made_an_output_is_known_also_where_items_must_step_out() -> None:
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32))
+@settings(deadline=None)
 def test_parts_of_a_block_may_be_over_in_any_order(count: int, seed: int) -> None:
     chance = random.Random(seed)
     state, block = block_of(Graph("g", (NodeSpec("a", ((1,),)), NodeSpec("b")), 0), count)

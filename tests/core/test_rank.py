@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
@@ -12,6 +12,7 @@ from floxide_mp.core.rank import Ranked, levels, upward
 from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import RunRecord
+from floxide_mp.runtime.pace import Pace
 from floxide_mp.runtime.running import Running, Tail, progress_of
 
 from .graphs import graphs
@@ -37,7 +38,7 @@ def by_name(made: Plan, values: list[float] | list[int]) -> dict[str, float]:
 def running(made: Plan, cost: list[float | None]) -> Running:
     state = RunState(made)
     state.start(b"input")
-    return Running(RECORD, progress_of(state, None), state, cost, Tail(0))
+    return Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
 
 
 def names(run: Running, items: list[ItemRecord]) -> list[str]:
@@ -65,6 +66,7 @@ def test_what_loops_and_what_is_behind_it_goes_last() -> None:
 
 
 @given(graphs(), st.data())
+@settings(deadline=None)
 def test_a_place_is_ranked_above_all_that_it_leads_to(graph: Graph, data: st.DataObject) -> None:
     made = Plan(graph)
     cost = data.draw(st.lists(st.floats(0.001, 100), min_size=len(graph.nodes), max_size=len(graph.nodes)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floxide_mp.core.graph import Graph, NodeSpec
@@ -21,6 +21,7 @@ def item(number: int) -> ItemRecord:
 
 
 @given(st.permutations(range(40)), st.lists(st.booleans(), min_size=80, max_size=80))
+@settings(deadline=None)
 def test_it_is_a_priority_queue(numbers: list[int], takes: list[bool]) -> None:
     ready, model = Ready(), set[int]()
     coming = list(numbers)
@@ -37,6 +38,7 @@ def test_it_is_a_priority_queue(numbers: list[int], takes: list[bool]) -> None:
 
 
 @given(st.integers(0, 50))
+@settings(deadline=None)
 def test_what_comes_in_order_goes_out_in_order(count: int) -> None:
     ready = Ready()
     for number in range(count):
@@ -51,6 +53,7 @@ def block(first: int, count: int) -> Block:
 
 
 @given(st.lists(st.booleans(), max_size=120), st.integers(0, 2**32))
+@settings(deadline=None)
 def test_blocks_are_taken_part_by_part_and_parts_come_back(takes: list[bool], seed: int) -> None:
     chance = random.Random(seed)
     ready, there, out = Ready(), set[int](), list[ItemRecord | Block]()

@@ -213,6 +213,15 @@ def test_a_context_does_not_leave_its_step(function: Callable[..., Any], text: s
         coordinator.start(made, 1).wait(LIMIT)
 
 
+def test_a_generator_is_no_value(coordinator: Coordinator) -> None:
+    def counting(value: int) -> Iterator[int]:
+        yield from range(value)
+
+    made = Workflow.build("Counting", {"count": node(counting)}, start="count")
+    with pytest.raises(RunFailedError, match=r"count returned a generator; to fan out .* return NextAll\(...\) of it"):
+        coordinator.start(made, 3).wait(LIMIT)
+
+
 @pytest.mark.parametrize("store", [3, MemoryStore, {}], ids=repr)
 def test_what_is_no_store(store: Any) -> None:
     before = conftest.children()

@@ -91,11 +91,12 @@ WORKER_POINTS = {  # point -> (row, whether an item may be executed twice, possi
 
 
 def test_rows_01_02_03_05_07_every_point_is_here() -> None:
-    """But for those of reading the context, and of large values, for which these nodes do neither:
-    ``test_every_failpoint`` has them.
+    """But for what these nodes do not do: read the context, pass on large values, generate. ``test_every_failpoint``
+    has those.
     """
+    others = "worker.events.", "worker.shared.", "worker.portion"
     points = {name for name in failpoints.NAMES if name.startswith("worker.")}
-    assert set(WORKER_POINTS) == {name for name in points if not name.startswith(("worker.events.", "worker.shared."))}
+    assert set(WORKER_POINTS) == {name for name in points if not name.startswith(others)}
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS, ids=lambda p: f"row_{WORKER_POINTS[p][0]:02}_{p}")

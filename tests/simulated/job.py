@@ -107,11 +107,12 @@ class Job:
         if status == "failed":
             self.healed = True
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
-            self.lived = 0.0
         self.world.deaths.forget()  # it may be read anew
         self.numbers.clear()
         ledger = self.world.ledger
         ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
+        if status == "failed":
+            self.lived = 0.0
         self.taken = True
         self._time()
         ended = ledger.wait(self.run_id, None, 0)
@@ -124,7 +125,7 @@ class Job:
     def _time(self) -> None:
         run = self.world.ledger._active.get(self.run_id)
         if run is not None and self.world.timed:
-            run.cost[:] = [0.001] * len(run.cost)
+            run.pace.cost[:] = [0.001] * len(run.pace.cost)
 
     def pause(self) -> None:
         if self.created and self.look() == "running":

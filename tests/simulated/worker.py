@@ -91,7 +91,9 @@ class Worker:
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
-        told = self.unknown and self._tell()
+        ahead = self.unknown
+        if ahead and not self._tell():
+            return  # its run has broken
         run_id = lease.run_id
         log = self._logs.setdefault((run_id, lease.life), [])
         fetch = partial(self.world.ledger.events, run_id)
@@ -99,7 +101,7 @@ class Worker:
             log += page
         right = log == [entry for page in pages(0, fetch) for entry in page]
         self.world.hold(right, f"{self} sees another log of {run_id} than one that looks for the first time")
-        if told:
+        if ahead:
             seen = {entry[0] for entry in log}
             self.world.hold(seen.issuperset(self._done), f"{self} does not see what led to the step that it is at")
 

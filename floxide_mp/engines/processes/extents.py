@@ -39,13 +39,14 @@ class Extents:
         return offset
 
     def cut(self, most: int) -> list[tuple[int, int]]:
-        """Take out what is more than ``most`` bytes, from the end: these stretches."""
+        """Take out what is more than ``most`` bytes, of the smallest stretches first: what is left is of most use."""
         out = []
-        while self.total > most:
-            offset, size = self._found.pop()
+        for size, offset in sorted((size, offset) for offset, size in self._found) if self.total > most else ():
             spare = min(size, self.total - most)
-            if spare < size:
-                self._found.append((offset, size - spare))
+            if spare <= 0:
+                break
+            at = bisect(self._found, (offset, 0))
+            self._found[at : at + 1] = [(offset, size - spare)] if spare < size else []
             self.total -= spare
             out.append((offset + size - spare, spare))
         return out
