@@ -299,3 +299,11 @@ class Slow(Workflow):
     slow, same, all = slow, same, Join()
     start = slow
     edges = {slow: [same], same: [all]}
+
+
+def leaving(ask: Ask) -> Iterator[int]:
+    """As ``numbers``, but ends the process that does not go on with it, if it can."""
+    try:
+        yield from numbers(ask)
+    except GeneratorExit:
+        raise SystemExit(f"{ask.folder} is not gone on with") from None

@@ -122,6 +122,18 @@ def test_an_endless_one_is_cancelled_and_closed(coordinator: Coordinator, tmp_pa
     eventually(lambda: lines(tmp_path, "closed"), "whoever has it closes it")
 
 
+def test_how_one_ends_that_is_closed_is_no_failure_of_another(tmp_path: Path) -> None:
+    """A worker that keeps enough of them closes the oldest while it is at the newest."""
+    pulls = pull.Pulls()
+    for number in range(pull.KEEP + 1):
+        iterator = flows.leaving(Ask(str(tmp_path)))
+        next(iterator)
+        pulls.keep("run", (1, (number,)), pull.Pull("leaving", iterator, 0))
+    assert len(lines(tmp_path, "closed")) == 1
+    pulls.close()
+    assert len(lines(tmp_path, "closed")) == pull.KEEP + 1
+
+
 def test_a_paused_run_takes_nothing_and_goes_on_where_it_was(tmp_path: Path) -> None:
     with Coordinator(2) as coordinator:
         run = coordinator.start(flows.Counted, Ask(str(tmp_path), MANY, stop=MANY - 9))

@@ -18,6 +18,7 @@ from floxide_mp.core.shared import Shared
 from floxide_mp.engines.processes.arena import KEPT, SPAN, Arena, sizes_of, spread
 from floxide_mp.engines.processes.extents import Extents
 from floxide_mp.engines.processes.sharing import Memory
+from floxide_mp.engines.processes.views import Views
 from floxide_mp.runtime import codec, large
 from tests import flows_shared as flows
 from tests.flows_shared import SIZE, Blob, Lap
@@ -268,6 +269,29 @@ def test_buffers_on_both_sides_of_what_goes_by_value() -> None:
     shared = large.share((Blob.of(4), lambda: 5, Blob.of(6)), "it", memory=Shelf())  # type: ignore[arg-type]
     first, function, last = codec.decode(shared)
     assert (first, function(), last) == (Blob.of(4), 5, Blob.of(6))
+
+
+# -- the views ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_while_a_thread_lets_go_of_a_value_spoils_none(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks the kernel whether it has to drop pages; they must not change behind that."""
+    views = Views(fd)
+    as_it_was = Views._as_it_was
+
+    def and_forked(views: Views, sight: Any) -> bool:
+        found = as_it_was(views, sight)
+        views._before_fork()
+        return found
+
+    monkeypatch.setattr(Views, "_as_it_was", and_forked)
+    for byte in (b"1", b"2"):
+        os.pwrite(fd, byte * SIZE, SPAN)
+        assert views.open(SPAN, SIZE, None) == byte * SIZE
+    os.close(views._pagemap)
+    for part in views._parts.values():
+        assert part is not None
+        part.close()
 
 
 # -- the arena ------------------------------------------------------------------------------------------------------

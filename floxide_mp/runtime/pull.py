@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from ..core.records import Order, Payload, size_of
@@ -93,8 +92,12 @@ class Pull:
         """It is not gone on with. What it raises at that helps nobody."""
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            with suppress(Exception):
+            try:
                 close()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # SystemExit, too: it would be taken for the failure of what runs meanwhile
+                pass
 
     def _check_repeated(self) -> None:
         if self._skip:

@@ -103,8 +103,11 @@ class Views:
     def _before_fork(self) -> None:
         """What the child sees must not change when nobody here sees it any more: it gets pages of its own."""
         for sight in list(self._seen.values()):
-            if sight.offset < SPAN:
-                continue  # inputs and contexts, which the coordinator keeps: a large model is not to be copied
+            seen = sight()  # and is for as long as this is done
+            if seen is None or sight.offset < SPAN:
+                # A thread is about to let go of it, and has looked at its pages. Or it is one of the inputs and
+                # contexts, which the coordinator keeps: a large model is not to be copied.
+                continue
             start, length = _pages(sight)
             try:
                 sight.part.madvise(_POPULATE_WRITE, start, length)
