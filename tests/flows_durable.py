@@ -30,15 +30,6 @@ class Durable(Workflow):
     edges = {split: [work]}
 
 
-class Long(Workflow):
-    """Enough to be closed in the middle of, however late that is."""
-
-    split = node(lambda folder: NextAll([(folder, number) for number in range(100 * COUNT)]))
-    work = node(work.function)
-    start = split
-    edges = {split: [work]}
-
-
 if __name__ == "__main__":  # python -m tests.flows_durable FOLDER: prints each output once it is committed
     from tests.flows_durable import Durable as Flow
 

@@ -204,8 +204,8 @@ def result_lock(ctx: Log) -> Any:
 
 
 @trick
-def result_generator(ctx: Log) -> Iterator[int]:
-    yield 1
+def result_generator(ctx: Log) -> list[Iterator[int]]:
+    return [iter(number for number in (1, 2))]
 
 
 @trick

@@ -29,8 +29,9 @@ from floxide_mp import (
 from floxide_mp.core.records import one_by_one
 from floxide_mp.runtime import journal, running
 from floxide_mp.stores.rows import Prepared
-from tests.flows_durable import COUNT, Durable, Long
+from tests.flows_durable import COUNT, Durable
 from tests.flows_features import Chain
+from tests.flows_long import Long
 from tests.flows_run import until
 from tests.flows_written import Reading
 

@@ -88,6 +88,7 @@ class Steps:
         self._log = RunLog(run_id, facts.seed, fetch, identify)
         self._context = contexts.bind(codec.decode(facts.context), self._log)
         self._calls = calls
+        self._pid = _Process.pid
         self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
@@ -113,7 +114,7 @@ class Steps:
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
                 result = call(self._context, _opened(payload))
-                if _Process.forked:
+                if _Process.pid != self._pid:
                     _end_fork(None)
             kind = type(result)
             if kind is CoroutineType:
@@ -132,7 +133,7 @@ class Steps:
         except KeyboardInterrupt:
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
-            if _Process.forked:
+            if _Process.pid != self._pid:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
 
@@ -219,11 +220,11 @@ def _spread(values: Values, writes: Writes) -> StepResult | Spread:
 class _Process:
     """Asking the kernel who we are takes as long as the rest of a short step."""
 
-    forked = False  # it is the child of one that ran steps, and maybe within a step
+    pid = os.getpid()
 
 
 def _note_fork() -> None:
-    _Process.forked = True
+    _Process.pid = os.getpid()
 
 
 os.register_at_fork(after_in_child=_note_fork)

@@ -181,7 +181,7 @@ def test_row_47_an_interrupt_while_the_input_is_pickled_is_the_callers(coordinat
 
 BAD_VALUES = {
     "result_lock": "the result of work.inner['here'][1] is a lock",
-    "result_generator": "the result of work is a generator",
+    "result_generator": "the result of work[0] is a generator",
     "result_slots": "the result of work.second is a lock",
     "result_deep": "the result of work cannot be pickled: it is nested too deeply (list)",
     "result_exits": "the result of work is a Unruly",
