@@ -235,7 +235,7 @@ def test_closed_in_the_middle_at_random_moments_and_taken_up(tmp_path: Path) -> 
     with Coordinator(0) as inline:
 
         @given(graphs(), seeds, seeds)
-        @many(EXAMPLES // 5, 1)
+        @many(EXAMPLES // 5, 2)
         def check(graph: Graph, seed: int, chance: int) -> None:
             seen["tried"] += 1
             made = workflow(graph, seed, composites=True)
