@@ -58,6 +58,9 @@ class Undisturbed(NamedTuple):
     passes: Counter[str]
 
 
+UNSTEADY = {"store.gone.replace"}  # how often they are passed hangs on what is written together: surely once
+
+
 class Left(NamedTuple):
     """What is in a store, and in the file of effects, after a program has ended."""
 
@@ -129,7 +132,7 @@ def sweep(
     scripts: list[Script],  # noqa: F811
 ) -> Callable[[str, str], None]:
     def swept(point: str, action: str) -> None:
-        passes = undisturbed.passes[point]
+        passes = 1 if point in UNSTEADY else undisturbed.passes[point]
         for turn in sorted({1, 1 + passes // 2} if ALL or action == "kill" else {1 + passes // 2}):
             folder = tmp_path / str(turn)
             token = tmp_path / f"token {turn}"
