@@ -16,7 +16,7 @@ from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder
 from .plan import Place, Plan
-from .records import Block, Commit, ErrorRecord, ItemRecord, Packed, Payload, behind
+from .records import Block, Commit, ErrorRecord, Given, ItemRecord, Packed, Payload, Scope, behind
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
@@ -83,12 +83,7 @@ class RunState(Giving):
         Args:
             on: who has run the one successor already, or is at it: it is leased to them, and returned.
         """
-        place = self._finish(item, ItemFact.SUCCEEDED)
-        source = self._given_all(item)
-        given = source.given if source else NOTHING
-        self._write(item.order, place, writes, given)
-        self._count(place, 1)
-        scope = self._scope_within(item, place, source)
+        place, scope, given = self._succeeded(item, writes)
         after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
             arm, payload = values[0]
@@ -108,12 +103,7 @@ class RunState(Giving):
 
     def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
         """A step is over that was a ``NextAll`` of many values, which all take one arm."""
-        place = self._finish(item, ItemFact.SUCCEEDED)
-        source = self._given_all(item)
-        given = source.given if source else NOTHING
-        self._write(item.order, place, writes, given)
-        self._count(place, 1)
-        scope = self._scope_within(item, place, source)
+        place, scope, given = self._succeeded(item, writes)
         self._fan_out_alike(item, place, arm, payloads, scope, given)
         if place.owner:
             self._settle_all(scope)
@@ -329,6 +319,15 @@ class RunState(Giving):
         del self.items[item.id]
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
+
+    def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, Given]:
+        """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
+        place = self._finish(item, ItemFact.SUCCEEDED)
+        source = self._given_all(item)
+        given = source.given if source else NOTHING
+        self._write(item.order, place, writes, given)
+        self._count(place, 1)
+        return place, self._scope_within(item, place, source), given
 
     def _count(self, place: Place, steps: int) -> None:
         """So many steps are completed and passed something on."""
