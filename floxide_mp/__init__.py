@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from .context import Context, Item
 from .errors import (
@@ -23,23 +24,12 @@ from .errors import (
     WorkflowDefinitionError,
 )
 from .event_log import EventLog, LoggedEvent
-from .facts import (
-    Checkpoint,
-    LivenessStatus,
-    RunInfo,
-    RunMetrics,
-    RunStatus,
-    WorkerHealth,
-    WorkerStatus,
-    WorkflowError,
-    WorkItem,
-    WorkItemStatus,
-)
 from .merge import Fixed, Merge, SharedState
 from .node import Node, node, with_retry
 from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
+from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
 from .stepping import ItemProcessedOutcome, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition
 from .version import __version__ as __version__
@@ -48,7 +38,10 @@ from .workflow import Workflow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .launch import Coordinator, Run, RunResult, Sender, Source, source
+    from .assembly import Coordinator
+    from .facts import Checkpoint, RunInfo, RunMetrics, WorkerHealth, WorkflowError, WorkItem
+    from .runtime.run import Run, RunResult
+    from .runtime.source import Sender, Source, source
     from .stores.memory import MemoryStore
     from .stores.sqlite import SQLiteStore
 
@@ -61,20 +54,26 @@ def _launcher(name: str) -> Callable[..., Any]:
 
 Workflow.__launcher__ = staticmethod(_launcher)
 
+_LATER: Final = {  # a worker needs none of these: importing them when they are asked for makes it start sooner
+    **dict.fromkeys(("Checkpoint", "RunInfo", "RunMetrics", "WorkItem", "WorkerHealth", "WorkflowError"), "facts"),
+    "Coordinator": "assembly",
+    "MemoryStore": "stores.memory",
+    "Run": "runtime.run",
+    "RunResult": "runtime.run",
+    "SQLiteStore": "stores.sqlite",
+    "Sender": "runtime.source",
+    "Source": "runtime.source",
+    "source": "runtime.source",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # A worker needs none of these: importing them when they are asked for makes it start sooner.
-    if name in ("Coordinator", "Run", "RunResult", "Sender", "Source", "source"):
-        return _launcher(name)
-    if name == "MemoryStore":
-        from .stores.memory import MemoryStore
-
-        return MemoryStore
-    if name == "SQLiteStore":
-        from .stores.sqlite import SQLiteStore
-
-        return SQLiteStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LATER[name]}", __name__)
+    if name in ("Source", "source"):
+        module.Source.__launcher__ = staticmethod(_launcher("run_each"))
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

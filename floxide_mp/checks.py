@@ -5,7 +5,6 @@ Annotated types are for ``type_checks``; scopes of joins are checked where they 
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -27,8 +26,14 @@ types_wanted = True
 
 def nearest(name: Any, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where something is near enough, else nothing."""
-    found = difflib.get_close_matches(str(name), list(known), 1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = _nearest(name, known)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # not for graphs that are right, which each worker has
+
+    return next(iter(get_close_matches(str(name), list(known), 1)), "")
 
 
 def name_problems(declared: Declaration) -> list[str]:
@@ -73,7 +78,7 @@ def as_meant(declared: Declaration) -> Declaration:
     known = declared.nodes
 
     def meant(name: Any) -> str:
-        return name if name in known else next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+        return name if name in known else _nearest(name, known)
 
     def all_of(arm: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for to in arm if (name := meant(to)))

@@ -21,8 +21,9 @@ from .errors import (
     StoreError,
     WorkflowDefinitionError,
 )
-from .facts import RunInfo, RunStatus
+from .facts import RunInfo
 from .report import Refused, say
+from .statuses import RunStatus
 from .terminal import Results, Stop
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Job:
 
     def _coordinate(self, act: Callable[[Coordinator], T]) -> T | int:
         """Do it with a coordinator. The store is opened here, so that it can still be read when that one is closed."""
-        from .launch import Coordinator  # brings the engines along: not before signals are watched
+        from .assembly import Coordinator  # brings the engines along: not before signals are watched
 
         with ExitStack() as opened:
             try:

@@ -1,41 +1,26 @@
-"""Puts the rooms together: which engine a coordinator has, and what ``Workflow.run`` does."""
+"""What ``Workflow.run``, ``Workflow.resume`` and ``Source.run`` do: a coordinator of their own, and a run on it.
+
+A program that runs a workflow waits for its first worker, which must import what it needs. So that is started first, and
+what a coordinator needs is imported meanwhile: not before, at the top of this module.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .context import Context
-from .engines.inline import InlineEngine
 from .errors import StoreError
-from .ports import Door, Engine
-from .runtime.coordinator import Coordinator
-from .runtime.desk import Desks
-from .runtime.ledger import Ledger
-from .runtime.run import Run, RunResult, checked_seconds
-from .runtime.source import Sender, Source, source
-from .workflow import Workflow
 
-
-def engine_for(ledger: Ledger, workers: int) -> Engine:
-    """The engine for a number of workers."""
-    if workers == 0:
-        return InlineEngine(ledger)
-    from .engines.processes import ProcessEngine  # not for an inline run: it costs 20 ms of imports
-
-    return ProcessEngine(ledger, workers)
-
-
-def door_for(desks: Desks) -> Door:
-    """What lets a user's own worker loops in other processes in."""
-    from .engines.processes.listener import Listener
-
-    return Listener(desks)
-
-
-Coordinator.__engine__ = staticmethod(engine_for)
-Coordinator.__door__ = staticmethod(door_for)
+if TYPE_CHECKING:
+    from .runtime.coordinator import Coordinator
+    from .runtime.run import Run, RunResult
+    from .runtime.source import Source
+    from .workflow import Workflow
 
 
 def run_once(
@@ -51,9 +36,7 @@ def run_once(
     **options: Any,
 ) -> RunResult:
     """One run on a coordinator of its own, whose ``options`` are given. With ``resume``, it may have begun before."""
-    if timeout is not None:
-        checked_seconds("timeout", timeout)  # before any process is started
-    with Coordinator(workers, **options) as coordinator:
+    with coordinating(workers, **options) as coordinator:
         of_run: dict[str, Any] = {"seed": seed, "timeout": timeout, "failure": failure, "resume": resume}
         return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
@@ -65,7 +48,7 @@ def resume_once(
     if isinstance(store, str | os.PathLike) and not os.path.exists(store):
         path = os.path.realpath(store)
         raise StoreError(f"there is no store {path}", path=path)
-    with Coordinator(workers, store, **options) as coordinator:
+    with coordinating(workers, store=store, **options) as coordinator:
         return coordinator.resume(workflow, run_id, allow_changes=allow_changes).wait()
 
 
@@ -77,7 +60,7 @@ def run_each(
     results: list[RunResult] = []
     under_way: deque[Run] = deque()
     try:
-        with Coordinator(workers, **options) as coordinator:
+        with coordinating(workers, **options) as coordinator:
             for value in channel:
                 under_way.append(coordinator.start(workflow, value, ctx))
                 if len(under_way) >= max(1, workers):
@@ -88,15 +71,29 @@ def run_each(
     return results
 
 
-Source.__launcher__ = staticmethod(run_each)
+@contextmanager
+def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
+    """A coordinator, as for ``Coordinator``, whose first worker is started before anything else."""
+    if workers == 0 or options.get("engine") is not None:
+        from .assembly import Coordinator
 
-__all__ = [
-    "Coordinator",
-    "Run",
-    "RunResult",
-    "Sender",
-    "Source",
-    "resume_once",
-    "run_once",
-    "source",
-]
+        with Coordinator(workers, **options) as coordinator:
+            yield coordinator
+        return
+    from .engines.processes.hatch import hatch
+
+    try:
+        hatchling = hatch()
+    except OSError:
+        hatchling = None  # the engine will not do better, and says so
+    try:
+        from .assembly import Coordinator, engine_for
+
+        class Prepared(Coordinator):
+            __engine__ = staticmethod(partial(engine_for, hatchling=hatchling))
+
+        with Prepared(workers, **options) as coordinator:
+            yield coordinator
+    finally:
+        if hatchling is not None:
+            hatchling.discard()

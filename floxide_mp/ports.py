@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Packed, Payload, Snapshot
 from .core.table import Phase
-from .facts import RunMetrics, WorkerHealth
 from .stepping import StepBackend
+
+if TYPE_CHECKING:
+    from .facts import RunMetrics, WorkerHealth
 
 # -- what travels between a worker and its coordinator ------------------------------------------------------------
 

@@ -16,9 +16,10 @@ from itertools import islice
 from typing import Final
 
 from . import report, store_option
-from .facts import RunMetrics, RunStatus, WorkItemStatus
+from .facts import RunMetrics
 from .report import Parser
 from .standing import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings
+from .statuses import RunStatus, WorkItemStatus
 
 MOST_ITEMS: Final = 20  # shown one by one; JSON has all
 MOST_ERRORS: Final = 10

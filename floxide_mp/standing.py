@@ -13,9 +13,10 @@ from typing import Final
 
 from .core.records import ItemRow, Order, Snapshot, place
 from .core.table import STATUS
-from .facts import RunMetrics, RunStatus, WorkItemStatus
+from .facts import RunMetrics
 from .ports import RunRecord
 from .runtime.run import failure_text
+from .statuses import RunStatus, WorkItemStatus
 from .stores.due import CLOCKS
 from .stores.reader import Reader
 

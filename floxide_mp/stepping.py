@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .context import Context
-from .facts import RunInfo, WorkItem
+
+if TYPE_CHECKING:
+    from .facts import RunInfo, WorkItem
 
 
 @dataclass(frozen=True, slots=True)

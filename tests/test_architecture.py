@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "floxide_mp"
 
-WORDS = {"errors", "transition", "retry", "merge", "event_log", "context", "node", "nodes", "route", "facts"} | {
+WORDS = {
+    "errors",
+    "transition",
+    "retry",
+    "merge",
+    "event_log",
+    "context",
+    "node",
+    "nodes",
+    "route",
+    "facts",
+    "statuses",
+} | {
     "failpoints",
     "stepping",
     "version",
@@ -27,7 +39,7 @@ LADDER = [  # a room may import its own and those above it
     ("testing", {"testing"}),
     (
         "people",
-        {"launch", "report", "progress", "cli", "job", "targets", "terminal", "store_option", "standing"}
+        {"assembly", "launch", "report", "progress", "cli", "job", "targets", "terminal", "store_option", "standing"}
         | {
             *("graph_command", "runs_command", "context_command", "db_command", "__main__", "__init__"),
         },

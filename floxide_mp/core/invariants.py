@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
-from ..facts import WorkItemStatus
+from ..statuses import WorkItemStatus
 from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope, behind

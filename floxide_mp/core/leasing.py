@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..facts import WorkItemStatus
+from ..statuses import WorkItemStatus
 from .flow import Flow
 from .plan import Plan
 from .rank import Ranked

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from ..facts import WorkItemStatus
+from ..statuses import WorkItemStatus
 from .plan import ScopePlan
 from .shared import Shared
 from .window import Window

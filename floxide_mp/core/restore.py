@@ -7,8 +7,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from ..facts import RunMetrics, WorkItemStatus
+from ..facts import RunMetrics
 from ..retry import RetryPolicy
+from ..statuses import WorkItemStatus
 from .flow import MOST
 from .plan import Plan
 from .records import Block, ErrorRecord, Given, ItemRecord, ItemRow, Scope, Snapshot

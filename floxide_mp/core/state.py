@@ -10,8 +10,9 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-from ..facts import RunMetrics, RunStatus, WorkItemStatus
+from ..facts import RunMetrics
 from ..retry import RetryPolicy
+from ..statuses import RunStatus, WorkItemStatus
 from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder

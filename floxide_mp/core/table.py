@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from ..facts import RunStatus, WorkItemStatus
+from ..statuses import RunStatus, WorkItemStatus
 
 
 class ItemFact(enum.Enum):

@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 
 from ..core.records import Block, ItemRecord
-from ..facts import WorkerHealth, WorkerStatus
+from ..facts import WorkerHealth
 from ..runtime.clock import monotonic, time
 from ..runtime.leases import Session
 from ..runtime.ledger import Ledger
 from ..runtime.liveness import STOPPED, TRACED, Look, last_sign, liveness
+from ..statuses import WorkerStatus
 
 
 def look(worker: Session, now: float) -> Look:

@@ -12,8 +12,9 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..core.records import Snapshot
 from ..errors import FloxideError, StoreVersionError
-from ..facts import RunInfo, RunStatus
+from ..facts import RunInfo
 from ..ports import RunRecord
+from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
 from . import codec

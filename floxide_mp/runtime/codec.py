@@ -7,7 +7,6 @@ functions of ``__main__`` travel once, with the workflow, and values refer to th
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import os
 import pickle
@@ -199,7 +198,9 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
 
 
 def _pickled(payload: bytes, main: tuple[str, ...]) -> Pickled:
-    return Pickled(payload, hashlib.blake2b(payload, digest_size=16).digest(), main)
+    from hashlib import blake2b  # 3 ms, for which each worker would start later
+
+    return Pickled(payload, blake2b(payload, digest_size=16).digest(), main)
 
 
 def _by_name(bundle: Bundle, first_values: Sequence[Any]) -> bytes | None:

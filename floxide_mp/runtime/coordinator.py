@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Final, NoReturn, Self
 from .. import context as contexts
 from ..context import Context
 from ..errors import FloxideError, NotStartedError, StoreLockedError
-from ..facts import RunInfo, RunStatus, WorkerHealth
+from ..facts import RunInfo, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
+from ..statuses import RunStatus
 from ..stepping import StepBackend, StepCallbacks
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow

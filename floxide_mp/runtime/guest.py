@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import FloxideError
-from ..facts import WorkItem, WorkItemStatus
+from ..facts import WorkItem
 from ..ports import (
     NEXT_ALL,
     Backend,
@@ -29,6 +29,7 @@ from ..ports import (
     only,
 )
 from ..retry import RetryPolicy
+from ..statuses import WorkItemStatus
 from ..stepping import ItemProcessedOutcome, StepCallbacks
 from ..workflow import Compiled
 from . import codec

@@ -122,6 +122,11 @@ class Ledger(Runs):
             worker = self._sessions[session]
             return worker.calls > 1 or worker.waiting or worker.board.at() is not None
 
+    def unheard(self, session: int) -> bool:
+        """Whether the worker, which has not called yet, would be told to end: it need not be waited for."""
+        with self._lock:
+            return self._stopping and not self._sessions[session].calls
+
     @whole
     def gone(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None

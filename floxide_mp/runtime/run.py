@@ -12,8 +12,9 @@ from ..core.records import ErrorRecord, EventRecord, Order, OutputBlock, OutputR
 from ..core.table import STATUS, Phase
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
-from ..facts import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
+from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
 from ..ports import CheckpointStore, Engine, RunRecord
+from ..statuses import RunStatus, WorkItemStatus
 from . import codec
 from .ledger import Ledger
 from .running import Known, Running

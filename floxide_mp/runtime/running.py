@@ -22,8 +22,8 @@ from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of,
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
-from ..facts import RunStatus
 from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, Result, Results, RunRecord, Spread
+from ..statuses import RunStatus
 from . import codec
 from .clock import monotonic, time
 from .home import Home

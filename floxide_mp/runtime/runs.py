@@ -21,9 +21,9 @@ from ..core.restore import restored
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, StoreError
-from ..facts import RunStatus
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
+from ..statuses import RunStatus
 from . import codec
 from .changes import carried_over, same_graph
 from .clock import monotonic, time

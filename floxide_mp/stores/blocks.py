@@ -21,7 +21,7 @@ from ..core.records import (
     Payload,
     behind,
 )
-from ..facts import WorkItemStatus
+from ..statuses import WorkItemStatus
 from .packing import Range, each, pack_many, unpack_many, without
 from .rows import Fixed, Row, all_bytes, in_band, pack, pack_order, text, unpack, unpack_order, untext
 

@@ -24,8 +24,8 @@ from ..core.records import (
     Snapshot,
 )
 from ..errors import NotStartedError, StoreError
-from ..facts import WorkItemStatus
 from ..ports import Progress, RunRecord
+from ..statuses import WorkItemStatus
 
 _NEW: Final = 1, WorkItemStatus.PENDING, 0.0
 

@@ -24,8 +24,9 @@ from ..core.records import (
     ScopeRecord,
 )
 from ..core.table import Phase
-from ..facts import RunMetrics, WorkItemStatus
+from ..facts import RunMetrics
 from ..ports import Progress, RunRecord
+from ..statuses import WorkItemStatus
 from .due import Clocks
 from .packing import pack_many, unpack_many
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from ..errors import RunFailedError
-from ..facts import RunMetrics, RunStatus
+from ..facts import RunMetrics
 from ..runtime.coordinator import Coordinator
 from ..runtime.run import Run
+from ..statuses import RunStatus
 from ..workflow import Workflow
 from .checks import equal
 from .flows import (

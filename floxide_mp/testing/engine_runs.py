@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import RunCancelledError, RunFailedError, RunTimeoutError
-from ..facts import RunMetrics, RunStatus, WorkItemStatus
+from ..facts import RunMetrics
 from ..retry import RetryPolicy
 from ..runtime.source import source
+from ..statuses import RunStatus, WorkItemStatus
 from .bench import Bench, Promises
 from .checks import equal, raised
 from .flows import Chain, Failing, Generated, Wide

@@ -10,7 +10,8 @@ import signal
 from typing import Final
 
 from ..errors import FloxideError, RunFailedError, WorkerDiedError
-from ..facts import LivenessStatus, RunMetrics, RunStatus
+from ..facts import RunMetrics
+from ..statuses import LivenessStatus, RunStatus
 from ..stores.memory import MemoryStore
 from .answers import Case, answer, same, start
 from .bench import Bench, Promises

@@ -18,8 +18,8 @@ from ..core.records import (
     Payload,
     one_by_one,
 )
-from ..facts import WorkItemStatus
 from ..ports import CheckpointStore, GroupStore
+from ..statuses import WorkItemStatus
 from ..stores.memory import MemoryStore
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, block, compare, same, started
 

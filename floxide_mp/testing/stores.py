@@ -14,8 +14,9 @@ from typing import Any, Final
 from ..core.records import Arrival, Commit, EventRecord, Given, ItemRow, Order, OutputRecord, Payload, ScopeRecord
 from ..core.table import Phase
 from ..errors import NotStartedError, StoreError
-from ..facts import RunMetrics, WorkItemStatus
+from ..facts import RunMetrics
 from ..ports import CheckpointStore, GroupStore, Progress
+from ..statuses import WorkItemStatus
 from .store_blocks import BLOCK_CHECKS
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
 from .store_given import what_items_have_given_is_kept_until_they_are_over

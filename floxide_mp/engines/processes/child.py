@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -15,30 +16,27 @@ from ...runtime.board import SIZE, Board
 from ...runtime.worker import Worker
 from .calls import LedgerProxy
 from .ends import WORN
+from .orders import take
 from .sharing import WorkerEnd
-from .wear import Limits, worn_by
+from .wear import worn_by
 
 _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 
 
-def main(
-    session: int,
-    part: int,
-    limits: tuple[int | None, ...],
-    connection: int,
-    lifeline: int,
-    board: int,
-    trace: int,
-    stderr: int,
-    shared: int = -1,
-) -> None:
+def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with(lifeline)
     faulthandler.enable(trace)
     checks.types_wanted = False
-    memory = mmap.mmap(board, SIZE)
-    proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, shared, part))
-    worker = Worker(session, proxy, Board(memoryview(memory)), worn=worn_by(Limits(*limits)))
+    page = mmap.mmap(board, SIZE)
+    with socket.socket(fileno=connection) as line:
+        told = take(line)
+        line.detach()
+    if told is None:
+        return
+    orders, memory = told
+    proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, memory, orders.part))
+    worker = Worker(orders.session, proxy, Board(memoryview(page)), worn=worn_by(orders.limits))
     if sys.stdout is not None:  # the program has closed it
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
     # Up to here errors went to the trace, for the message that workers cannot start.

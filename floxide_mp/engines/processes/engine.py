@@ -20,6 +20,7 @@ from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
 from ..health import healths, look
 from .ends import WORN, Shortage
+from .hatch import Hatchling
 from .manager import LedgerServer
 from .sharing import Memory
 from .spawn import WorkerProcess, spawn
@@ -44,6 +45,7 @@ class ProcessEngine:
         stall: seconds that a worker may be stopped (SIGSTOP); then it is ended and replaced.
         max_tasks_per_worker: items after which a worker is replaced by a new one; None: never for that.
         max_worker_rss: bytes of memory (resident) above which it is, once the item that it is at is done.
+        hatchling: what the first worker is made of, if that has been started already. It is the engine's from here on.
 
     Raises:
         ValueError: for a limit that no worker could keep.
@@ -57,6 +59,7 @@ class ProcessEngine:
         *,
         max_tasks_per_worker: int | None = None,
         max_worker_rss: int | None = None,
+        hatchling: Hatchling | None = None,
     ) -> None:
         self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
         self._ledger = ledger
@@ -66,6 +69,7 @@ class ProcessEngine:
         self._next_look = 0.0
         self._server = LedgerServer(ledger)
         self._memory: Memory | None = None
+        self._hatchling = hatchling
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
@@ -138,9 +142,11 @@ class ProcessEngine:
                     os.eventfd_read(self._word)
                 else:
                     self._bury(key.data)
-            if self._end is not None and monotonic() >= self._end:
+            if self._end is not None:
+                late = monotonic() >= self._end
                 for process in self._processes.values():
-                    process.kill()
+                    if late or self._ledger.unheard(process.session):
+                        process.kill()
 
     def _until(self) -> float | None:
         """End what is overdue or stalled; how long to wait for the next such moment."""
@@ -206,7 +212,8 @@ class ProcessEngine:
             log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, trouble)
 
     def _start_worker(self, worker_id: int) -> None:
-        process = spawn(worker_id, self._ledger.reserve(), self._limits, self._memory)
+        hatchling, self._hatchling = self._hatchling, None
+        process = spawn(worker_id, self._ledger.reserve(), self._limits, self._memory, hatchling)
         try:
             self._selector.register(process.pidfd, selectors.EVENT_READ, process)
             self._ledger.enlist(process.session, worker_id, process.board, process.pid)

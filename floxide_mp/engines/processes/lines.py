@@ -13,8 +13,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection  # 8 ms, which a first worker would be started later
 
 _CREDENTIALS: Final = struct.Struct("3i")  # <sys/socket.h>: struct ucred
 _TIMEVAL: Final = struct.Struct("ll")
