@@ -1,7 +1,7 @@
 """What ``Workflow.run``, ``Workflow.resume`` and ``Source.run`` do: a coordinator of their own, and a run on it.
 
-A program that runs a workflow waits for its first worker, which must import what it needs. So that is started first, and
-what a coordinator needs is imported meanwhile: not before, at the top of this module.
+A program that runs a workflow waits for its first worker, which must import what it needs. So that is started first,
+and what a coordinator needs is imported meanwhile: not before, at the top of this module.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .core.records import Commit, ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Packed, Payload, Snapshot
-from .core.table import Phase
+from .core.terms import ErrorRecord, Order, Packed, Payload
 from .stepping import StepBackend
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a worker has no use for these
+    from .core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
+    from .core.table import Phase
     from .facts import RunMetrics, WorkerHealth
 
 # -- what travels between a worker and its coordinator ------------------------------------------------------------

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .core.records import ItemRow, Order, Snapshot, place
+from .core.records import ItemRow, Snapshot, place
 from .core.table import STATUS
+from .core.terms import Order
 from .facts import RunMetrics
 from .ports import RunRecord
 from .runtime.run import failure_text

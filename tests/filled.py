@@ -10,16 +10,15 @@ from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import (
     Arrival,
     Commit,
-    ErrorRecord,
     EventRecord,
     ItemRecord,
     OutputRecord,
-    Payload,
     Scope,
     ScopeRecord,
     one_by_one,
 )
 from floxide_mp.core.table import Phase
+from floxide_mp.core.terms import ErrorRecord, Payload
 from floxide_mp.facts import RunMetrics, WorkItemStatus
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.reader import Reader

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputRecord, Snapshot, one_by_one
+from floxide_mp.core.records import Commit, EventRecord, OutputRecord, Snapshot, one_by_one
+from floxide_mp.core.terms import ErrorRecord
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore

@@ -13,7 +13,8 @@ from floxide_mp import Coordinator, FloxideError, Join, RunFailedError, StoreErr
 from floxide_mp.core.carry import carried
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import ErrorRecord, ItemRow, ScopeRecord, Snapshot
+from floxide_mp.core.records import ItemRow, ScopeRecord, Snapshot
+from floxide_mp.core.terms import ErrorRecord
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore

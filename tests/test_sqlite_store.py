@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Arrival, Commit, ErrorRecord, EventRecord, Order, OutputRecord, Payload
+from floxide_mp.core.records import Arrival, Commit, EventRecord, OutputRecord
 from floxide_mp.core.state import RunState
+from floxide_mp.core.terms import ErrorRecord, Order, Payload
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress

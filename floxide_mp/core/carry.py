@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 from ..errors import FloxideError
 from .graph import RUN_SCOPE
 from .plan import Chain, Plan, ScopePlan
-from .records import ItemRow, Order, ScopeRecord, Snapshot
+from .records import ItemRow, ScopeRecord, Snapshot
+from .terms import Order
 
 FRESH: Final = 1 << 58  # with the depth that the run has reached: below the numbers of joins, above those of branches
 

@@ -16,17 +16,14 @@ from .records import (
     ArrivalBlock,
     Block,
     Commit,
-    ErrorRecord,
     Given,
     ItemRecord,
-    Order,
     OutputBlock,
     OutputRecord,
-    Payload,
     Scope,
     ScopeRecord,
-    behind,
 )
+from .terms import ErrorRecord, Order, Payload, behind
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join

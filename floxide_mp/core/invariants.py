@@ -8,9 +8,10 @@ from itertools import pairwise
 from ..statuses import WorkItemStatus
 from .rank import Ranked
 from .ready import Ready
-from .records import Block, ItemRecord, Scope, behind
+from .records import Block, ItemRecord, Scope
 from .state import RunState
 from .table import FINAL, Phase
+from .terms import behind
 
 
 def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:

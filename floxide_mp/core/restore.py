@@ -12,10 +12,11 @@ from ..retry import RetryPolicy
 from ..statuses import WorkItemStatus
 from .flow import MOST
 from .plan import Plan
-from .records import Block, ErrorRecord, Given, ItemRecord, ItemRow, Scope, Snapshot
+from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
 from .sources import Source
 from .state import RunState
 from .table import Phase
+from .terms import ErrorRecord
 
 
 def restored(

@@ -17,8 +17,9 @@ from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder
 from .plan import Place, Plan
-from .records import Block, Commit, ErrorRecord, Given, ItemRecord, Packed, Payload, Scope, behind
+from .records import Block, Commit, Given, ItemRecord, Scope
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
+from .terms import ErrorRecord, Packed, Payload, behind
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
 
-from ..core.records import ErrorRecord, Packed, Payload
 from ..core.shared import Shared
+from ..core.terms import ErrorRecord, Packed, Payload
 from ..errors import RemoteError, SerializationError
 from ..node import Node
 from ..nodes.join import Arrivals

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..core.records import ItemRecord, Order
+from ..core.records import ItemRecord
 from ..core.state import RunState
+from ..core.terms import Order
 
 
 class Home:

@@ -9,8 +9,8 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from ..core.records import Packed
 from ..core.shared import Shared
+from ..core.terms import Packed
 from . import codec
 
 LARGE: Final = 1 << 18  # bytes from which on a value, or a buffer of one, is shared: up to half of that is sent sooner

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ..core.records import Order, Payload, size_of
+from ..core.terms import Order, Payload, size_of
 from ..errors import FloxideError
 from ..ports import Writes
 from .clock import monotonic_ns

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from .. import context as contexts
 from ..context import Context
-from ..core.records import ErrorRecord, EventRecord, Order, OutputBlock, OutputRecord, Payload, place
+from ..core.records import EventRecord, OutputBlock, OutputRecord, place
 from ..core.table import STATUS, Phase
+from ..core.terms import ErrorRecord, Order, Payload
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem

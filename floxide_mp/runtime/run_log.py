@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from ..context import Item
-from ..core.records import Order, Packed
+from ..core.terms import Order, Packed
 from ..event_log import LoggedEvent
 from ..merge import Merge
 from ..ports import Entry, EventPage

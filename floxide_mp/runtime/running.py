@@ -18,9 +18,10 @@ from typing import Final, Protocol
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
 from ..core.rank import levels
-from ..core.records import Block, ErrorRecord, EventRecord, ItemRecord, size_of, total_size
+from ..core.records import Block, EventRecord, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
+from ..core.terms import ErrorRecord, size_of, total_size
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, Result, Results, RunRecord, Spread
 from ..statuses import RunStatus

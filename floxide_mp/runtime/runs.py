@@ -16,10 +16,11 @@ from typing import Final
 
 from .. import failpoints
 from ..core.plan import Plan
-from ..core.records import Commit, ErrorRecord
+from ..core.records import Commit
 from ..core.restore import restored
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
+from ..core.terms import ErrorRecord
 from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, StoreError
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy

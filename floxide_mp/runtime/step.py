@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..core.records import Order, Payload
+from ..core.terms import Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import Call, calling
 from ..ports import (

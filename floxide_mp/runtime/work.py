@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..core.records import Payload
+from ..core.terms import Payload
 from ..ports import NEXT, Lease, Outcome, Portion, Report, Result, Results, Spread, Writes
 from .clock import monotonic_ns
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from .. import failpoints
-from ..core.records import Order
+from ..core.terms import Order
 from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board

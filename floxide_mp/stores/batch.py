@@ -10,17 +10,8 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from ..core.records import (
-    Arrival,
-    ArrivalBlock,
-    Block,
-    ErrorRecord,
-    EventRecord,
-    OutputBlock,
-    OutputRecord,
-    ScopeRecord,
-    Snapshot,
-)
+from ..core.records import Arrival, ArrivalBlock, Block, EventRecord, OutputBlock, OutputRecord, ScopeRecord, Snapshot
+from ..core.terms import ErrorRecord
 from ..ports import Progress
 from . import rows, schema
 from .blocks import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole

@@ -9,18 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..core.records import (
-    Arrival,
-    ArrivalBlock,
-    Block,
-    EventRecord,
-    ItemRow,
-    Order,
-    OutputBlock,
-    OutputRecord,
-    Payload,
-    behind,
-)
+from ..core.records import Arrival, ArrivalBlock, Block, EventRecord, ItemRow, OutputBlock, OutputRecord
+from ..core.terms import Order, Payload, behind
 from ..statuses import WorkItemStatus
 from .packing import Range, each, pack_many, unpack_many, without
 from .rows import Fixed, Row, all_bytes, in_band, pack, pack_order, text, unpack, unpack_order, untext

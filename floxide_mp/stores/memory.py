@@ -13,7 +13,6 @@ from ..core.records import (
     ArrivalBlock,
     Block,
     Commit,
-    ErrorRecord,
     EventRecord,
     Given,
     ItemRecord,
@@ -23,6 +22,7 @@ from ..core.records import (
     ScopeRecord,
     Snapshot,
 )
+from ..core.terms import ErrorRecord
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus

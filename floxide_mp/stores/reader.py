@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .. import failpoints
-from ..core.records import ErrorRecord, EventRecord, OutputBlock, OutputRecord, Snapshot
+from ..core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
+from ..core.terms import ErrorRecord
 from ..errors import NotStartedError, StoreError, StoreVersionError
 from ..ports import Progress, RunRecord
 from . import blocks, rows, schema

@@ -12,18 +12,9 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
-from ..core.records import (
-    Commit,
-    ErrorRecord,
-    Given,
-    ItemRecord,
-    ItemRow,
-    Order,
-    Packed,
-    Payload,
-    ScopeRecord,
-)
+from ..core.records import Commit, Given, ItemRecord, ItemRow, ScopeRecord
 from ..core.table import Phase
+from ..core.terms import ErrorRecord, Order, Packed, Payload
 from ..facts import RunMetrics
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus

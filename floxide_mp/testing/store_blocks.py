@@ -12,12 +12,11 @@ from ..core.records import (
     Commit,
     ItemRecord,
     ItemRow,
-    Order,
     OutputBlock,
     OutputRecord,
-    Payload,
     one_by_one,
 )
+from ..core.terms import Order, Payload
 from ..ports import CheckpointStore, GroupStore
 from ..statuses import WorkItemStatus
 from ..stores.memory import MemoryStore

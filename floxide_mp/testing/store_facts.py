@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
-from ..core.records import Block, Commit, ErrorRecord, ItemRecord, Order, Payload, Scope, one_by_one
+from ..core.records import Block, Commit, ItemRecord, Scope, one_by_one
 from ..core.table import Phase
+from ..core.terms import ErrorRecord, Order, Payload
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, Progress, RunRecord
 

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ..core.records import Arrival, Commit, EventRecord, Given, ItemRow, Order, OutputRecord, Payload, ScopeRecord
+from ..core.records import Arrival, Commit, EventRecord, Given, ItemRow, OutputRecord, ScopeRecord
 from ..core.table import Phase
+from ..core.terms import Order, Payload
 from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, GroupStore, Progress

@@ -9,8 +9,9 @@ from functools import cache
 from typing import NamedTuple
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph
-from floxide_mp.core.records import Commit, ItemRecord, Payload, Scope
+from floxide_mp.core.records import Commit, ItemRecord, Scope
 from floxide_mp.core.state import RunState
+from floxide_mp.core.terms import Payload
 
 Chain = tuple[int, ...]  # owner nodes whose scopes one is in
 

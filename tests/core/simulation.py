@@ -17,21 +17,11 @@ from floxide_mp.core import invariants
 from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import (
-    Block,
-    Commit,
-    ErrorRecord,
-    EventRecord,
-    ItemRecord,
-    Order,
-    OutputRecord,
-    Payload,
-    Scope,
-    one_by_one,
-)
+from floxide_mp.core.records import Block, Commit, EventRecord, ItemRecord, OutputRecord, Scope, one_by_one
 from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
+from floxide_mp.core.terms import ErrorRecord, Order, Payload
 from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, ErrorRecord, EventRecord, ItemRecord, OutputRecord
+from floxide_mp.core.records import Block, EventRecord, ItemRecord, OutputRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.core.state import RunState
 from floxide_mp.core.table import Phase
+from floxide_mp.core.terms import ErrorRecord
 from floxide_mp.core.window import Window
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from floxide_mp import Context, EventLog
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Commit, ItemRecord, Order, Payload
+from floxide_mp.core.records import Commit, ItemRecord
 from floxide_mp.core.table import STATUS
+from floxide_mp.core.terms import Order, Payload
 from floxide_mp.errors import WorkflowDefinitionError
 from floxide_mp.runtime import codec
 from tests.core.acts import Act, behaviour

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from floxide_mp.core.records import Order
 from floxide_mp.core.table import STOPPING, Phase
+from floxide_mp.core.terms import Order
 from floxide_mp.facts import WorkItemStatus
 
 from .worker import Guest, Worker

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from floxide_mp.core.records import Commit, ErrorRecord, EventRecord, OutputBlock, OutputRecord, Snapshot
+from floxide_mp.core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
+from floxide_mp.core.terms import ErrorRecord
 from floxide_mp.errors import StoreError
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
-from floxide_mp.core.records import EventRecord, Order, OutputRecord, one_by_one
+from floxide_mp.core.records import EventRecord, OutputRecord, one_by_one
+from floxide_mp.core.terms import Order
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec

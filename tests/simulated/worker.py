@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from floxide_mp.core.records import Order
+from floxide_mp.core.terms import Order
 from floxide_mp.errors import FloxideError
 from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, Spread
 from floxide_mp.runtime.board import SIZE, Board

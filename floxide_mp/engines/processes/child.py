@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import gc
 import mmap
 import os
 import signal
@@ -26,6 +27,8 @@ _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with(lifeline)
+    gc.freeze()  # nothing of what was imported up to here is garbage, and nothing will be
+    gc.enable()
     faulthandler.enable(trace)
     checks.types_wanted = False
     page = mmap.mmap(board, SIZE)

@@ -1,7 +1,7 @@
 """Starting the interpreter of one worker process, which imports what it needs and waits for its orders.
 
-Who it is to be is told in ``spawn``, and may not be known yet. What this module imports is little, so that a program can
-start its first worker before it has imported what a coordinator needs, and both do so at the same time.
+Who it is to be is told in ``spawn``, and may not be known yet. What this module imports is little, so that a program
+can start its first worker before it has imported what a coordinator needs, and both do so at the same time.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def hatch() -> Hatchling:
             [
                 *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
                 "-c",
-                f"import sys; sys.path[:] = {_path()!r}; from {_MODULE} import main; main{fds}",
+                f"import gc, sys; gc.disable(); sys.path[:] = {_path()!r}; from {_MODULE} import main; main{fds}",
             ],
             stdin=subprocess.DEVNULL,
             stderr=trace,

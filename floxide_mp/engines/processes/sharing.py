@@ -193,7 +193,10 @@ class CoordinatorEnd(Connection):
 
     def recv(self) -> Any:
         _receiving.end = self
-        request, back = super().recv()
+        try:
+            request, back = super().recv()
+        except ConnectionResetError:  # it was killed with something unread, its orders for one
+            raise EOFError from None
         for offset in back:
             lent = self._lent[offset]
             lent.pop()

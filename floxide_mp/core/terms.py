@@ -1,0 +1,46 @@
+"""The terms in which everybody speaks of items: order keys, payloads, errors. What the core keeps is in ``records``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from .shared import Shared
+
+Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
+Packed: TypeAlias = bytes | Shared  # one value
+# A join's is (name of the node it came from, value) for each value, or for a list of them.
+Payload: TypeAlias = "Packed | tuple[tuple[str, Payload | list[Payload]], ...]"
+
+
+def behind(order: Order, number: int) -> Order:
+    """The order key that stands ``number`` places further among those made side by side."""
+    depth, path = order
+    return depth, (*path[:-1], path[-1] + number)
+
+
+class ErrorRecord(NamedTuple):
+    """One failed attempt. ``payload`` is the exception, pickled, where it can be; ``at`` is seconds since the epoch."""
+
+    type_name: str
+    message: str
+    traceback: str
+    payload: bytes | None
+    number: int = 0
+    node: str = ""
+    item_id: int = 0
+    attempt: int = 0
+    worker: int | None = None
+    at: float = 0.0
+
+
+def size_of(payload: Payload) -> int:
+    """Bytes of a payload, about."""
+    if not isinstance(payload, tuple):
+        return len(payload)
+    return sum([total_size(part) if isinstance(part, list) else 64 + size_of(part) for _, part in payload])
+
+
+def total_size(payloads: Sequence[Payload]) -> int:
+    """Bytes of them all, about."""
+    return sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
