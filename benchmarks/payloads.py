@@ -154,9 +154,13 @@ def used(pids: list[int]) -> int:
     """Bytes of private memory and of memory files that these processes have."""
     total, files = 0, {}
     for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += sum(int(line.split()[1]) << 10 for line in file if line.startswith("Pss_Anon:"))
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as file:
+                total += sum(int(line.split()[1]) << 10 for line in file if line.startswith("Pss_Anon:"))
+            names = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue  # it has ended
+        for name in names:
             path = f"/proc/{pid}/fd/{name}"
             try:
                 if os.readlink(path).startswith("/memfd:"):
@@ -168,14 +172,13 @@ def used(pids: list[int]) -> int:
 
 
 def peak(work: Callable[[], None]) -> int:
-    """Bytes, above what was used before."""
-    pids = family()
-    before = used(pids)
+    """Bytes, above what was used before. Processes that are started meanwhile count, too."""
+    before = used(family())
     found, over = [before], threading.Event()
 
     def look() -> None:
         while not over.wait(0.0005):
-            found.append(used(pids))
+            found.append(used(family()))
 
     watcher = threading.Thread(target=look)
     watcher.start()

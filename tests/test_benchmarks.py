@@ -87,6 +87,16 @@ def test_start_measures_import_and_scripts() -> None:
     assert all(len(line["seconds"]) == 2 for line in lines if line["kind"] in ("samples", "import"))
 
 
+def test_model_is_read_by_all() -> None:
+    lines = lines_of("model", "--size", "8000000", "--items", "20", "--few", "2", "--rounds", "2")
+    assert {(line["contender"].partition(",")[0], line["items"]) for line in lines if line["kind"] == "samples"} == {
+        ("floxide_mp", 20),
+        ("ProcessPoolExecutor", 20),
+        ("ProcessPoolExecutor", 2),
+    }
+    assert len(by(lines, "target", "what")) == 2
+
+
 def test_audit_compares_the_same_batch() -> None:
     lines = lines_of("audit", "--directory", str(ROOT / "floxide_mp"), "--files", "6", "--rounds", "2")
     assert by(lines, "samples", "contender", "files") == {(n, 6) for n in ("inline", "1 worker", "2 workers")}

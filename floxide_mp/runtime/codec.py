@@ -209,14 +209,16 @@ def _by_name(bundle: Bundle, first_values: Sequence[Any]) -> bytes | None:
     """
     if cloudpickle.list_registry_pickle_by_value():
         return None
+    seen = _Seen()
     try:
         payload = pickle.dumps(({}, bundle), 5)
-        parts = [payload, *(pickle.dumps(first, 5) for first in first_values)]
+        for first in first_values:
+            pickle.Pickler(seen, 5, buffer_callback=lambda buffer: False).dump(first)  # no copy of a model of many GB
     except KeyboardInterrupt:
         raise
     except BaseException:
         return None
-    return None if any(b"__main__" in part for part in parts) else payload
+    return None if seen.main or b"__main__" in payload else payload
 
 
 def decode_bundle(payload: bytes) -> Bundle:
@@ -332,6 +334,15 @@ class _MainFinder:
                 return super().reducer_override(obj)
 
         Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
+
+
+class _Seen:
+    """A file for which what is written is lost, but for whether something in ``__main__`` may be named there."""
+
+    main = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.main = self.main or b"__main__" in bytes(data)  # which copies none that are ``bytes``
 
 
 class _Nowhere:

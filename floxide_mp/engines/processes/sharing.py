@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from ... import failpoints
 from ...core.shared import Shared
@@ -35,7 +35,9 @@ from ...errors import FloxideError
 from ...runtime import large
 from .arena import SPAN, Arena, Chunks, punch, sizes_of, spread
 from .lines import no_fork, own
-from .views import Views, copied
+from .views import Views, copied, read_into
+
+PIECE: Final = 8 << 20  # bytes
 
 _receiving = threading.local()  # ``end``: the end of a connection whose message this thread reads
 
@@ -127,10 +129,22 @@ class Memory:
             return  # it is closed here, and the regions are the other process's
         with self._lock:
             for region in list(self._regions):
-                region.kept = copied(self.fd, region.offset, region.size)
-                if not self._looks:  # else some thread may still read what is there
-                    punch(self.fd, region.offset, region.offset + region.size)
+                region.kept = self._taken_out(region)
             self.close()
+
+    def _taken_out(self, region: Region) -> bytearray | mmap.mmap:
+        """What is there, copied piece by piece: a model of many GB is not to be there twice at the end."""
+        try:
+            whole: bytearray | mmap.mmap = mmap.mmap(-1, region.size)  # pages that are there when they are written to
+        except OSError:
+            whole = bytearray(region.size)
+        for start in range(0, region.size, PIECE):
+            piece = memoryview(whole)[start : start + PIECE]
+            at = region.offset + start
+            read_into(piece, self.fd, at)
+            if not self._looks:  # else some thread may still read what is there
+                punch(self.fd, at, at + len(piece))
+        return whole
 
     def close(self) -> None:
         """Also in processes that are forked from this one, which must not keep it."""
@@ -148,7 +162,7 @@ class Region(Shared):
     __slots__ = ("kept", "memory", "offset", "size", "sizes")
 
     def __init__(self, memory: Memory, offset: int, sizes: tuple[int, ...]) -> None:
-        self.kept: bytearray | None = None  # what was there, when it is in the file no more
+        self.kept: bytearray | mmap.mmap | None = None  # what was there, when it is in the file no more
         self.memory = memory
         self.offset, self.sizes, self.size = offset, sizes, spread(sizes)[-1]
         memory.note(self)

@@ -126,8 +126,12 @@ def _pages(sight: _Sight) -> tuple[int, int]:
 def copied(fd: int, offset: int, size: int) -> bytearray:
     """These bytes of a file."""
     whole = bytearray(size)
-    rest = memoryview(whole)
+    read_into(memoryview(whole), fd, offset)
+    return whole
+
+
+def read_into(rest: memoryview, fd: int, offset: int) -> None:
+    """Fill it with what is there in a file."""
     while rest:  # the system gives 2 GiB at a time
         done = os.preadv(fd, [rest], offset)
         rest, offset = rest[done:], offset + done
-    return whole
