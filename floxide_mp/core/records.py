@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 from ..facts import WorkItemStatus
 from .plan import ScopePlan
@@ -298,7 +298,12 @@ def size_of(payload: Payload) -> int:
 
 def total_size(payloads: Sequence[Payload]) -> int:
     """Bytes of them all, about."""
-    return sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
+    return sum(map(len if all_bytes(payloads) else size_of, payloads))
+
+
+def all_bytes(payloads: Sequence[Payload]) -> TypeGuard[Sequence[bytes]]:
+    """Whether they are, and there are any."""
+    return set(map(type, payloads)) == {bytes}
 
 
 class Snapshot(NamedTuple):

@@ -19,11 +19,12 @@ from ..core.records import (
     OutputBlock,
     OutputRecord,
     Payload,
+    all_bytes,
     behind,
 )
 from ..facts import WorkItemStatus
 from .packing import Range, each, pack_many, unpack_many, without
-from .rows import Fixed, Row, all_bytes, in_band, pack, pack_order, text, unpack, unpack_order, untext
+from .rows import Fixed, Row, in_band, pack, pack_order, text, unpack, unpack_order, untext
 
 T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 

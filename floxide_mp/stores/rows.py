@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..core.records import (
     Commit,
@@ -22,6 +22,7 @@ from ..core.records import (
     Packed,
     Payload,
     ScopeRecord,
+    all_bytes,
 )
 from ..core.table import Phase
 from ..facts import RunMetrics, WorkItemStatus
@@ -137,11 +138,6 @@ def unpack(packed: bytes) -> Payload:
         parts.append((packed[at:middle].decode("utf-8", "surrogatepass"), found))
         at = end
     return tuple(parts)
-
-
-def all_bytes(payloads: Sequence[Payload]) -> TypeGuard[Sequence[bytes]]:
-    """Whether they are, and there are any."""
-    return set(map(type, payloads)) == {bytes}
 
 
 def _pack_list(payloads: list[Payload]) -> bytes:
