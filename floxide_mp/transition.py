@@ -49,7 +49,7 @@ class Hold:
 class Abort:
     """Fail this item now: no retry, straight to ``on_failure``, or else the run fails.
 
-    ``error`` is an exception, or a text that becomes a ``FloxideError``.
+    ``error`` is an exception, or a text that becomes a ``FloxideError``; ``on_failure`` finds it in ``ctx.item.error``.
     """
 
     error: BaseException | str
