@@ -34,7 +34,7 @@ from floxide_mp.stores.sqlite import SQLiteStore
 MEMORY, SQLITE, FULL, LOOP = "in memory", "SQLite", "SQLite, full", "SQLite, loop"
 SCENARIOS = "fan_out", "chain"
 TITLES = {"fan_out": "fan-out", "chain": "chain"}
-LEAST = {  # of the rate on SQLite: in that of another
+LEAST: dict[str, dict[str, float]] = {  # of the rate on SQLite: in that of another
     "fan_out": {MEMORY: 0.6, "pool": 3, "joblib": 15, "langgraph": 20, "dbos": 80},
     "chain": {"pool": 2},
 }

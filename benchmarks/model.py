@@ -76,8 +76,8 @@ class Scores(Workflow):
     edges = {items: [score]}
 
 
-def ours(count: int, model: Model, path: str | None) -> list[int]:
-    given = Models(Fixed(model if path is None else None))
+def ours(count: int, model: Model | None, path: str | None) -> list[int]:
+    given = Models(Fixed(model))
     return list(Scores().run((count, path), ctx=given, workers=WORKERS).outputs)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.tasks import busy
@@ -33,7 +33,7 @@ def parents(pattern: str, width: int, row: int, column: int) -> list[int]:
     if pattern == "tree":
         return [column // 2]
     if pattern == "stencil_1d":
-        near = range(column - 1, column + 2)
+        near: Iterable[int] = range(column - 1, column + 2)
     elif pattern == "fft":
         far = 1 << (row - 1) % max(1, math.ceil(math.log2(width)))
         near = (column - far, column, column + far)
@@ -112,5 +112,5 @@ def metg(points: Sequence[Point], least: float = 0.5) -> float:
             return point.duration
         else:
             share = (least - below.efficiency) / (point.efficiency - below.efficiency)
-            return below.duration * (point.duration / below.duration) ** share
+            return below.duration * math.pow(point.duration / below.duration, share)
     return math.inf

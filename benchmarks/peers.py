@@ -121,7 +121,7 @@ def langgraph_runs(saver: Any) -> Runs:
         compiled = graph.compile(checkpointer=saver)
 
         def run(steps: int) -> None:
-            config = {"configurable": {"thread_id": str(next(numbers))}}
+            config: dict[str, Any] = {"configurable": {"thread_id": str(next(numbers))}}
             config |= {"max_concurrency": WORKERS, "recursion_limit": steps + 10}
             compiled.invoke({"count": steps, "results": []}, config, durability="async")
 
@@ -139,10 +139,10 @@ def dbos(directory: str) -> Iterator[Runs]:
         return noop(value)
 
     @DBOS.workflow()
-    async def wide(steps: int) -> list[int]:
+    async def wide(steps: int) -> Any:
         gate = asyncio.Semaphore(WORKERS)
 
-        async def one(value: int) -> int:
+        async def one(value: int) -> Any:
             async with gate:
                 return await step(value)
 

@@ -114,8 +114,8 @@ def _panel(
         stroke = f'stroke="{line.colour}" stroke-width="{line.width if large else line.width * 0.8:.1f}"'
         yield f'<polyline points="{path}" fill="none" {stroke}{dash}><title>{escape(line.label)}</title></polyline>'
         for point in points if large else ():
-            at = f'cx="{x(point.duration):.1f}" cy="{y(point.efficiency):.1f}"'
-            yield f'<circle {at} r="{1.2 + line.width / 2:.1f}" fill="{line.colour}"/>'
+            place = f'cx="{x(point.duration):.1f}" cy="{y(point.efficiency):.1f}"'
+            yield f'<circle {place} r="{1.2 + line.width / 2:.1f}" fill="{line.colour}"/>'
 
 
 def _legend(drawn: Mapping[str, Line], left: float, top: float) -> Iterator[str]:

@@ -131,10 +131,10 @@ def dask(directory: str) -> Iterator[Tasks]:
                 value = client.submit(noop, value, pure=False).result()
 
         def graph(pattern: str, width: int, rows: int, iterations: int) -> None:
-            all_of_it = {
-                (row, column): (after, *([(row - 1, c) for c in above] or [iterations]))
-                for row, column, above in patterns.tasks(pattern, width, rows)
-            }
+            all_of_it: dict[tuple[int, int], tuple[Any, ...]] = {}
+            for row, column, above in patterns.tasks(pattern, width, rows):
+                arguments: list[Any] = [(row - 1, c) for c in above] or [iterations]
+                all_of_it[row, column] = after, *arguments
             within = {key for _, *above in all_of_it.values() for key in above}
             client.get(all_of_it, [key for key in all_of_it if key not in within])
 

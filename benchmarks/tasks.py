@@ -54,7 +54,8 @@ class Tasks:
 
     def clock(self, count: int, iterations: int) -> float:
         """What an iteration costs in its workers: the median of what ``count`` tasks found."""
-        return statistics.median(self.each(clocked, [iterations] * count))
+        found: float = statistics.median(self.each(clocked, [iterations] * count))
+        return found
 
     def alike(self, count: int, iterations: int) -> None:
         """So many independent tasks of one length."""

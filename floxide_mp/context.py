@@ -21,7 +21,13 @@ C = TypeVar("C", bound="Context")
 class Item(NamedTuple):
     """What a step knows about the work item it runs.
 
-    ``error`` is set for the nodes of ``on_failure``: the exception that the failed step ended with.
+    Attributes:
+        run_id, node: names; of a node in a composite or a batch, ``outer/inner``.
+        item_id: a number from 1 on that no other item of the run has.
+        attempt: which one this is; the first is 1.
+        error: for the nodes of ``on_failure``, the exception that the failed step ended with; else None.
+        order: the item's order key, ``(depth, path)``: sorted by it, items are in the order of the one-process run.
+        run_seed: the ``seed`` that the run was started with.
     """
 
     run_id: str
@@ -42,7 +48,9 @@ class Item(NamedTuple):
 
 
 class Context:
-    """Base of contexts. Outside a step ``item`` raises, and ``cancelled`` is False."""
+    """Base of contexts: derive, with ``@dataclass``. Fields are ``EventLog``, ``Fixed``, ``SharedState`` or ``Merge``
+    types. In a step, attributes cannot be set (AttributeError), and it cannot be pickled or returned (TypeError).
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The worker's later steps have this same object: what is set here would be seen by some of them.
@@ -57,7 +65,11 @@ class Context:
 
     @property
     def item(self) -> Item:
-        """The work item that this step runs."""
+        """The work item that this step runs.
+
+        Raises:
+            RuntimeError: no step runs.
+        """
         step = self.__dict__.get("_step")
         if step is None:
             raise RuntimeError("ctx.item is there only while a step runs")
@@ -65,7 +77,7 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is being cancelled: a long node may look now and then, and return early."""
+        """Whether the run is being cancelled: a long node may look now and then, and return early. Else False."""
         step = self.__dict__.get("_step")
         return step is not None and step.cancelled()
 

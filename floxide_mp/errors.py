@@ -70,7 +70,9 @@ class RunTimeoutError(FloxideError, TimeoutError):
 
 
 class NodeTimeoutError(FloxideError, TimeoutError):
-    """A step was longer than its node's ``timeout=`` and was ended together with its worker."""
+    """A step was longer than its node's ``timeout=`` and was ended together with its worker; inline, where it cannot be
+    ended, it is told when the step is over.
+    """
 
 
 class WorkerDiedError(FloxideError):

@@ -28,7 +28,13 @@ class LoggedEvent(Generic[E]):
 
 
 class EventLog(Generic[E]):
-    """An append-only log. Inside a step, appending costs no round trip; reading fetches only what is new."""
+    """An append-only log. Inside a step, appending costs no round trip; reading fetches only what is new.
+
+    Iterating gives the events in the run's order, ``len`` how many there are: the committed ones and this step's own.
+
+    Args:
+        events: what it begins with.
+    """
 
     __slots__ = ("_events", "_field", "_log")
 
@@ -38,6 +44,11 @@ class EventLog(Generic[E]):
         self._field = -1
 
     def append(self, event: E) -> None:
+        """Add an event, as it is now.
+
+        Raises:
+            SerializationError: in a step, it cannot be pickled.
+        """
         if self._log is None:
             self._events.append(LoggedEvent(event, index=len(self._events)))
         else:

@@ -11,7 +11,11 @@ from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
 
 @dataclass(frozen=True, slots=True)
 class RunMetrics:
-    """Exact counts of one run. An item is counted as completed or failed once, however often it was executed."""
+    """Exact counts of one run. An item is counted as completed or failed once, however often it was executed.
+
+    ``total_work_items`` are those that there have been so far, unfinished ones included; ``retries`` are attempts that
+    failed and were followed by another.
+    """
 
     total_work_items: int = 0
     completed: int = 0
@@ -21,7 +25,10 @@ class RunMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One run. Times are seconds since the epoch; ``finished_at`` is None while the run is on."""
+    """One run. Times are seconds since the epoch; ``finished_at`` is None while the run is on.
+
+    ``workflow`` is its name. ``error`` says why the run failed, or why its store has paused it; else None.
+    """
 
     run_id: str
     workflow: str
@@ -34,7 +41,11 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One unfinished piece of work: ``node`` is to be run, for the ``attempt``-th time."""
+    """One unfinished piece of work: ``node`` is to be run, for the ``attempt``-th time.
+
+    ``item_id`` is 0 for what has arrived at a join, which is ``node``. Sorted by ``order``, which is ``(depth, path)``,
+    items are in the order of the one-process run.
+    """
 
     run_id: str
     item_id: int
@@ -46,7 +57,10 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowError:
-    """One failed attempt. ``number`` counts from 1 within the run; ``at`` is seconds since the epoch."""
+    """One failed attempt. ``number`` counts from 1 within the run; ``at`` is seconds since the epoch.
+
+    ``type_name``, ``message`` and ``traceback`` are texts, of the exception in the worker.
+    """
 
     number: int
     run_id: str
@@ -65,7 +79,8 @@ class WorkerHealth:
     """One worker process. The inline worker has the pid of the coordinator's own.
 
     ``last_heartbeat``, in seconds since the epoch, is when it was last known to be able to run: it called, or a look at
-    its process found it neither stopped nor gone.
+    its process found it neither stopped nor gone. ``error_count`` is how many attempts have failed there, and
+    ``current_work_item`` the id of the item that it is at, if any.
     """
 
     worker_id: int
@@ -80,7 +95,10 @@ class WorkerHealth:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What would be picked up after a crash now: the committed context and the work not yet finished."""
+    """What would be picked up after a crash now: the committed context and the work not yet finished (``queue``).
+
+    ``outputs`` are those that are committed. All is in the order of the one-process run.
+    """
 
     run_id: str
     status: RunStatus

@@ -42,7 +42,7 @@ def run_once(
 
 
 def resume_once(
-    workflow: Workflow, store: Any, run_id: str, workers: int, allow_changes: bool = False, **options: Any
+    workflow: Workflow, store: Any, run_id: str, workers: int | None, allow_changes: bool = False, **options: Any
 ) -> RunResult:
     """The run of that id, gone on with to its end. A store that is not there is not made."""
     if isinstance(store, str | os.PathLike) and not os.path.exists(store):

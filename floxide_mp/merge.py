@@ -39,6 +39,7 @@ class Fixed(Generic[T]):
         self.value = value
 
     def get(self) -> T:
+        """The value."""
         return self.value
 
     def __eq__(self, other: object) -> bool:
@@ -69,6 +70,11 @@ class SharedState(Generic[T]):
         return events[-1].event if events else copy.deepcopy(self._value)
 
     def set(self, value: T) -> None:
+        """From here on it is this value, as it is now.
+
+        Raises:
+            SerializationError: in a step, it cannot be pickled.
+        """
         if self._log is None:
             self._value = value
         else:

@@ -27,7 +27,8 @@ class Node:
     """Base of nodes. Derive and write ``process(self, ctx, value)``; ``ctx``, and ``value`` too, may be left out.
 
     A node object keeps its own fields and travels to the workers by pickle. ``process`` returns a plain value
-    (the same as ``Next(value)``), ``Next``, ``NextAll``, ``Hold`` or ``Abort``; raising fails the attempt.
+    (the same as ``Next(value)``), ``Next``, ``NextAll``, ``Hold`` or ``Abort``; raising fails the attempt. It may be
+    ``async def``: each step has an event loop of its own.
 
     Options, as class or instance attributes:
         retry: a ``RetryPolicy``, or None: the first failure is final.

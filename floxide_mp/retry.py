@@ -20,8 +20,8 @@ class RetryError(enum.Enum):
     """Which kinds of error are tried again."""
 
     ALL = "all"
-    CANCELLED = "cancelled"
-    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"  # RunCancelledError
+    TIMEOUT = "timeout"  # NodeTimeoutError, and any other TimeoutError
     GENERIC = "generic"  # neither a time-out nor a cancellation
 
 

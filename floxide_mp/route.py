@@ -47,7 +47,7 @@ def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
             take = key.take if isinstance(key, when) else None
             return number, value if take is None else take(value)
     arms = ", ".join(map(describe, keys))
-    raise FloxideError(f"no arm matches {_shortened(value)}; the arms are: {arms}")
+    raise FloxideError(f"no arm matches {shortened(value)}; the arms are: {arms}")
 
 
 def key_of(key: Any) -> Any:
@@ -65,7 +65,7 @@ def describe(key: Any) -> str:
         return f"when({', '.join([describe(key.key), *guard, *take])})" if guard or take else describe(key.key)
     if isinstance(key, enum.Enum) and key.name:
         return f"{type(key).__name__}.{key.name}"
-    return _named(key, _shortened(key))
+    return _named(key, shortened(key))
 
 
 def _named(value: Any, otherwise: str) -> str:
@@ -81,6 +81,7 @@ def shown(value: Any) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """What ``shown`` gives, 200 characters at the most."""
     text = shown(value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -20,6 +20,9 @@ class Next(Generic[T]):
 class NextAll(Generic[T]):
     """Fan out: every value goes on by itself. Any iterable will do; it may be empty.
 
+    A text, and ``bytes``, are values, not iterables of them: ``NextAll("abc")`` fails the attempt with a ``TypeError``,
+    as does what is no iterable. Write ``NextAll(["abc"])``, or ``NextAll(list("abc"))`` where the letters are meant.
+
     What an **iterator** gives (a generator, ``map``, a file) is taken as fast as it is worked off, so it may be huge,
     or without an end. It is committed in portions, with how many values they were. After a crash, a failed attempt or
     a resume it is **started again, and so many values are passed over**: so it must give the same values in the same
@@ -46,7 +49,7 @@ class Hold:
 class Abort:
     """Fail this item now: no retry, straight to ``on_failure``, or else the run fails.
 
-    ``error`` is an exception, or a text that becomes a ``FloxideError``.
+    ``error`` is an exception, or a text that becomes a ``FloxideError``; ``on_failure`` finds it in ``ctx.item.error``.
     """
 
     error: BaseException | str

@@ -78,7 +78,8 @@ class Workflow:
     An instance may replace nodes: ``Orders(pay=Pay(test=True))``.
 
     Raises:
-        WorkflowDefinitionError: when the class is made, with everything that is wrong with the graph.
+        WorkflowDefinitionError: when the class is made, or an instance with other nodes, with everything that is wrong
+            with the graph.
     """
 
     context: ClassVar[type[Context]] = Context
@@ -108,18 +109,20 @@ class Workflow:
         """The class's name: what runs are listed under."""
         return self.compiled.graph.name
 
-    def run(self, input: Any = None, ctx: Context | None = None, workers: int = 0, **options: Any) -> Any:
+    def run(self, input: Any = None, ctx: Context | None = None, workers: int | None = 0, **options: Any) -> Any:
         """Run to the end and return the ``RunResult``.
 
         Args:
             input: what the start node gets.
             ctx: the context to start from; made from ``context`` if not given.
-            workers: worker processes; 0 runs every step in this thread.
+            workers: worker processes; 0: every step runs in this thread; None: as many as this process may use CPUs.
             options: as for ``Coordinator`` and ``Coordinator.start``.
 
         Raises:
             RunFailedError: the run failed; its cause is the node's error.
+            RunTimeoutError: it was longer than its ``timeout``.
             SerializationError: the workflow or its input cannot travel to a worker.
+            FloxideError, TypeError, ValueError: as from ``Coordinator`` and ``Coordinator.start``.
         """
         return _launcher(self, "run_once")(self, input, ctx=ctx, workers=workers, **options)
 
@@ -130,7 +133,7 @@ class Workflow:
         store: Any,
         run_id: str,
         ctx: Context | None = None,
-        workers: int = 0,
+        workers: int | None = 0,
         **options: Any,
     ) -> Any:
         """Run to the end, remembering each step in ``store`` under ``run_id``, and return the ``RunResult``.
@@ -143,31 +146,36 @@ class Workflow:
             store: a ``CheckpointStore``, such as a ``MemoryStore``, or the path of a ``SQLiteStore``.
             run_id: the run's name.
             ctx: the context to start from; made from ``context`` if not given.
-            workers: worker processes; 0 runs every step in this thread.
+            workers: worker processes; 0: every step runs in this thread; None: as many as this process may use CPUs.
             options: as for ``Coordinator`` and ``Coordinator.start``.
 
         Raises:
             RunFailedError: the run failed; its cause is the node's error.
+            RunTimeoutError: it was longer than its ``timeout``.
             RunCancelledError: the run was cancelled, which is final.
+            SerializationError: the workflow or its input cannot travel to a worker.
+            StoreError: the store cannot be used, or the run was made with other versions (``StoreVersionError``).
             FloxideError: the id is taken by another workflow, graph, input, ctx or seed.
         """
         options = {"store": store, "run_id": run_id, "ctx": ctx, "workers": workers, "resume": True, **options}
         return _launcher(self, "run_once")(self, input, **options)
 
-    def resume(self, *, store: Any, run_id: str, workers: int = 0, **options: Any) -> Any:
+    def resume(self, *, store: Any, run_id: str, workers: int | None = 0, **options: Any) -> Any:
         """Go on with a run that failed, was paused or was left in the middle, and return the ``RunResult``.
 
         Args:
             store: where it is remembered.
             run_id: its name.
-            workers: worker processes; 0 runs every step in this thread.
+            workers: worker processes; 0: every step runs in this thread; None: as many as this process may use CPUs.
             options: as for ``Coordinator``, and ``allow_changes`` as for ``Coordinator.resume``.
 
         Raises:
             NotStartedError: there is no such run.
             AlreadyCompletedError: it is completed or cancelled.
             RunFailedError: it failed again.
-            StoreError: there is no such store.
+            RunTimeoutError: it was longer than its ``timeout``, which counts anew.
+            StoreError: there is no such store, or the run was made with other versions (``StoreVersionError``).
+            FloxideError: it is a run of another workflow or graph.
         """
         return _launcher(self, "resume_once")(self, store=store, run_id=run_id, workers=workers, **options)
 
@@ -189,7 +197,10 @@ class Workflow:
             input: what the start node gets.
             backend: a ``Coordinator``, or what its ``proxy()`` gave, in another process.
             run_id: a name for the run; made up if not given.
-            seed: these as for ``Coordinator.start``, which also says what is raised.
+            seed, timeout, failure: as for ``Coordinator.start``, which also says what is raised.
+
+        Raises:
+            TypeError: ``backend`` is neither.
         """
         options = {"seed": seed, "timeout": timeout, "failure": failure}
         return _checked(backend).__start_distributed__(self, input, ctx, run_id, **options)
@@ -216,6 +227,7 @@ class Workflow:
             FloxideError: the coordinator is closed or gone, another loop goes on under this ``worker_id``, or the run
                 began in another graph than this.
             ValueError: ``worker_id`` is not a whole number of 0 or more, or ``wait`` no number of seconds.
+            TypeError: ``backend`` or ``callbacks`` are none.
         """
         told = StepCallbacks() if callbacks is None else callbacks
         return _checked(backend).__step_distributed__(self, worker_id, told, wait)
@@ -239,6 +251,14 @@ class Workflow:
         context: type[Context] | None = None,
     ) -> type[Workflow]:
         """A workflow class made by a program: as a class body, with names for nodes.
+
+        Args:
+            name: of the class; a line of text.
+            nodes: the node objects by name.
+            start: the name of the one that gets the run's input.
+            edges: successors of each by name, one or several; or by key, to route by value.
+            on_failure: successors of each, which get the failed item's input.
+            context: the ``Context`` dataclass that the steps of a run share; None: they share nothing.
 
         Raises:
             WorkflowDefinitionError: with everything that is wrong with the graph.

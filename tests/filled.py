@@ -19,8 +19,9 @@ from floxide_mp.core.records import (
 )
 from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import ErrorRecord, Payload
-from floxide_mp.facts import RunMetrics, WorkItemStatus
+from floxide_mp.facts import RunMetrics
 from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.reader import Reader
 from floxide_mp.stores.sqlite import SQLiteStore
 

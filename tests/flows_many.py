@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from floxide_mp import Abort, Context, EventLog, NextAll, RetryPolicy, Workflow, node
-from tests.flows_run import Merging, echo, spread
+from floxide_mp.testing.flows import Gather
+from tests.flows_run import echo, spread
 
 
 @dataclass
@@ -80,6 +81,6 @@ class Counting(Workflow):
     """Fan-in as it is written without a join: a serial node counts what has arrived, and holds until it is all."""
 
     context = Log
-    spread, free, merge = spread, echo, Merging(300)
+    spread, free, merge = spread, echo, Gather(300)
     start = spread
     edges = {spread: [free], free: [merge]}

@@ -12,7 +12,6 @@ from floxide_mp import (
     FloxideError,
     Hold,
     ItemProcessedOutcome,
-    Join,
     NextAll,
     RetryPolicy,
     RunStatus,
@@ -23,7 +22,7 @@ from floxide_mp import (
     node,
 )
 
-from .flows_run import Log, echo, enter, note, rescue, spread, until
+from .flows_run import Log, Thousand, echo, enter, rescue, until
 
 
 class Heard(StepCallbacks):
@@ -100,17 +99,6 @@ class Twice(Workflow):
     start = work
 
 
-class Wide(Workflow):
-    """An event each, and a join."""
-
-    context = Log
-    spread = spread
-    note = note
-    join = Join(lambda found: sum(found))
-    start = spread
-    edges = {spread: [note], note: [join]}
-
-
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
@@ -125,8 +113,8 @@ def loop(backend: StepBackend, worker_id: int, run_id: str, workflow: type[Workf
 
 def start_and_loop(backend: StepBackend, run_id: str, folder: str) -> None:
     """A run that is started here, where the coordinator is not."""
-    assert Wide().start_distributed(None, 5, backend, run_id) == run_id
-    loop(backend, 7, run_id, Wide, folder)
+    assert Thousand().start_distributed(None, 5, backend, run_id) == run_id
+    loop(backend, 7, run_id, Thousand, folder)
 
 
 @node
@@ -210,7 +198,7 @@ def loop_and_stay(*arguments: Any) -> None:
 
 
 def step_once_and_wait(backend: StepBackend, folder: str) -> None:
-    Wide().step_distributed(backend, 1)
+    Thousand().step_distributed(backend, 1)
     (Path(folder) / "stepped").touch()
     signal.pause()
 

@@ -23,6 +23,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
+from floxide_mp.testing.flows import Gather
 
 DEADLINE = 40.0
 
@@ -326,24 +327,11 @@ class Serially(Workflow):
     edges = {split: [serial]}
 
 
-class Merging(Node):
-    """Holds until it has seen as many as it waits for, then speaks for all of them."""
-
-    serial = True
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def process(self, ctx: Log, value: int) -> Any:
-        ctx.log.append(value)
-        return sorted(ctx.log) if len(ctx.log) == self.count else Hold()
-
-
 class Merged(Workflow):
     context = Log
     spread = spread
     free = echo
-    merge = Merging(20)
+    merge = Gather(20)
     start = spread
     edges = {spread: [free], free: [merge]}
 

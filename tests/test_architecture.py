@@ -39,7 +39,7 @@ LADDER = [  # a room may import its own and those above it
     ("testing", {"testing"}),
     (
         "people",
-        {"assembly", "launch", "report", "progress", "cli", "job", "targets", "terminal", "store_option", "standing"}
+        {"assembly", "launch", "report", "cli", "job", "targets", "terminal", "store_option", "standing"}
         | {
             *("graph_command", "runs_command", "context_command", "db_command", "__main__", "__init__"),
         },

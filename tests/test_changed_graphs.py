@@ -15,7 +15,7 @@ from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRow, ScopeRecord, Snapshot
 from floxide_mp.core.terms import ErrorRecord
-from floxide_mp.facts import WorkItemStatus
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
 from tests import flows_batches as batches

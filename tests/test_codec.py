@@ -6,9 +6,6 @@ import functools
 import gc
 import operator
 import os
-import subprocess
-import sys
-import textwrap
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import pytest
 from floxide_mp import Coordinator, EventLog, Fixed, Node, SerializationError, SharedState, Workflow
 from floxide_mp.runtime import codec
 from tests import flows_pickles as flows
+from tests.scripts import printed
 
 LIMIT = 50.0
 
@@ -210,7 +208,7 @@ with Coordinator(WORKERS) as c:
 @pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
 def test_everything_of_a_script(tmp_path: Path, stdin: bool) -> None:
     """Events, enums, slots, named tuples, nested classes and exceptions of ``__main__``, the same on every engine."""
-    told = [run_script(SCRIPT.replace("WORKERS", str(workers)), tmp_path, stdin) for workers in (0, 2)]
+    told = [printed(SCRIPT.replace("WORKERS", str(workers)), tmp_path, stdin) for workers in (0, 2)]
     assert told[0] == told[1]
     first, second, third = told[0].splitlines()
     assert first == second
@@ -237,7 +235,7 @@ def test_a_cached_function_of_a_script(tmp_path: Path, workers: int) -> None:
             start = work
         print(W().run(3, workers={workers}).output)
     """
-    assert run_script(script, tmp_path).strip() == "(27, {'maxsize': 7, 'typed': False}, 'cube')"
+    assert printed(script, tmp_path).strip() == "(27, {'maxsize': 7, 'typed': False}, 'cube')"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -256,7 +254,7 @@ def test_a_named_tuple_of_a_script(tmp_path: Path, workers: int) -> None:
             edges = {{make: [take]}}
         print(W().run(1, workers={workers}).output)
     """
-    assert run_script(script, tmp_path).strip() == "(Point(x=1, y=2), {'x': 1, 'y': 2})"
+    assert printed(script, tmp_path).strip() == "(Point(x=1, y=2), {'x': 1, 'y': 2})"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -274,7 +272,7 @@ def test_a_traceback_leads_into_the_script(tmp_path: Path, workers: int) -> None
         except RunFailedError as error:
             print(*error.__cause__.__notes__)
     """
-    told = run_script(script, tmp_path)
+    told = printed(script, tmp_path)
     assert f'File "{tmp_path / "script.py"}", line 4, in inverse\n    return 1 / n' in told
     assert f'File "{tmp_path / "script.py"}", line 6, in <lambda>' in told
 
@@ -306,7 +304,7 @@ def test_a_workflow_of_a_script_goes_along_with_what_is_in_its_body(tmp_path: Pa
         print(W().run(1, workers={workers}).output, Derived().run(2, workers={workers}).output)
     """
     expected = "(2, 'W', ['plus', 'show'], 4) ('Derived', True, 3)"
-    assert run_script(script, tmp_path).strip() == expected
+    assert printed(script, tmp_path).strip() == expected
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -326,7 +324,7 @@ def test_async_steps_also_where_a_loop_runs(tmp_path: Path, workers: int) -> Non
             return W().run(1, workers={workers}).output
         print(W().run(0, workers={workers}).output, asyncio.run(main()))
     """
-    assert run_script(script, tmp_path).strip() == "1 2"
+    assert printed(script, tmp_path).strip() == "1 2"
 
 
 def test_what_cannot_be_pickled_is_held_by_nobody() -> None:
@@ -341,21 +339,3 @@ def test_what_cannot_be_pickled_is_held_by_nobody() -> None:
         assert seen() is None
     finally:
         gc.enable()
-
-
-def run_script(script: str, where: Path, stdin: bool = False) -> str:
-    """What a script prints when it is run as ``__main__``."""
-    text = textwrap.dedent(script)
-    path = where / "script.py"
-    path.write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-" if stdin else str(path)],
-        input=text if stdin else None,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout

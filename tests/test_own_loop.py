@@ -76,7 +76,7 @@ def loops(coordinator: Coordinator, workflow: type[Workflow], input: Any) -> Non
 @pytest.mark.parametrize(
     ("workflow", "input"),
     [
-        (flows.Wide, 40),
+        (flows_run.Thousand, 40),
         (flows_run.Nested, 5),
         (flows_run.Merged, 20),
         (flows_run.Retried, [1, 2, 3, 9]),
@@ -108,16 +108,16 @@ def test_two_loops_finish_a_run_and_the_answer_is_the_same(workflow: type[Workfl
 def test_start_distributed_seeds_a_run_once_whoever_calls_it_again() -> None:
     with Coordinator(0) as coordinator:
         for backend in (coordinator, coordinator.proxy(), coordinator):
-            assert flows.Wide().start_distributed(None, 3, backend, "one") == "one"
+            assert flows_run.Thousand().start_distributed(None, 3, backend, "one") == "one"
         assert coordinator.info("one").metrics.total_work_items == 1
         for backend in (coordinator, coordinator.proxy()):
             with pytest.raises(FloxideError, match="another input"):
-                flows.Wide().start_distributed(None, 4, backend, "one")
+                flows_run.Thousand().start_distributed(None, 4, backend, "one")
             with pytest.raises(SerializationError, match="input cannot be pickled"):
-                flows.Wide().start_distributed(None, threading.Lock(), backend)
+                flows_run.Thousand().start_distributed(None, threading.Lock(), backend)
             with pytest.raises(ValueError, match="seed"):
-                flows.Wide().start_distributed(None, 1, backend, seed=True)
-        made_up = {flows.Wide().start_distributed(None, 3, b) for b in (coordinator, coordinator.proxy())}
+                flows_run.Thousand().start_distributed(None, 1, backend, seed=True)
+        made_up = {flows_run.Thousand().start_distributed(None, 3, b) for b in (coordinator, coordinator.proxy())}
         assert [info.run_id for info in coordinator.runs()] == ["one", *sorted(made_up, key=_age(coordinator))]
 
 
@@ -213,10 +213,10 @@ def test_a_node_that_calls_sys_exit_is_a_failure_and_the_loop_lives() -> None:
 
 def test_a_loop_takes_only_runs_of_its_workflow() -> None:
     with Coordinator(0) as coordinator:
-        wide = flows.Wide().start_distributed(None, 3, coordinator)
+        wide = flows_run.Thousand().start_distributed(None, 3, coordinator)
         assert flows_run.Echo().step_distributed(coordinator, 0, wait=0) is None
         other = Thread(flows_run.Echo().step_distributed, coordinator, 1, wait=LIMIT)
-        assert stepped(flows.Wide(), coordinator, 0, wide) == [3]
+        assert stepped(flows_run.Thousand(), coordinator, 0, wide) == [3]
         echo = flows_run.Echo().start_distributed(None, "x", coordinator)
         assert other.result() == (echo, "x")
 
@@ -225,7 +225,8 @@ def test_one_of_many_that_wait_is_the_right_one(monkeypatch: pytest.MonkeyPatch)
     """Were one of those who wait woken, and it the wrong one, the other would sleep on."""
     monkeypatch.setattr(desk, "LONGEST", 2 * LIMIT)
     with Coordinator(0) as coordinator:
-        waiting = [Thread(flows.Wide().step_distributed, coordinator, number, wait=LIMIT) for number in range(3)]
+        step = flows_run.Thousand().step_distributed
+        waiting = [Thread(step, coordinator, number, wait=LIMIT) for number in range(3)]
         right = Thread(flows_run.Echo().step_distributed, coordinator, 3, wait=LIMIT)
         flows_run.until(lambda: sum(s.waiting for s in coordinator._ledger._sessions.values()) == 4)
         run_id = flows_run.Echo().start_distributed(None, "x", coordinator)
@@ -238,8 +239,8 @@ def test_one_of_many_that_wait_is_the_right_one(monkeypatch: pytest.MonkeyPatch)
 
 def test_loops_beside_worker_processes() -> None:
     with Coordinator(1) as coordinator:
-        run_id = flows.Wide().start_distributed(None, 300, coordinator)
-        threads = [Thread(stepped, flows.Wide(), coordinator, number, run_id) for number in (5, 6)]
+        run_id = flows_run.Thousand().start_distributed(None, 300, coordinator)
+        threads = [Thread(stepped, flows_run.Thousand(), coordinator, number, run_id) for number in (5, 6)]
         result = coordinator.run(run_id).wait(LIMIT)
         assert result.output == sum(range(300))
         assert list(result.context.log) == list(range(300))
@@ -299,16 +300,16 @@ def test_an_on_started_that_vetoes_leaves_the_item_to_be_run_by_another_step(how
     heard = Heard(veto=("note",), how=how)
     with Coordinator(0) as coordinator:
         backend = coordinator.proxy() if far else coordinator
-        run_id = flows.Wide().start_distributed(None, 1, backend)
-        assert flows.Wide().step_distributed(backend, 0, heard) is None
+        run_id = flows_run.Thousand().start_distributed(None, 1, backend)
+        assert flows_run.Thousand().step_distributed(backend, 0, heard) is None
         for _ in range(3):
-            assert flows.Wide().step_distributed(backend, 0, heard) is None
+            assert flows_run.Thousand().step_distributed(backend, 0, heard) is None
         assert [item.node for item in heard.started] == ["spread", "note", "note", "note"]
         assert [name for name, _ in heard.processed] == ["spread"], "what was vetoed was not processed"
         (item,) = coordinator.run(run_id).work_items()
         assert (item.node, item.attempt, item.status) == ("note", 1, WorkItemStatus.PENDING)
         assert coordinator.info(run_id).metrics.retries == 0 and coordinator.run(run_id).errors() == []
-        assert stepped(flows.Wide(), backend, 1, run_id) == [0]
+        assert stepped(flows_run.Thousand(), backend, 1, run_id) == [0]
 
 
 def test_a_loop_that_always_vetoes_does_not_keep_others_from_the_item() -> None:
@@ -339,8 +340,8 @@ def test_row_77_a_callback_that_raises_is_warned_of_once_and_harms_nothing(caplo
             raise LookupError("of the callback")
 
     with Coordinator(0) as coordinator:
-        run_id = flows.Wide().start_distributed(None, 3, coordinator)
-        assert stepped(flows.Wide(), coordinator, 0, run_id, callbacks=Raising()) == [3]
+        run_id = flows_run.Thousand().start_distributed(None, 3, coordinator)
+        assert stepped(flows_run.Thousand(), coordinator, 0, run_id, callbacks=Raising()) == [3]
         assert coordinator.info(run_id).metrics.completed == 5
     warned = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warned) == 1
@@ -438,19 +439,19 @@ def test_a_worker_restarted_with_an_old_id_takes_the_place_of_the_old_one(tmp_pa
 def test_of_two_processes_with_one_id_the_newer_works() -> None:
     with Coordinator(0) as coordinator:
         old, new = coordinator.proxy(), coordinator.proxy()
-        run_id = flows.Wide().start_distributed(None, 3, old)
-        assert flows.Wide().step_distributed(old, 0) is None
-        assert flows.Wide().step_distributed(new, 0) is None
+        run_id = flows_run.Thousand().start_distributed(None, 3, old)
+        assert flows_run.Thousand().step_distributed(old, 0) is None
+        assert flows_run.Thousand().step_distributed(new, 0) is None
         with pytest.raises(FloxideError, match="another loop works as worker 0 now"):
-            flows.Wide().step_distributed(old, 0)
-        assert stepped(flows.Wide(), new, 0, run_id) == [3]
+            flows_run.Thousand().step_distributed(old, 0)
+        assert stepped(flows_run.Thousand(), new, 0, run_id) == [3]
 
 
 def test_one_loop_after_the_other_in_different_threads() -> None:
     with Coordinator(0) as coordinator:
-        run_id = flows.Wide().start_distributed(None, 3, coordinator)
+        run_id = flows_run.Thousand().start_distributed(None, 3, coordinator)
         while coordinator.info(run_id).status is RunStatus.RUNNING:
-            Thread(flows.Wide().step_distributed, coordinator, 0).result()
+            Thread(flows_run.Thousand().step_distributed, coordinator, 0).result()
         assert len([health for health in coordinator.workers() if health.worker_id == 0]) == 2, "inline's, and one more"
 
 
@@ -637,19 +638,19 @@ def test_row_62_arguments_that_make_no_sense() -> None:
         for backend in (coordinator, coordinator.proxy()):
             for worker_id in (-1, True, "0", 1.0, None):
                 with pytest.raises(ValueError, match="worker_id must be a whole number"):
-                    flows.Wide().step_distributed(backend, worker_id)  # type: ignore[arg-type]
+                    flows_run.Thousand().step_distributed(backend, worker_id)  # type: ignore[arg-type]
             for wait in (-1, True, "1", float("nan")):
                 with pytest.raises(ValueError, match="wait must be seconds"):
-                    flows.Wide().step_distributed(backend, 0, wait=wait)  # type: ignore[arg-type]
+                    flows_run.Thousand().step_distributed(backend, 0, wait=wait)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="derives from StepCallbacks"):
-                flows.Wide().step_distributed(backend, 0, object())  # type: ignore[arg-type]
+                flows_run.Thousand().step_distributed(backend, 0, object())  # type: ignore[arg-type]
             with pytest.raises(NotStartedError, match="there is no run 'x'"):
                 backend.info("x")
-    for wrong in (None, flows.Wide(), "coordinator"):
+    for wrong in (None, flows_run.Thousand(), "coordinator"):
         with pytest.raises(TypeError, match=r"the backend is a Coordinator, or what its proxy\(\) gave"):
-            flows.Wide().step_distributed(wrong, 0)  # type: ignore[arg-type]
+            flows_run.Thousand().step_distributed(wrong, 0)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"the backend is a Coordinator"):
-            flows.Wide().start_distributed(None, 1, wrong)  # type: ignore[arg-type]
+            flows_run.Thousand().start_distributed(None, 1, wrong)  # type: ignore[arg-type]
 
 
 def test_a_coordinator_cannot_be_pickled_and_says_what_can() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +31,10 @@ from tests import flows_features as flows
 from tests.conftest import LIMIT, Both
 from tests.flows_batches import Plain
 from tests.flows_run import until
+from tests.scripts import printed
 from tests.test_pause_and_time_outs import Waiting
 
 THRICE = RetryPolicy(max_attempts=3, initial_backoff=0.001)
-ROOT = Path(__file__).parents[1]
 
 
 # -- with_retry ---------------------------------------------------------------------------------------------------
@@ -149,17 +147,7 @@ for workers in (0, 2):
 
 
 def test_with_retry_of_functions_and_classes_of_main(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout == "[((1, 3), 3), (3, 3)] 8 None\n" * 2
+    assert printed(SCRIPT, tmp_path) == "[((1, 3), 3), (3, 3)] 8 None\n" * 2
 
 
 # -- waiting ------------------------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ from floxide_mp.core import restore
 from floxide_mp.core.records import Block, Commit, ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.errors import FloxideError, StoreError
-from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress, Reply, Report
 from floxide_mp.runtime.board import At
 from floxide_mp.runtime.leases import Ask, Leased, Overdue, Session
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import Attention
 from floxide_mp.runtime.running import Running
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores import memory
 from tests.simulated.runner import Failed, simulating
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +27,7 @@ from floxide_mp import (
 from tests import flows_features as flows
 from tests.conftest import LIMIT
 from tests.flows_run import Gate, Serially, until
-
-ROOT = Path(__file__).parents[1]
+from tests.scripts import printed
 
 
 class Sending(threading.Thread):
@@ -260,16 +256,7 @@ for workers in (0, 1):
 
 def test_values_of_a_class_of_main_that_no_node_refers_to(tmp_path: Path) -> None:
     """What was not there when the workflow was pickled travels with the value; and a resumed run knows its input."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (done.stderr, done.stdout) == ("", "[2, 4] True\n6\n" * 2)
+    assert printed(SCRIPT, tmp_path) == "[2, 4] True\n6\n" * 2
 
 
 # -- a full channel -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.records import ArrivalBlock, Block, Commit, ItemRecord, ItemRow, OutputBlock, one_by_one
 from floxide_mp.core.terms import Payload
-from floxide_mp.facts import WorkItemStatus
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores import blocks, rows
 from floxide_mp.stores.index import Index
 from floxide_mp.stores.memory import MemoryStore

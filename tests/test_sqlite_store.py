@@ -18,8 +18,8 @@ from floxide_mp.core.records import Arrival, Commit, EventRecord, OutputRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.core.terms import ErrorRecord, Order, Payload
 from floxide_mp.errors import NotStartedError, StoreError
-from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores import blocks, medium, rows
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 from .shared import Shared
 
@@ -43,4 +43,9 @@ def size_of(payload: Payload) -> int:
 
 def total_size(payloads: Sequence[Payload]) -> int:
     """Bytes of them all, about."""
-    return sum(map(len if set(map(type, payloads)) == {bytes} else size_of, payloads))
+    return sum(map(len if all_bytes(payloads) else size_of, payloads))
+
+
+def all_bytes(payloads: Sequence[Payload]) -> TypeGuard[Sequence[bytes]]:
+    """Whether they are, and there are any."""
+    return set(map(type, payloads)) == {bytes}

@@ -43,7 +43,11 @@ class Join(Node):
         of: the node whose every fan-out is a scope of its own; None: the whole run is the one scope.
         retry, timeout, serial: as on ``Node``.
 
-    It fires also when nothing arrived (an empty split, branches not taken), with an empty list.
+    It fires also when nothing arrived (an empty split, branches not taken), with an empty list. What arrived is an
+    ``Arrivals``, in the order of the one-process run.
+
+    Raises:
+        TypeError: for another option.
     """
 
     def __init__(

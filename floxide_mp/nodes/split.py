@@ -11,7 +11,11 @@ from ..transition import NextAll
 
 
 class SplitNode(Node):
-    """Passes on every value of ``function(value)``, or ``function(ctx, value)``, by itself; there may be none."""
+    """Passes on every value of ``function(value)``, or ``function(ctx, value)``, by itself; there may be none.
+
+    Args:
+        function: gives an iterable, for which the same holds as for that of ``NextAll``.
+    """
 
     def __init__(self, function: Callable[..., Iterable[Any]]) -> None:
         self.function = function

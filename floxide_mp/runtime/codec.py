@@ -1,4 +1,5 @@
-"""Values to bytes and back: the only place that pickles. Which bytes go where is not decided here.
+"""Values to bytes and back. Which bytes go where is not decided here; large values, of which only a part is pickled and
+the rest lies in shared memory, are for ``large``. Nothing else pickles.
 
 Values are pickled by the standard pickler, by cloudpickle only where that fails (lambdas, local classes). Classes and
 functions of ``__main__`` travel once, with the workflow, and values refer to them by name.

@@ -125,11 +125,14 @@ class Coordinator:
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
-            FloxideError: the id is taken by another workflow or input, or by a run that failed, or the coordinator is
-                closed.
+            WorkflowDefinitionError: the context has a field that cannot be shared, or cannot be made without ``ctx``.
+            FloxideError: the id is taken by another workflow or input, or by a run that failed; ``ctx`` is not of the
+                workflow's class; the source is taken already; or the coordinator is closed.
+            StoreError: the store cannot write it; nothing was started.
             StoreVersionError: the id is taken by a run that was made with other versions (``resume``).
-            ValueError: the id is not a short line of text, the seed not a whole number, the time-out no number of
-                seconds, or ``failure`` neither "stop" nor "finish".
+            TypeError: ``workflow`` is none.
+            ValueError: the id is not a line of 1 to 200 characters, the seed not a whole number, the time-out no number
+                of seconds, or ``failure`` neither "stop" nor "finish".
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
@@ -266,6 +269,9 @@ class Coordinator:
         """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
 
         From any thread: a second caller waits until the first is done. After Ctrl-C, what still runs is not committed.
+
+        Raises:
+            ValueError: ``grace`` is no number of seconds.
         """
         with self._closing:
             if not self._closed:

@@ -1,5 +1,5 @@
 """Large values: pickled in pieces, with their buffers beside them (PEP 574), so that nothing is copied on the way into
-memory that processes share. Where that is, is decided elsewhere.
+memory that processes share. Where that is, is decided elsewhere; values that are not large are for ``codec``.
 """
 
 from __future__ import annotations

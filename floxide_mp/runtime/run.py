@@ -80,7 +80,11 @@ class RunResult:
 
 
 class Run:
-    """A handle on one run; made by ``Coordinator.start`` and ``Coordinator.run``. May be used from any thread."""
+    """A handle on one run; made by ``Coordinator.start`` and ``Coordinator.run``. May be used from any thread.
+
+    When its coordinator is closed, ``info``, ``status`` and ``metrics`` still answer; other reads raise ``StoreError``
+    if the store was opened by the coordinator.
+    """
 
     def __init__(self, run_id: str, ledger: Ledger, engine: Engine) -> None:
         self.run_id = run_id
@@ -141,18 +145,22 @@ class Run:
         """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended.
 
         Raises:
+            ValueError: ``grace`` is no number of seconds.
             FloxideError: its store is on disk, the coordinator closed, and the run not over.
         """
         self._ledger.cancel(self.run_id, checked_seconds("grace", grace))
 
     def info(self) -> RunInfo:
+        """How it stands, as of its last commit."""
         return info_of(self._ledger.known(self.run_id))
 
     @property
     def status(self) -> RunStatus:
+        """Whether it is on, paused, or how it ended."""
         return self.info().status
 
     def metrics(self) -> RunMetrics:
+        """How many items there are, completed and failed, and how many retries."""
         return self.info().metrics
 
     def progress(self) -> dict[str, int]:

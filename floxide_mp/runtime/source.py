@@ -180,6 +180,7 @@ class Source(Generic[T]):
 
         Raises:
             RunFailedError: a run failed; nothing more is taken, and the sender is told.
+            FloxideError: somebody takes the values already.
         """
         return type(self).__launcher__(self, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
 

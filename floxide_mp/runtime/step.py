@@ -33,7 +33,7 @@ from ..ports import (
     StepResult,
     Writes,
 )
-from ..route import choose
+from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large
 from .pull import Pull, Pulls, Values
@@ -156,9 +156,10 @@ class Steps:
         if kind is Pull:
             return self._drawn(node, name, order, result)
         if kind is NextAll:
-            if given or isinstance(result.values, Iterator):
-                return self._drawn(node, name, order, Pull(name, iter(result.values), given))
-            values: Values = [self._route(node, name, value) for value in result.values]
+            several = _several(name, result.values)
+            if given or isinstance(several, Iterator):
+                return self._drawn(node, name, order, Pull(name, iter(several), given))
+            values: Values = [self._route(node, name, value) for value in several]
             return _spread(values, tuple(self._log.writes))
         if given and kind is not Abort:
             text = f"{name} was started again, and returned a {kind.__name__} where it had returned a NextAll"
@@ -208,6 +209,15 @@ class Steps:
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+
+
+def _several(name: str, values: Any) -> Iterable[Any]:
+    """The values of a ``NextAll``, if it was not given a single one: a text is one, not its letters."""
+    iterable = hasattr(type(values), "__iter__") or hasattr(type(values), "__getitem__")
+    if iterable and not isinstance(values, str | bytes | bytearray):
+        return values  # type: ignore[no-any-return]
+    one = shortened(values)
+    raise TypeError(f"{name} returned NextAll({one}); it takes an iterable of values: for this one, NextAll([{one}])")
 
 
 def _spread(values: Values, writes: Writes) -> StepResult | Spread:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from ..core.records import Arrival, ArrivalBlock, Block, EventRecord, ItemRow, OutputBlock, OutputRecord
-from ..core.terms import Order, Payload, behind
+from ..core.terms import Order, Payload, all_bytes, behind
 from ..statuses import WorkItemStatus
 from .packing import Range, each, pack_many, unpack_many, without
-from .rows import Fixed, Row, all_bytes, in_band, pack, pack_order, text, unpack, unpack_order, untext
+from .rows import Fixed, Row, in_band, pack, pack_order, text, unpack, unpack_order, untext
 
 T = TypeVar("T", EventRecord, OutputRecord, Arrival)
 

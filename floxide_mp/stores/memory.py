@@ -199,7 +199,7 @@ class _Run:
 
 
 class MemoryStore:
-    """See ``ports.CheckpointStore``."""
+    """See ``ports.CheckpointStore``. Lives as long as the object: another coordinator may go on with what is in it."""
 
     takes_shared: Final = True
 

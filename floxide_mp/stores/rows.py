@@ -10,11 +10,11 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..core.records import Commit, Given, ItemRecord, ItemRow, ScopeRecord
 from ..core.table import Phase
-from ..core.terms import ErrorRecord, Order, Packed, Payload
+from ..core.terms import ErrorRecord, Order, Packed, Payload, all_bytes
 from ..facts import RunMetrics
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus
@@ -129,11 +129,6 @@ def unpack(packed: bytes) -> Payload:
         parts.append((packed[at:middle].decode("utf-8", "surrogatepass"), found))
         at = end
     return tuple(parts)
-
-
-def all_bytes(payloads: Sequence[Payload]) -> TypeGuard[Sequence[bytes]]:
-    """Whether they are, and there are any."""
-    return set(map(type, payloads)) == {bytes}
 
 
 def _pack_list(payloads: list[Payload]) -> bytes:

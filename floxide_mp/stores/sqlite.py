@@ -47,6 +47,7 @@ class SQLiteStore(Reader):
         StoreCorruptError: it is not what was written.
         StoreVersionError: it is of a newer version of the schema.
         StoreError: it cannot be read or written, or is another program's.
+        ValueError: ``durability`` is neither.
     """
 
     def __init__(

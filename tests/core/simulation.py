@@ -22,8 +22,8 @@ from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import ErrorRecord, Order, Payload
-from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 
 from .acts import Act, behaviour

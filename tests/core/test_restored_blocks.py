@@ -13,8 +13,8 @@ from floxide_mp.core.records import Block, ItemRow
 from floxide_mp.core.restore import restored, side_by_side
 from floxide_mp.core.state import RunState
 from floxide_mp.core.terms import ErrorRecord
-from floxide_mp.facts import WorkItemStatus
 from floxide_mp.ports import Progress, RunRecord
+from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 
 PLAN = Plan(Graph("g", (NodeSpec("split", ((1,), (2,))), NodeSpec("work"), NodeSpec("slow", serial=True)), 0))

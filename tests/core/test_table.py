@@ -13,8 +13,8 @@ from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagrams
-from floxide_mp.facts import RunStatus, WorkItemStatus
 from floxide_mp.retry import RetryPolicy
+from floxide_mp.statuses import RunStatus, WorkItemStatus
 
 from .simulation import ERROR
 

@@ -15,7 +15,7 @@ from floxide_mp import Coordinator, SQLiteStore, WorkItemStatus
 from floxide_mp.stores.due import Clocks
 
 from ..flows_back_off import waiting
-from .test_surroundings import ROOT
+from ..scripts import ROOT
 from .test_worker_dies import eventually
 
 OUTPUTS = [(0, 1), (1, 2), (2, 1)]  # (number, attempt)

@@ -20,11 +20,13 @@ from floxide_mp import (
     FloxideError,
     Join,
     MemoryStore,
+    NextAll,
     Node,
     NotStartedError,
     RetryPolicy,
     RunFailedError,
     RunStatus,
+    SplitNode,
     Workflow,
     WorkflowDefinitionError,
     node,
@@ -220,6 +222,29 @@ def test_a_generator_is_no_value(coordinator: Coordinator) -> None:
     made = Workflow.build("Counting", {"count": node(counting)}, start="count")
     with pytest.raises(RunFailedError, match=r"count returned a generator; to fan out .* return NextAll\(...\) of it"):
         coordinator.start(made, 3).wait(LIMIT)
+
+
+@pytest.mark.parametrize("values", ["abc", b"abc", bytearray(b"abc"), None, 3], ids=repr)
+@pytest.mark.parametrize("split", [node(NextAll), SplitNode(lambda values: values)], ids=["NextAll", "SplitNode"])
+def test_a_single_value_is_not_fanned_out(split: Node, values: Any, coordinator: Coordinator) -> None:
+    made = Workflow.build("Splitting", {"split": split}, start="split")
+    with pytest.raises(RunFailedError) as caught:
+        coordinator.start(made, values).wait(LIMIT)
+    text = f"split returned NextAll({values!r}); it takes an iterable of values: for this one, NextAll([{values!r}])"
+    assert text in str(caught.value)
+
+
+class Numbered:
+    """Iterable without an ``__iter__``."""
+
+    def __getitem__(self, number: int) -> int:
+        return (3, 4)[number]
+
+
+@pytest.mark.parametrize("values", [["abc"], list("abc"), (), {"a": 1, "b": 2}, range(2), Numbered()], ids=repr)
+def test_any_iterable_of_values_is(values: Any) -> None:
+    assert Workflow.build("Splitting", {"split": SplitNode(iter)}, start="split")().run(values).outputs == [*values]
+    assert Workflow.build("Splitting", {"split": node(NextAll)}, start="split")().run(values).outputs == [*values]
 
 
 @pytest.mark.parametrize("store", [3, MemoryStore, {}], ids=repr)

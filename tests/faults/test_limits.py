@@ -25,7 +25,7 @@ from floxide_mp.engines.processes.spawn import spawn
 from floxide_mp.runtime.cpus import usable_cpus
 
 from .. import flows_limits as flows
-from .test_surroundings import ROOT, run_python
+from ..scripts import ROOT, SMALL_SHM, mounting, run_python
 from .test_worker_dies import pids
 
 MB = flows.MB
@@ -242,10 +242,9 @@ def test_row_69_few_processes(more: int, tmp_path: Path) -> None:
 # -- row 70 --------------------------------------------------------------------------------------------------------
 
 
+@mounting
 def test_row_70_a_small_dev_shm_does_not_matter(tmp_path: Path) -> None:
     """Values larger than it: nothing of ours is there."""
-    if os.getuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("needs root and unshare, for a /dev/shm of its own")
     text = """
 import os
 from floxide_mp import Coordinator
@@ -254,16 +253,7 @@ print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize, os.list
 with Coordinator(2) as c:
     print([len(made) for made in c.start(flows.Large, [8 * flows.MB] * 4).wait(50).outputs], os.listdir("/dev/shm"))
 """
-    (tmp_path / "script.py").write_text(text)
-    mounted = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" script.py'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mounted, sys.executable],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    done = run_python(["-"], text, tmp_path, SMALL_SHM)
     assert done.stdout.splitlines() == ["65536 []", f"{[8 * MB] * 4} []"], done.stderr
 
 

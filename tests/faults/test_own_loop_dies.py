@@ -28,8 +28,8 @@ from floxide_mp.engines.processes import ProcessEngine
 from .. import flows_own_loop as flows
 from .. import flows_run
 from ..flows_own_loop import stepped
+from ..scripts import run_python
 from .test_coordinator_dies import Script, scripts
-from .test_surroundings import run_python
 from .test_worker_dies import alive, eventually
 
 LIMIT = 40.0
@@ -225,13 +225,13 @@ def test_row_10_an_item_that_kills_every_loop_fails(tmp_path: Path, start: Start
 
 def test_row_04_a_process_killed_between_two_steps_harms_nothing(tmp_path: Path, start: Start) -> None:
     with Coordinator(0) as coordinator:
-        run_id = flows.Wide().start_distributed(None, 10, coordinator)
+        run_id = flows_run.Thousand().start_distributed(None, 10, coordinator)
         process = start(flows.step_once_and_wait, coordinator.proxy(), str(tmp_path))
         eventually((tmp_path / "stepped").exists, "it has stepped")
         process.kill()
         eventually(lambda: len(coordinator.workers()) == 1, "it is gone")
         assert coordinator.run(run_id).errors() == []
-        assert stepped(flows.Wide(), coordinator, 0, run_id) == [45]
+        assert stepped(flows_run.Thousand(), coordinator, 0, run_id) == [45]
 
 
 def test_rows_18_19_a_process_stopped_in_a_node_is_given_up(tmp_path: Path, start: Start) -> None:
@@ -272,7 +272,7 @@ def test_a_node_that_closes_the_connection_is_to_blame(tmp_path: Path, start: St
 ORPHANS = """
 import multiprocessing, os, signal, sys
 from floxide_mp import Coordinator
-from tests import flows_own_loop as flows
+from tests import flows_own_loop as flows, flows_run
 from tests.flows_faults import note
 if __name__ == "__main__":
     folder, gate = os.environ["FOLDER"], os.path.join(os.environ["FOLDER"], "gate")
@@ -280,7 +280,7 @@ if __name__ == "__main__":
         proxy = coordinator.proxy()
         flows.Held().start_distributed(None, gate, proxy, "run")
         workers = []
-        for number, workflow, run_id in ((0, flows.Held, "run"), (1, flows.Wide, "run")):
+        for number, workflow, run_id in ((0, flows.Held, "run"), (1, flows_run.Thousand, "run")):
             arguments = (proxy, number, run_id, workflow, folder)
             workers.append(multiprocessing.get_context("spawn").Process(target=flows.loop, args=arguments))
             workers[-1].start()
@@ -315,21 +315,21 @@ def test_row_25_loops_whose_coordinator_is_killed_are_told(tmp_path: Path, scrip
 def test_a_fork_of_the_coordinators_process_is_told_what_it_needs() -> None:
     reading, writing = os.pipe()
     with Coordinator(0) as coordinator:
-        run_id = flows.Wide().start_distributed(None, 3, coordinator)
-        flows.Wide().step_distributed(coordinator, 0)
+        run_id = flows_run.Thousand().start_distributed(None, 3, coordinator)
+        flows_run.Thousand().step_distributed(coordinator, 0)
         proxy = coordinator.proxy()
-        flows.Wide().step_distributed(proxy, 1)
+        flows_run.Thousand().step_distributed(proxy, 1)
         child = os.fork()
         if child == 0:
             signal.alarm(20)
             told = []
             try:
                 try:
-                    flows.Wide().step_distributed(coordinator, 0)
+                    flows_run.Thousand().step_distributed(coordinator, 0)
                 except FloxideError as error:
                     told.append(str(error))
-                told.append(str(stepped(flows.Wide(), proxy, 2, run_id)))
-                told.append(str(stepped(flows.Wide(), coordinator.proxy(), 2, run_id)))
+                told.append(str(stepped(flows_run.Thousand(), proxy, 2, run_id)))
+                told.append(str(stepped(flows_run.Thousand(), coordinator.proxy(), 2, run_id)))
                 coordinator.close()
             finally:
                 os.write(writing, "; ".join(told).encode())
@@ -403,7 +403,7 @@ def test_row_78_nothing_is_unpickled_of_who_does_not_know_the_key(size: int, tmp
             except (EOFError, OSError):
                 pass  # it was hung up on
         assert not bomb.path.exists()
-        assert flows.Wide().start_distributed(None, 1, proxy, "run") == "run", "others are served"
+        assert flows_run.Thousand().start_distributed(None, 1, proxy, "run") == "run", "others are served"
 
 
 def test_row_78_other_users_are_not_let_in(caplog: pytest.LogCaptureFixture) -> None:
@@ -466,8 +466,8 @@ def test_row_78_one_who_says_nothing_keeps_nobody_waiting() -> None:
         silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
         for line in silent:
             line.connect(address(proxy))
-        run_id = flows.Wide().start_distributed(None, 3, proxy)
-        assert stepped(flows.Wide(), proxy, 0, run_id) == [3]
+        run_id = flows_run.Thousand().start_distributed(None, 3, proxy)
+        assert stepped(flows_run.Thousand(), proxy, 0, run_id) == [3]
     for line in silent:  # and closing does not wait for them
         line.close()
 
@@ -487,7 +487,7 @@ def test_rows_78_82_nothing_listens_unless_asked_and_then_without_a_file(tmp_pat
         assert listening() == []
         proxies = [coordinator.proxy(), coordinator.proxy()]
         assert [name.replace("@", "\0") for name in listening()] == [address(proxies[0])] == [address(proxies[1])]
-        assert flows.Wide().step_distributed(proxies[0], 0, wait=0) is None
+        assert flows_run.Thousand().step_distributed(proxies[0], 0, wait=0) is None
     assert listening() == []
 
 
@@ -528,7 +528,7 @@ def test_row_68_without_descriptors_a_proxy_is_refused() -> None:
                 coordinator.proxy()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        assert flows.Wide().step_distributed(coordinator.proxy(), 0, wait=0) is None
+        assert flows_run.Thousand().step_distributed(coordinator.proxy(), 0, wait=0) is None
 
 
 def test_row_68_who_cannot_be_let_in_for_want_of_descriptors_is_let_in_later(
@@ -553,10 +553,10 @@ def test_threads_share_a_proxy() -> None:
     results = []
     with Coordinator(0) as coordinator:
         proxy = coordinator.proxy()
-        run_id = flows.Wide().start_distributed(None, 100, proxy)
+        run_id = flows_run.Thousand().start_distributed(None, 100, proxy)
 
         def use(number: int) -> None:
-            results.extend(stepped(flows.Wide(), proxy, number, run_id))
+            results.extend(stepped(flows_run.Thousand(), proxy, number, run_id))
 
         threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -570,7 +570,7 @@ def test_an_interrupted_question_is_not_answered_with_another() -> None:
     """Its reply may still be in the connection, so that one is not used again."""
     with Coordinator(0) as coordinator:
         proxy = coordinator.proxy()
-        names = [flows.Wide().start_distributed(None, 1, proxy, f"run {n}") for n in range(2)]
+        names = [flows_run.Thousand().start_distributed(None, 1, proxy, f"run {n}") for n in range(2)]
         (line,) = vars(proxy)["_idle"]
         inner: Connection = vars(line)["_connection"]
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
-import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +31,7 @@ from floxide_mp import (
     when,
 )
 from tests import flows_pickles as flows
+from tests.scripts import printed
 
 LIMIT = 50.0
 
@@ -135,7 +133,7 @@ def test_row_46_classes_of_a_script_that_cannot_be_pickled(tmp_path: Path, worke
                     print(error)
             print(c.runs())
     """
-    field, method, function, runs = lines_of(script.format(workers=workers), tmp_path)
+    field, method, function, runs = printed(script.format(workers=workers), tmp_path).splitlines()
     assert "node 'odd', its class Field.lock is a lock" in field
     assert "node 'odd', its class Method.process, its global LOCK is a lock" in method
     assert "node 'odd'.function, its global LOCK is a lock" in function
@@ -384,19 +382,3 @@ def test_row_59_next_inside_a_value_is_an_error_that_shows_it(coordinator: Coord
     shown = "NextAll(values=[2])" if name == "tuple" else "Next(value=2)"
     assert shown in str(caught.value.__cause__)
     assert "listed" in str(caught.value.__cause__)
-
-
-def lines_of(script: str, where: Path) -> list[str]:
-    """Run a script as ``__main__``; the lines that it prints."""
-    path = where / "script.py"
-    path.write_text(textwrap.dedent(script))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()

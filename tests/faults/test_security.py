@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from floxide_mp import Coordinator, Run
 from tests import flows_run
+from tests.scripts import printed
 
 LIMIT = 50.0
 
@@ -128,13 +128,4 @@ def test_row_79_nor_in_the_memory_of_a_worker(tmp_path: Path) -> None:
             start = own
         print(W().run(1, workers=1).output == bytes(multiprocessing.current_process().authkey))
     """
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(script))
-    done = subprocess.run(
-        [sys.executable, str(path)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert printed(script, tmp_path) == "False\n"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
-import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +14,9 @@ from floxide_mp import Coordinator, failpoints
 
 from .. import flows_shared as flows
 from ..flows_shared import SIZE, Blob, Lap
+from ..scripts import SMALL_SHM, mounting, run_python
 from ..test_shared import pages
-from .test_coordinator_dies import ROOT, Script, scripts  # noqa: F401  # a fixture
+from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
 from .test_worker_dies import eventually, lines
 
 POINTS = [point for point in failpoints.NAMES if point.startswith("worker.shared.")]
@@ -99,29 +97,18 @@ def holders(inode: int) -> set[str]:
 # -- row 70 ---------------------------------------------------------------------------------------------------------
 
 
+@mounting
 def test_row_70_large_values_do_not_need_dev_shm(tmp_path: Path) -> None:
-    if os.getuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("needs root and unshare, for a /dev/shm of its own")
     text = """
 import os
 from floxide_mp import Coordinator
 from tests import flows_shared as flows
-if __name__ == "__main__":
-    print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize)
-    with Coordinator(2) as c:
-        out = c.start(flows.Laps, flows.Lap(5, flows.Blob.of(1), bytes([5]) * flows.SIZE)).wait(50).output
-        print(out.blob == flows.Blob.of(6), os.fstat(c._engine._memory.fd).st_blocks * 512 > flows.SIZE)
+print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize)
+with Coordinator(2) as c:
+    out = c.start(flows.Laps, flows.Lap(5, flows.Blob.of(1), bytes([5]) * flows.SIZE)).wait(50).output
+    print(out.blob == flows.Blob.of(6), os.fstat(c._engine._memory.fd).st_blocks * 512 > flows.SIZE)
 """
-    (tmp_path / "script.py").write_text(text)
-    mounted = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" script.py'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mounted, sys.executable],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    done = run_python(["-"], text, tmp_path, SMALL_SHM)
     assert done.stdout.splitlines() == ["65536", "True True"], done.stderr
 
 

@@ -24,8 +24,7 @@ from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.owner import lock_path
 from floxide_mp.stores.sqlite import SQLiteStore
 from tests.filled import Reading, at, everything, facts, fill, item, step
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.scripts import ROOT, having, mounting
 
 
 @pytest.fixture
@@ -271,23 +270,9 @@ def test_row_30_disk_full(path: Path) -> None:
     store.close()
 
 
-NAMESPACE = ("unshare", "--mount", "--propagation", "private")
-
-
-def can_mount() -> bool:
-    try:
-        done = subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-mounting = pytest.mark.skipif(not can_mount(), reason="needs the right to mount, in a namespace of its own")
-
-
 def in_namespace(code: str, mount: str, *arguments: object) -> str:
     """What a process prints that has something mounted of its own."""
-    process = python(code, *arguments, before=(*NAMESPACE, "sh", "-c", f'{mount} && exec "$@"', "sh"))
+    process = python(code, *arguments, before=having(mount))
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out

@@ -17,22 +17,7 @@ from floxide_mp.engines.processes.manager import LedgerServer
 from floxide_mp.engines.processes.spawn import spawn
 
 from .. import flows_faults as flows
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_python(arguments: list[str], text: str | None, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FOLDER": str(folder)}
-    environment.pop("PYTHONSTARTUP", None)
-    return subprocess.run(
-        [sys.executable, *arguments],
-        input=text,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+from ..scripts import ROOT, run_python
 
 
 def test_row_66_threads_that_hold_locks(tmp_path: Path) -> None:

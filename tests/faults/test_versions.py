@@ -307,16 +307,23 @@ def test_row_63_another_workflow_is_said_before_other_versions() -> None:
 # -- of what is compared ------------------------------------------------------------------------------------------
 
 
-def test_row_81_a_swapped_input_is_not_unpickled_by_who_compares(tmp_path: Path) -> None:
-    """A run id that is taken is compared by value where the pickles differ: of what was sealed."""
-    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
+def swapped(path: Path, statement: str) -> int:
+    """Two runs, ``x`` and ``bomb``, and what was swapped between them; how many bombs have been opened so far."""
+    with Coordinator(0, store=path) as coordinator:
         coordinator.start(Echo, 7, run_id="x")
         coordinator.start(Echo, Bomb(), run_id="bomb")
     opened = Bomb.opened
-    connection = sqlite3.connect(tmp_path / "runs.db")
-    connection.execute("UPDATE runs SET payload = (SELECT payload FROM runs WHERE run_id = 'bomb') WHERE run_id = 'x'")
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
     connection.commit()
     connection.close()
+    return opened
+
+
+def test_row_81_a_swapped_input_is_not_unpickled_by_who_compares(tmp_path: Path) -> None:
+    """A run id that is taken is compared by value where the pickles differ: of what was sealed."""
+    other = "(SELECT payload FROM runs WHERE run_id = 'bomb')"
+    opened = swapped(tmp_path / "runs.db", f"UPDATE runs SET payload = {other} WHERE run_id = 'x'")
     with pytest.raises(StoreCorruptError, match=r"row runs x Echo: it is not what was written"):
         Coordinator(0, store=tmp_path / "runs.db")
     assert Bomb.opened == opened
@@ -324,14 +331,8 @@ def test_row_81_a_swapped_input_is_not_unpickled_by_who_compares(tmp_path: Path)
 
 def test_row_81_a_swapped_item_is_not_unpickled_by_who_resumes(tmp_path: Path) -> None:
     """Here the steps run in the caller's process, so it would be the one to open it."""
-    with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
-        coordinator.start(Echo, 7, run_id="x")
-        coordinator.start(Echo, Bomb(), run_id="bomb")
-    opened = Bomb.opened
-    connection = sqlite3.connect(tmp_path / "runs.db")
-    connection.execute("UPDATE items SET payload = (SELECT payload FROM items WHERE run = 2) WHERE run = 1")
-    connection.commit()
-    connection.close()
+    other = "(SELECT payload FROM items WHERE run = 2)"
+    opened = swapped(tmp_path / "runs.db", f"UPDATE items SET payload = {other} WHERE run = 1")
     for verb in ("resume", "start"):
         refusal = pytest.raises(StoreCorruptError, match=r"run 'x': row items 1: it is not what was written")
         with Coordinator(0, store=tmp_path / "runs.db") as coordinator, refusal:

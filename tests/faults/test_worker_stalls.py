@@ -20,6 +20,7 @@ from floxide_mp.errors import NodeTimeoutError
 from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
 from floxide_mp.runtime import ledger as ledgers
 from floxide_mp.runtime.board import SIZE, Board
+from floxide_mp.runtime.ledger import Ledger
 
 from .. import flows_faults as flows
 from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
@@ -243,12 +244,8 @@ class Clock:
         return time.monotonic_ns() + int(self._ahead * 1e9)
 
 
-def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger itself: time-outs of node and run, and the grace of one that is cancelled."""
-    clock = Clock(monkeypatch)
-    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
-    ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
-    run = c.start(flows.HarmAllPatient, flows.Plan("/nowhere"), timeout=5.0)  # its node has 3 seconds
+def at_work(ledger: Ledger, board: Board, clock: Clock) -> int:
+    """A session that has begun the first of the two steps that a run's first one led to."""
     session = ledger.reserve()
     ledger.enlist(session, 0, board, os.getpid())
     (lease,) = ledger.exchange(session, (), 1.0).leases
@@ -256,6 +253,16 @@ def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPat
     (lease,) = ledger.exchange(session, (Report(lease.id, (spread,), ()),), 1.0).leases
     board.begin(lease.id)
     board.enter(0, clock.now)
+    return session
+
+
+def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger itself: time-outs of node and run, and the grace of one that is cancelled."""
+    clock = Clock(monkeypatch)
+    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
+    ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
+    run = c.start(flows.HarmAllPatient, flows.Plan("/nowhere"), timeout=5.0)  # its node has 3 seconds
+    session = at_work(ledger, board, clock)
     for _ in range(3):
         assert ledger.overdue(2.0)[0] == []
         clock.stopped(60.0)
@@ -284,13 +291,7 @@ def test_row_21_a_caller_that_computes_does_not_stop_the_clock(monkeypatch: pyte
     c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
     ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
     c.start(flows.HarmTimed, flows.Plan("/nowhere"))
-    session = ledger.reserve()
-    ledger.enlist(session, 0, board, os.getpid())
-    (lease,) = ledger.exchange(session, (), 1.0).leases
-    spread = (NEXT_ALL, ((0, b"a"), (0, b"b")), (), None, False)
-    (lease,) = ledger.exchange(session, (Report(lease.id, (spread,), ()),), 1.0).leases
-    board.begin(lease.id)
-    board.enter(0, clock.now)
+    at_work(ledger, board, clock)
     assert ledger.overdue(2.0)[0] == []
     clock.computed(60.0)
     ((late,), _) = ledger.overdue(2.0)

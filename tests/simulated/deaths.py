@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from floxide_mp.core.table import STOPPING, Phase
 from floxide_mp.core.terms import Order
-from floxide_mp.facts import WorkItemStatus
+from floxide_mp.statuses import WorkItemStatus
 
 from .worker import Guest, Worker
 
