@@ -64,6 +64,15 @@ def resident(pid: int | str = "self") -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak() -> int:
+    """Bytes of memory that this process had at the most.
+
+    That is the kernel's ``VmHWM``. ``ru_maxrss`` would be the same, but is inherited from the process that started it.
+    """
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+
 def cpu_times() -> tuple[int, int]:
     """Ticks that all CPUs were busy and idle since the machine was started."""
     with open("/proc/stat") as file:

@@ -4,8 +4,6 @@
 wait, and is then killed, as it stands. ``python -m benchmarks.resuming go DIRECTORY`` resumes it and prints one line of
 JSON: the seconds from before the store was opened until the first item was run, of which so many until ``resume``
 returned, and by how many bytes the most memory that this process ever had has grown meanwhile.
-
-That is the kernel's ``VmHWM``. ``ru_maxrss`` would be the same, but a process inherits it from the one that started it.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import time
 from typing import Any
 
 from benchmarks import flows
+from benchmarks.measuring import peak
 from floxide_mp import Coordinator, NextAll, Workflow, node, when
 from floxide_mp.stores.sqlite import SQLiteStore
 
@@ -74,12 +73,6 @@ def go(directory: str) -> None:
             first = float(pipe.readline()) - began
             grown = peak() - memory
     print(json.dumps({"seconds": first, "resumed": resumed, "grown": grown, "peak": memory + grown}))
-
-
-def peak() -> int:
-    """Bytes of memory that this process had at the most."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
 def measure(directory: str, finished: int, pending: int) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def test_scale_has_many_of_everything() -> None:
     assert by(lines, "runs", "runs") == {(20,)}
     assert by(lines, "events", "store", "events") == {("in memory", 400), ("SQLite", 400)}
     assert by(lines, "items", "items") == {(2000,)}
+    assert by(lines, "window", "round") == {(0,), (1,)}
 
 
 def test_scale_does_one_scenario() -> None:
