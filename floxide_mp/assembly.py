@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .engines.inline import InlineEngine
 from .ports import Door, Engine
 from .runtime.coordinator import Coordinator
 from .runtime.desk import Desks
@@ -16,9 +15,11 @@ if TYPE_CHECKING:
 
 def engine_for(ledger: Ledger, workers: int, hatchling: Hatchling | None = None) -> Engine:
     """The engine for a number of workers, the first of which may have been started already."""
-    if workers == 0:
+    if workers == 0:  # either engine is imported by those alone who use it
+        from .engines.inline import InlineEngine
+
         return InlineEngine(ledger)
-    from .engines.processes import ProcessEngine  # not for an inline run: it costs 20 ms of imports
+    from .engines.processes import ProcessEngine
 
     return ProcessEngine(ledger, workers, hatchling=hatchling)
 

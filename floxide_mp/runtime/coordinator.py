@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -137,7 +136,7 @@ class Coordinator:
         self._check_open()
         compiled = as_instance(workflow).compiled
         if run_id is None:
-            run_id = f"{compiled.graph.name}-{secrets.token_hex(4)}"
+            run_id = f"{compiled.graph.name}-{os.urandom(4).hex()}"
         elif not isinstance(run_id, str) or not run_id.isprintable() or not 0 < len(run_id) <= 200:
             raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
