@@ -9,6 +9,7 @@ from floxide_mp.ports import FAIL, NEXT, Backend, Lease, Reply, Report, Result, 
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.work import Work
 from floxide_mp.runtime.worker import Worker
+from tests.flows_run import until
 
 
 def result(number: int, *writes: tuple[int, bytes], arm: int = 0) -> StepResult:
@@ -51,6 +52,20 @@ def test_what_was_told_early_is_not_told_again() -> None:
     late = done(one, result(2)).report()
     assert late.last
     assert late.results == (result(2),)
+
+
+def test_who_goes_ahead_is_looked_after_in_time() -> None:
+    """Though the one who looks has been told by the lease before that it will be long."""
+    backend: Any = Listener()
+    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker._watch(done(work(), result(0)))
+    assert worker._teller is not None
+    until(lambda: worker._next_look == 1 << 62)
+    ahead = done(Work(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0), result(1))
+    worker._go_on(ahead)
+    worker._teller.join(30)
+    (early,) = backend.reports
+    assert (early.results, early.ahead) == ((result(1),), True)
 
 
 def test_usual_results_are_told_as_one() -> None:

@@ -13,7 +13,7 @@ from ..core.terms import Order
 from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
 from . import codec
 from .board import Board
-from .clock import monotonic, monotonic_ns, sleep
+from .clock import monotonic, monotonic_ns
 from .pull import Pulls
 from .step import Calls, Steps, calls_of, each, refuse
 from .work import Work
@@ -22,7 +22,7 @@ FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least:
 CEILING: Final = 0.1
 SHARE: Final = 20  # ... and this many times the round trip itself, which is slow while the caller holds the GIL
 SLOW: Final = 4  # a lease that takes this many times what was asked for is cut short
-LOOK: Final = 0.005  # seconds between looks for a lease that is held up by its present item
+LOOK: Final = 5_000_000  # nanoseconds at the least between looks for a lease that is held up by its present item
 IMPORTING: Final = 60_000_000_000  # nanoseconds that importing a workflow may take on top of a node's time-out
 KEEP: Final = 64  # runs whose decoded workflow and log a worker keeps
 MOST_AHEAD: Final = 1024  # items that a worker runs on one lease when it goes on with their successors
@@ -71,6 +71,8 @@ class Worker:
         self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
         self._work: Work | None = None  # a lease of several items
         self._busy = threading.Event()  # it is there
+        self._next_look = 0  # for one that is held up (``monotonic_ns``)
+        self._sooner = threading.Event()  # that is too late
         self._broken: BaseException | None = None  # what the early report failed with: the connection is of no use
         self._teller: threading.Thread | None = None
 
@@ -189,11 +191,16 @@ class Worker:
         node = -1 if came is None else steps.after(stage.node, came[0])
         if came is None or node < 0 or work.index > MOST_AHEAD:
             return None
+        self._go_on(work)
+        depth, path = stage.order
+        return Grants(0, node, (depth + 1, path), came[1])
+
+    def _go_on(self, work: Work) -> None:
         self._watch(work)
         with self._lock:
             work.go_on()
-        depth, path = stage.order
-        return Grants(0, node, (depth + 1, path), came[1])
+            if work.limit < self._next_look:
+                self._sooner.set()
 
     def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
         """Run items; False if nothing more is to be begun of the lease."""
@@ -235,12 +242,17 @@ class Worker:
     def _tell_early(self) -> None:
         """While one item takes long, report those before it and give back those behind it."""
         while self._busy.wait():
-            sleep(LOOK)
+            self._sooner.wait((self._next_look - monotonic_ns()) / 1e9)
+            self._sooner.clear()
             with self._lock:
-                work = self._work
+                work, now = self._work, monotonic_ns()
+                self._next_look = now + LOOK
                 if work is None:
                     self._busy.clear()
-                elif not work.cut and monotonic_ns() > work.limit:
+                elif not work.cut and now <= work.limit:
+                    # Each look takes a running node some 100 us. What is begun meanwhile has a later limit, or says so.
+                    self._next_look = max(self._next_look, work.limit)
+                elif not work.cut:
                     try:
                         self._tell(work)
                     except BaseException as error:
