@@ -96,6 +96,21 @@ def test_steps_see_the_events_of_others_before_they_are_on_disk(tmp_path: Path, 
     store.close()
 
 
+def test_very_many_events_are_written_in_several_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between which those who read the log have their turn."""
+    monkeypatch.setattr(journal, "MOST_EVENTS", 4)
+    store = Slow(tmp_path / "runs.db")
+    with Coordinator(0, store=store) as coordinator:
+        run = coordinator.start(Reading, 30)
+        with pytest.raises(TimeoutError):
+            run.wait(0.2)
+        store.gate.set()
+        assert run.wait(60).output == list(range(31, 0, -1))
+    assert 1 < max(store.groups) <= 5
+    assert sum(store.groups) >= 31
+    store.close()
+
+
 def test_a_worker_that_comes_late_gets_old_events_from_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,9 +188,9 @@ def test_a_handle_of_a_closed_coordinator_changes_nothing(tmp_path: Path) -> Non
     """Nobody would write it; and another coordinator may have taken the run up."""
     store = SQLiteStore(tmp_path / "runs.db")
     with Coordinator(0, store=store) as coordinator:
-        left = coordinator.start(Durable, str(tmp_path), run_id="left")
         over = coordinator.start(Reading, 3)
-        over.wait(60)
+        over.wait(60)  # the other way round, this could run the other one to its end while it waits for the disk
+        left = coordinator.start(Durable, str(tmp_path), run_id="left")
     for verb in left.cancel, left.pause:
         with pytest.raises(FloxideError, match="the coordinator is closed"):
             verb()

@@ -25,6 +25,7 @@ log = logging.getLogger("floxide_mp")
 LINGER: Final = 0.003  # seconds that a group waits for more, unless somebody waits for it
 MOST_BYTES: Final = 1 << 26  # of payload that may wait to be written before nothing more is handed out
 MOST_COMMITS: Final = 1 << 12  # ... and commits
+MOST_EVENTS: Final = 1 << 16  # in one group, or who reads the log meanwhile waits for seconds until it is written
 FULL: Final = 1.0  # seconds between two tries, when there is no space
 TRIES: Final = 6  # what other trouble gets, before it is taken to be there for good
 FIRST: Final = 0.1  # seconds between the first two of these; twice as many each time
@@ -280,14 +281,14 @@ class GroupCommit:
             return True
 
     def pump(self) -> float:
-        """Write what waits, as one group.
+        """Write what waits, as one group; of very much, the first part.
 
         Returns:
             after how many seconds to try again, 0 if it is written, or given up.
         """
         with self.page:
             with self._lock:
-                group = list(self._queue)
+                group = self._group()
             if not group:
                 return 0.0
             troubled = self._trouble is not None
@@ -306,6 +307,17 @@ class GroupCommit:
                 if troubled:
                     log.warning("the store can be written to again: what waited goes on")
             return 0.0
+
+    def _group(self) -> list[_Entry]:
+        """What waits, up to so many events and the commit with which there are more."""
+        group: list[_Entry] = []
+        events = 0
+        for entry in self._queue:
+            if events > MOST_EVENTS:
+                break
+            group.append(entry)
+            events += entry.events
+        return group
 
     def _write(self, group: Sequence[_Entry]) -> None:
         self._store.write([entry.prepared for entry in group])

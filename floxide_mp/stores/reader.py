@@ -260,15 +260,16 @@ class Reader:
         """
         if since >= count:
             return
-        name = table.name
+        name, counted = table.name, table.counted
         first, seal = self._sealed_before(run, table, since)
         end, found, size = first, list[Row](), 0
         for row in self._reader.execute(f"SELECT * FROM {name} WHERE run = ? AND row > ? ORDER BY row", (run, first)):
             if row[1] != end + 1:
                 raise corrupt(self.path, "it is missing", run_id, f"{name} {end + 1}")
-            end += row[2] if table.counted and isinstance(row[2], int) else 1
+            end += row[2] if counted and isinstance(row[2], int) else 1
             found.append(row)
-            size += len(row[-2] or b"")
+            if row[-2]:
+                size += len(row[-2])
             if row[-1] == b"" and len(found) < schema.CHUNK:
                 continue
             seal = self._seals.check_rows(name, found, seal, run_id)

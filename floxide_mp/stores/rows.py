@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -74,6 +75,7 @@ _SMALL: Final = [bytes((number,)) for number in range(_ONE)]
 _pack_two: Final = struct.Struct(">BH").pack
 
 
+@lru_cache(1 << 10)  # the events of a step have one, and follow one another
 def unpack_order(packed: bytes) -> Order:
     numbers: list[int] = []
     at = 0
