@@ -53,17 +53,20 @@ def resume_once(
 
 
 def run_each(
-    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int, **options: Any
+    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int | None, **options: Any
 ) -> list[RunResult]:
     """A run for each value that is sent, as many at a time as there are workers."""
+    from .runtime.cpus import usable_cpus
+
     channel = taken.open(lambda full: False)
     results: list[RunResult] = []
     under_way: deque[Run] = deque()
     try:
         with coordinating(workers, **options) as coordinator:
+            most = max(1, usable_cpus() if workers is None else workers)
             for value in channel:
                 under_way.append(coordinator.start(workflow, value, ctx))
-                if len(under_way) >= max(1, workers):
+                if len(under_way) >= most:
                     results.append(under_way.popleft().wait())
             results += [run.wait() for run in under_way]
     finally:

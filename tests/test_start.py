@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,19 @@ def test_orders_arrive_as_they_were_given(orders: Orders, tmp_path: Path) -> Non
         assert take(theirs) == (orders, -1)
         ours.close()
         assert take(theirs) is None
+
+
+def test_a_worker_that_died_at_once_does_not_end_the_program() -> None:
+    """Where the program has SIGPIPE end it, as tools of the command line do."""
+    script = """
+import signal, socket
+from floxide_mp.engines.processes.orders import Orders, give
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+ours, theirs = socket.socketpair()
+theirs.close()
+try:
+    give(ours, Orders(1, 1), None)
+except BrokenPipeError:
+    print("told")
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "told\n"

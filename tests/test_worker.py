@@ -28,14 +28,17 @@ def done(one: Work, *results: Result) -> Work:
 
 
 class Listener(Backend):
-    """Notes what is reported, and ends the thread that tells early with its first report."""
+    """Notes what is reported, and ends the thread that tells early with its first report, or a later one."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 1) -> None:
         self.reports: list[Report] = []
+        self._last = last
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         self.reports += reports
-        raise EOFError
+        if len(self.reports) == self._last:
+            raise EOFError
+        return Reply((), False, 0.0)
 
 
 def test_what_was_told_early_is_not_told_again() -> None:
@@ -66,6 +69,29 @@ def test_who_goes_ahead_is_looked_after_in_time() -> None:
     worker._teller.join(30)
     (early,) = backend.reports
     assert (early.results, early.ahead) == ((result(1),), True)
+
+
+def test_a_short_lease_is_looked_after_in_time_behind_a_long_one() -> None:
+    backend: Any = Listener()
+    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker._watch(done(work(), result(0)))
+    assert worker._teller is not None
+    until(lambda: worker._next_look == 1 << 62)
+    worker._watch(done(work(limit=0), result(1)))
+    worker._teller.join(30)
+    (early,) = backend.reports
+    assert early.results == (result(1),)
+
+
+def test_nobody_looks_after_a_lease_that_was_told_early() -> None:
+    backend: Any = Listener(2)
+    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker._watch(done(work(limit=0), result(0)))
+    assert worker._teller is not None
+    until(lambda: backend.reports and worker._next_look == 1 << 62)
+    worker._watch(done(work(limit=0), result(1)))
+    worker._teller.join(30)
+    assert [report.results for report in backend.reports] == [(result(0),), (result(1),)]
 
 
 def test_usual_results_are_told_as_one() -> None:

@@ -166,13 +166,14 @@ class Source(Generic[T]):
         self._channel.open(tell)
         return self._channel
 
-    def run(self, workflow: Any, ctx: Context | None = None, workers: int = 0, **options: Any) -> list[Any]:
+    def run(self, workflow: Any, ctx: Context | None = None, workers: int | None = 0, **options: Any) -> list[Any]:
         """Run the workflow for each value until the channel is closed.
 
         Args:
             workflow: a ``Workflow`` class or instance.
             ctx: what every run starts from.
-            workers: worker processes, which run as many runs at a time; 0: one after the other in this thread.
+            workers: worker processes, which run as many runs at a time; 0: one after the other in this thread; None: as
+                many as this process may use CPUs.
             options: as for ``Coordinator``.
 
         Returns:

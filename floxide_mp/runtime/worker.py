@@ -228,8 +228,11 @@ class Worker:
     def _watch(self, work: Work) -> None:
         if self._work is work:
             return
-        self._work = work
-        self._busy.set()
+        with self._lock:
+            self._work = work
+            self._busy.set()
+            if work.limit < self._next_look:
+                self._sooner.set()
         if self._teller is None:
             # Only now: a worker whose items are leased one by one has no second thread, and its nodes may fork.
             teller = threading.Thread(target=self._tell_early, name="floxide-teller", daemon=True)
@@ -249,10 +252,12 @@ class Worker:
                 self._next_look = now + LOOK
                 if work is None:
                     self._busy.clear()
-                elif not work.cut and now <= work.limit:
-                    # Each look takes a running node some 100 us. What is begun meanwhile has a later limit, or says so.
+                elif work.cut:
+                    self._next_look = 1 << 62  # the next lease says so
+                elif now <= work.limit:
+                    # Each look takes a running node some 100 us. Whatever is due sooner by then says so.
                     self._next_look = max(self._next_look, work.limit)
-                elif not work.cut:
+                else:
                     try:
                         self._tell(work)
                     except BaseException as error:

@@ -27,7 +27,9 @@ def give(line: socket.socket, orders: Orders, memory: int | None) -> None:
         OSError: there is no worker any more, or no room for a descriptor in flight.
     """
     items, size = (_ANY if limit is None else limit for limit in orders.limits)
-    socket.send_fds(line, [_FORM.pack(orders.session, orders.part, items, size)], [] if memory is None else [memory])
+    ancillary = [] if memory is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", memory))]
+    told = _FORM.pack(orders.session, orders.part, items, size)
+    line.sendmsg([told], ancillary, socket.MSG_NOSIGNAL)  # the program may have SIGPIPE end it
 
 
 def take(line: socket.socket) -> tuple[Orders, int] | None:
