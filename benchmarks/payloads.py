@@ -3,7 +3,8 @@
 A chain: 8 MB go into each of 200 steps, which looks at both ends of them, and 8 MB come out, on two workers. And a
 fan-out: as many values as a quarter of that, each made by one step, taken in and given back by another, and collected
 by a third. MB/s counts what goes in and what comes out. Values are NumPy arrays, ``bytes``, pandas frames and Arrow
-tables, each where it is installed; so are joblib and Ray, which is only there when asked for (``--ray``), since it
+tables, each where it is installed. A step gives back what it got; that of ``numpy-new`` a new array made of it, and
+that of ``numpy-in-place`` the one it got, after writing to all of it. joblib is there if it is installed; so is Ray, which is only there when asked for (``--ray``), since it
 takes long to start. All are warm, and take turns within one run, in rotating order.
 
 The raw pipe is one process at the other end of a ``multiprocessing.Pipe``: what is sent is pickled, and nothing else is

@@ -30,16 +30,27 @@ def table(size: int) -> Any:
     return pyarrow.table({name: number(size // 8) for name in "abcdefgh"})
 
 
+def added(value: Any) -> Any:
+    """Written to where it is, page by page."""
+    value += 1
+    return value
+
+
 class Kind(NamedTuple):
-    """A kind of value: its module, what makes one of so many bytes, and what looks at both ends of one."""
+    """A kind of value: its module, what makes one of so many bytes, what looks at both ends of one, and what a step then
+    makes of it.
+    """
 
     module: str
     make: Callable[[int], Any]
     ends: Callable[[Any], tuple[Any, Any]]
+    step: Callable[[Any], Any] = lambda value: value
 
 
 KINDS: Final = {
     "numpy": Kind("numpy", number, lambda value: (value[0], value[-1])),
+    "numpy-new": Kind("numpy", number, lambda value: (value[0], value[-1]), lambda value: value + 1),
+    "numpy-in-place": Kind("numpy", number, lambda value: (value[0], value[-1]), added),
     "bytes": Kind("builtins", text, lambda value: (value[0], value[-1])),
     "pandas": Kind("pandas", frame, lambda value: (value.iat[0, 0], value.iat[-1, -1])),
     "arrow": Kind("pyarrow", table, lambda value: (value["a"][0], value["h"][-1])),
@@ -50,7 +61,7 @@ def turn(kind: str, value: Any) -> Any:
     """The step that all of them run."""
     first, last = KINDS[kind].ends(value)
     assert first is not last
-    return value
+    return KINDS[kind].step(value)
 
 
 @node
