@@ -4,8 +4,9 @@ A chain: 8 MB go into each of 200 steps, which looks at both ends of them, and 8
 fan-out: as many values as a quarter of that, each made by one step, taken in and given back by another, and collected
 by a third. MB/s counts what goes in and what comes out. Values are NumPy arrays, ``bytes``, pandas frames and Arrow
 tables, each where it is installed. A step gives back what it got; that of ``numpy-new`` a new array made of it, and
-that of ``numpy-in-place`` the one it got, after writing to all of it. joblib is there if it is installed; so is Ray, which is only there when asked for (``--ray``), since it
-takes long to start. All are warm, and take turns within one run, in rotating order.
+that of ``numpy-in-place`` the one it got, after writing to all of it, which joblib and Ray do not allow. joblib is
+there if it is installed, Ray only when asked for (``--ray``), since it takes long to start. All are warm, and take
+turns within one run, in rotating order.
 
 The raw pipe is one process at the other end of a ``multiprocessing.Pipe``: what is sent is pickled, and nothing else is
 done for it. In the chain, what comes out of a step of ours is what goes into the next one, in whatever process that is,
@@ -37,6 +38,7 @@ from floxide_mp import Coordinator
 WORKERS: Final = 2
 OURS, EXECUTOR, PIPE, JOBLIB, RAY = "floxide_mp", "ProcessPoolExecutor", "raw pipe", "joblib", "ray"
 LEAST: Final = {EXECUTOR: 10, PIPE: 4}  # times as fast
+READ_ONLY: Final = {JOBLIB, RAY}  # who gives steps what they must not write to
 MOST_ARRAYS: Final = 3  # per worker, at a time
 
 
@@ -213,9 +215,10 @@ def main(arguments: list[str] | None = None) -> int:
                 paper.record("absent", scenario=kind)
                 continue
             value = KINDS[kind].make(size)
-            for one in chain.values():
+            takers = {n: one for n, one in chain.items() if n not in READ_ONLY or not KINDS[kind].writes}
+            for one in takers.values():
                 one(kind, min(steps, 4), value)
-            samples = interleaved({n: clocked(one, kind, steps, value) for n, one in chain.items()}, options.rounds)
+            samples = interleaved({n: clocked(one, kind, steps, value) for n, one in takers.items()}, options.rounds)
             report(paper, f"{kind}, chain", steps, size, samples)
             for name, least in LEAST.items():
                 times = ratio(samples[name], samples[OURS]).median

@@ -37,20 +37,21 @@ def added(value: Any) -> Any:
 
 
 class Kind(NamedTuple):
-    """A kind of value: its module, what makes one of so many bytes, what looks at both ends of one, and what a step then
-    makes of it.
+    """A kind of value: its module, what makes one of so many bytes, what looks at both ends of one, what a step then
+    makes of it, and whether it writes to it.
     """
 
     module: str
     make: Callable[[int], Any]
     ends: Callable[[Any], tuple[Any, Any]]
     step: Callable[[Any], Any] = lambda value: value
+    writes: bool = False
 
 
 KINDS: Final = {
     "numpy": Kind("numpy", number, lambda value: (value[0], value[-1])),
     "numpy-new": Kind("numpy", number, lambda value: (value[0], value[-1]), lambda value: value + 1),
-    "numpy-in-place": Kind("numpy", number, lambda value: (value[0], value[-1]), added),
+    "numpy-in-place": Kind("numpy", number, lambda value: (value[0], value[-1]), added, True),
     "bytes": Kind("builtins", text, lambda value: (value[0], value[-1])),
     "pandas": Kind("pandas", frame, lambda value: (value.iat[0, 0], value.iat[-1, -1])),
     "arrow": Kind("pyarrow", table, lambda value: (value["a"][0], value["h"][-1])),
