@@ -70,10 +70,7 @@ _LATER: Final = {  # a worker needs none of these: importing them when they are 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{_LATER[name]}", __name__)
-    if name in ("Source", "source"):
-        module.Source.__launcher__ = staticmethod(_launcher("run_each"))
-    return getattr(module, name)
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,28 +58,34 @@ def test_what_was_told_early_is_not_told_again() -> None:
     assert late.results == (result(2),)
 
 
-def test_who_goes_ahead_is_looked_after_in_time() -> None:
-    """Though the one who looks has been told by the lease before that it will be long."""
-    backend: Any = Listener()
+def at_a_long_lease(backend: Any) -> tuple[Worker, threading.Thread]:
+    """A worker, and its thread that tells early, which has seen that there will be nothing to tell for long."""
     worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
     worker._watch(done(work(), result(0)))
     assert worker._teller is not None
     until(lambda: worker._next_look == 1 << 62)
+    return worker, worker._teller
+
+
+def test_who_goes_ahead_is_looked_after_in_time() -> None:
+    """Though the one who looks has been told by the lease before that it will be long."""
+    backend: Any = Listener()
+    worker, teller = at_a_long_lease(backend)
     ahead = done(Work(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0), result(1))
-    worker._go_on(ahead)
-    worker._teller.join(30)
+    worker._watch(ahead)
+    with worker._lock:
+        ahead.go_on()
+    worker._watch(ahead)
+    teller.join(30)
     (early,) = backend.reports
     assert (early.results, early.ahead) == ((result(1),), True)
 
 
 def test_a_short_lease_is_looked_after_in_time_behind_a_long_one() -> None:
     backend: Any = Listener()
-    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
-    worker._watch(done(work(), result(0)))
-    assert worker._teller is not None
-    until(lambda: worker._next_look == 1 << 62)
+    worker, teller = at_a_long_lease(backend)
     worker._watch(done(work(limit=0), result(1)))
-    worker._teller.join(30)
+    teller.join(30)
     (early,) = backend.reports
     assert early.results == (result(1),)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from ..context import Context
 from ..errors import FloxideError
+from ..workflow import Workflow
 from . import codec
 from .clock import monotonic
 from .run import checked_seconds
@@ -148,8 +149,6 @@ class Source(Generic[T]):
     it is gone with the program, and a run that is resumed goes on with what had been taken.
     """
 
-    __launcher__: ClassVar[Callable[..., Any]]
-
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
@@ -183,7 +182,8 @@ class Source(Generic[T]):
             RunFailedError: a run failed; nothing more is taken, and the sender is told.
             FloxideError: somebody takes the values already.
         """
-        return type(self).__launcher__(self, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
+        run_each = Workflow.__launcher__("run_each")
+        return run_each(self, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
 
 
 def source(capacity: int) -> tuple[Sender[Any], Source[Any]]:

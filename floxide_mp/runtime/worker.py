@@ -191,16 +191,11 @@ class Worker:
         node = -1 if came is None else steps.after(stage.node, came[0])
         if came is None or node < 0 or work.index > MOST_AHEAD:
             return None
-        self._go_on(work)
-        depth, path = stage.order
-        return Grants(0, node, (depth + 1, path), came[1])
-
-    def _go_on(self, work: Work) -> None:
-        self._watch(work)
         with self._lock:
             work.go_on()
-            if work.limit < self._next_look:
-                self._sooner.set()
+        self._watch(work)  # it is due sooner now
+        depth, path = stage.order
+        return Grants(0, node, (depth + 1, path), came[1])
 
     def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
         """Run items; False if nothing more is to be begun of the lease."""
@@ -226,11 +221,10 @@ class Worker:
     # -- telling early -------------------------------------------------------------------------------
 
     def _watch(self, work: Work) -> None:
-        if self._work is work:
-            return
         with self._lock:
-            self._work = work
-            self._busy.set()
+            if self._work is not work:
+                self._work = work
+                self._busy.set()
             if work.limit < self._next_look:
                 self._sooner.set()
         if self._teller is None:

@@ -43,7 +43,14 @@ class LedgerServer(Server):  # undocumented, but the same since Python 2.6
         # the engine hangs up. What goes wrong with the connection ends the thread; the worker's pidfd tells the rest.
         if failpoints.armed:
             send = failpoints.between("coordinator.reply", send, "coordinator.replied")
-        line = SimpleNamespace(recv=receive, send=send, close=lambda: None)
+
+        def hear() -> Any:
+            try:
+                return receive()
+            except ConnectionResetError:  # who was there was killed with something unread, its orders for one
+                raise EOFError from None
+
+        line = SimpleNamespace(recv=hear, send=send, close=lambda: None)
         try:
             self.serve_client(line)  # type: ignore[arg-type]
         except SystemExit:

@@ -207,10 +207,7 @@ class CoordinatorEnd(Connection):
 
     def recv(self) -> Any:
         _receiving.end = self
-        try:
-            request, back = super().recv()
-        except ConnectionResetError:  # it was killed with something unread, its orders for one
-            raise EOFError from None
+        request, back = super().recv()
         for offset in back:
             lent = self._lent[offset]
             lent.pop()
