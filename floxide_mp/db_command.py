@@ -1,4 +1,4 @@
-"""``floxide-mp db check|info|upgrade``: the file that is a store. What is in its runs is shown by ``runs_command``."""
+"""``floxide-mp db check|info``: the file that is a store. What is in its runs is shown by ``runs_command``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
         description="Look after the file that runs are remembered in. "
         "check: read all of it, and say ok, or what the first thing is that is not as it was written. "
         "info: its version, who has it, how many runs there are, how large it is. "
-        "upgrade: bring a file that an older floxide-mp wrote to the version of this one. "
-        "check and info may be asked while a program writes to it.",
+        "Both may be asked while a program writes to it.",
         epilog="Exit codes: 0 ok, 1 check found a fault, 2 usage, or a store that cannot be opened.",
         allow_abbrev=False,
     )
@@ -83,15 +82,4 @@ def _sizes(path: str) -> list[str]:
     return [f"{name}: {size:,} bytes" for name, size in found]
 
 
-def _upgrade(path: str) -> list[str]:
-    try:
-        SQLiteStore.open_reader(path).close()
-    except StoreVersionError as error:
-        if error.found > schema.VERSION:
-            raise
-        SQLiteStore(path).close()
-        return [f"version {error.found} became version {schema.VERSION}"]
-    return [f"nothing to do: it has version {schema.VERSION}, which is this floxide-mp's"]
-
-
-DOES: Final[Mapping[str, Callable[[str], list[str]]]] = {"check": _check, "info": _info, "upgrade": _upgrade}
+DOES: Final[Mapping[str, Callable[[str], list[str]]]] = {"check": _check, "info": _info}

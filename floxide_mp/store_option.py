@@ -49,8 +49,7 @@ def refusal(error: StoreError, path: str) -> Refused:
     if isinstance(error, StoreLockedError):
         hint = f"one program at a time runs what is there; see {report.PROGRAM} runs --store {shlex.quote(path)}"
     elif isinstance(error, StoreVersionError):
-        older = isinstance(error.found, int) and error.found < error.known
-        hint = f"{report.PROGRAM} db upgrade --store {shlex.quote(path)} does that" if older else ""
+        hint = ""  # its text says what to do
     elif isinstance(error, StoreCorruptError):
         hint = "nothing of it was used; put a copy of it (with its .key) in its place, or name another file"
     else:

@@ -86,7 +86,7 @@ def fill(store: Any) -> None:
 
 
 def wide(store: Any) -> None:
-    """A run called "wide": records came about side by side, as version 2 of the schema knew them, one by one."""
+    """A run called "wide": records came about side by side."""
     record, *_ = everything("wide")
     side = [(1, (3, k)) for k in range(200)]
     items = [ItemRecord(2 + k, 1 + k // 150, order, b"v%d" % k, _ROOT) for k, order in enumerate(side)]

@@ -1,4 +1,4 @@
-"""A run that passes every failpoint, on a store of an older version. Each step leaves a line outside of the run.
+"""A run that passes every failpoint. Each step leaves a line outside of the run.
 
 What one commit writes and the next deletes must not come to nothing by being written together. So a step begins when
 its own item is on disk, and some wait for more: it does not depend on who is quicker. What waits does so one step at a
@@ -11,9 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from floxide_mp import (
     Abort,
@@ -25,6 +25,7 @@ from floxide_mp import (
     Join,
     NextAll,
     RetryPolicy,
+    RunFailedError,
     SQLiteStore,
     Workflow,
     node,
@@ -34,10 +35,9 @@ from floxide_mp.runtime.pull import FIRST
 from floxide_mp.stores.reader import Reader
 from tests.flows_faults import note
 from tests.flows_run import until
-from tests.flows_version1 import Totals, mended, written_by
 
 ID = "swept"
-OTHERS = {"run", "other run", "totals"}  # what is in the store that version 1 has written
+CHANGED = "changed"  # the run that goes on in another graph
 RETRY = RetryPolicy(max_attempts=5, initial_backoff=0.01)
 
 
@@ -55,10 +55,6 @@ class Part:
 
 def database(folder: str) -> str:
     return os.path.join(folder, "runs.db")
-
-
-def new(folder: str) -> str:
-    return os.path.join(folder, "new.db")
 
 
 @cache
@@ -196,18 +192,36 @@ class Swept(Workflow):
     on_failure = {batch: [mend]}
 
 
+@node
+def fails(given: int) -> int | Abort:
+    return Abort("not in this graph")
+
+
+@node
+def passes(given: int) -> int:
+    return given
+
+
+@node
+def again(given: int) -> int:
+    return given
+
+
+BEFORE = Workflow.build("Changed", {"first": fails}, "first")
+AFTER = Workflow.build("Changed", {"first": passes, "second": again}, "first", {"first": ["second"]})
+
+
 def main(folder: str) -> None:
     """Says what it knows, line by line: that the run is started, each output once it is written, the end."""
-    SQLiteStore(new(folder)).close()
-    if not os.path.exists(database(folder)):
-        written_by(1, Path(database(folder)))
     with Coordinator(2, store=database(folder), retry=RETRY) as coordinator:
         run = coordinator.start(Swept, folder, run_id=ID)
         print("started", flush=True)
         for output in run.stream():
             print(f"told {output}", flush=True)
         print("over", flush=True)
-        coordinator.resume(Totals(square=mended), "totals").wait()  # made by another version
+        with suppress(RunFailedError):
+            coordinator.start(BEFORE, 1, run_id=CHANGED).wait()
+        coordinator.resume(AFTER, CHANGED, allow_changes=True).wait()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "faults.md").read_text()
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-NUMBERS = re.compile(r"test_rows?_(\d\d(?:_(?:to_|row_)?\d\d)*)_")
+NUMBERS = re.compile(r"test_rows?_(\d\d\d?(?:_(?:to_|row_)?\d\d\d?)*)_")
 LATER = {36, 42, 52, 83}  # may come later
-ALL = set(range(1, 84)) - LATER
+GONE = {37}  # was of migrations: a file of another version is refused, row 38
+ALL = set(range(1, 84)) - LATER - GONE
 
 
 def rows() -> Iterator[tuple[int, list[str]]]:
@@ -34,7 +35,7 @@ def numbers(name: str) -> set[int]:
     if found is None:
         return set()
     made: set[int] = set()
-    for first, last in re.findall(r"(\d\d)(?:_to_(\d\d))?", found[1]):
+    for first, last in re.findall(r"(\d\d\d?)(?:_to_(\d\d\d?))?", found[1]):
         made |= set(range(int(first), int(last or first) + 1))
     return made
 
@@ -52,11 +53,15 @@ def test_the_rows_of_a_name() -> None:
     assert numbers("test_rows_01_to_03_07_x") == {1, 2, 3, 7}
     assert numbers("test_row_07_row_18_x") == {7, 18}
     assert numbers("test_row_09_3_quick_deaths") == {9}
+    assert numbers("test_row_107_x") == {107}
+    assert numbers("test_rows_99_to_101_107_x") == {99, 100, 101, 107}
     assert numbers("test_borrow_14") == set()
 
 
 def test_each_row_is_there_once_and_in_order() -> None:
-    assert [number for number, _ in rows()] == sorted(ALL)
+    found = [number for number, _ in rows()]
+    assert found == sorted(set(found))
+    assert set(found) >= ALL and not GONE & set(found)
 
 
 def test_each_row_says_what_is_seen_and_which_test_shows_it() -> None:
@@ -88,4 +93,4 @@ def test_tests_of_rows_are_tests_of_rows_that_there_are() -> None:
         for name in functions(str(path.relative_to(ROOT))):
             if name.startswith(("test_row_", "test_rows_")):
                 assert numbers(name), f"{path}: {name}"
-                assert numbers(name) <= ALL | LATER, f"{path}: {name}"
+                assert numbers(name) <= {number for number, _ in rows()} | LATER, f"{path}: {name}"

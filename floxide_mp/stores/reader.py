@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from .. import failpoints
 from ..core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
 from ..core.terms import ErrorRecord
-from ..errors import NotStartedError, StoreError, StoreVersionError
+from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from . import blocks, rows, schema
 from .batch import run_name
@@ -86,10 +86,7 @@ class Reader:
         with trouble(path):
             self._reader = _to_read(path, patience)
             try:
-                version = schema.version_of(self._reader, path)
-                if version < schema.VERSION:
-                    text = f"{path} has version {version} of the schema: opening it to go on with it brings it to"
-                    raise StoreVersionError(f"{text} {schema.VERSION}", path=path, found=version, known=schema.VERSION)
+                schema.expect_version(self._reader, path)
                 self._seals = Seals(path, key_of(path))
                 self.owner()
             except BaseException:

@@ -1,4 +1,4 @@
-"""The schema, and how an older one becomes it.
+"""The schema of the database.
 
 A run's rows carry its number (``run``), and end in the payload, where there is one, and a seal (``integrity``). Each
 has its own, but for those that were added together to ``events``, ``outputs`` and ``errors``: the last one has it.
@@ -21,7 +21,7 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
-    steps      how many steps of each node are completed; of a run of version 1, those since it became one of version 2
+    steps      how many steps of each node are completed
 
 Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item or block.
 """
@@ -30,21 +30,18 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from .. import failpoints
 from ..errors import StoreError, StoreVersionError
 from .integrity import Seals, corrupt, read_key
 from .tally import Tally
 
-VERSION: Final = 3
+VERSION: Final = 1
 CHUNK: Final = 256  # rows that may have one seal
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
-
-Migration = Callable[[sqlite3.Connection, Seals], None]  # from a version to the next: see ``migrations``
 
 
 class Table(NamedTuple):
@@ -207,13 +204,13 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     connection.execute("COMMIT")
 
 
-def version_of(connection: sqlite3.Connection, path: str) -> int:
-    """The version of a database of ours.
+def expect_version(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database whose schema is not the one of this package.
 
     Raises:
         StoreCorruptError: it has a key, and yet it is none of ours.
         StoreError: it is another program's.
-        StoreVersionError: it is newer than this package.
+        StoreVersionError: it is of another version of the schema.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION:
@@ -221,39 +218,7 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
             raise corrupt(path, "it is not what was written")
         raise StoreError(f"{path} is a database of another program", path=path)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        text = f"{path} has version {version} of the schema, this package knows {VERSION}: use a newer one"
-        raise StoreVersionError(text, path=path, found=version, known=VERSION)
-    return int(version)
-
-
-def upgrade(
-    connection: sqlite3.Connection,
-    seals: Seals,
-    path: str,
-    migrations: Mapping[int, Migration],
-    to: int,
-) -> None:
-    """Bring an older database to this version, in one transaction: it is either as before or as it should be.
-
-    Raises:
-        StoreVersionError: no way leads from its version to this one.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        while version < to:
-            step = migrations.get(version)
-            if step is None:
-                text = f"{path} has version {version} of the schema, which cannot be brought to version {to}"
-                raise StoreVersionError(text, path=path, found=version, known=to)
-            if failpoints.armed:
-                failpoints.hit("store.upgrade")
-            step(connection, seals)
-            version += 1
-            connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    if version != VERSION:
+        text = f"{path} has version {version} of the schema, and this floxide-mp knows version {VERSION} only"
+        advice = "use the floxide-mp that wrote it, or name another file"
+        raise StoreVersionError(f"{text}: {advice}", path=path, found=version, known=VERSION)

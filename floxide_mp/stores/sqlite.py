@@ -23,9 +23,8 @@ from .due import CLOCKS, Clocks
 from .index import Index
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
-from .migrations import MIGRATIONS
 from .owner import Ownership
-from .reader import Reader, connect, key_of, read_index, read_owner, read_stand, read_steps
+from .reader import Reader, connect, read_index, read_owner, read_stand, read_steps
 from .rows import Prepared
 from .tally import Tally
 
@@ -45,7 +44,7 @@ class SQLiteStore(Reader):
     Raises:
         StoreLockedError: another coordinator owns it.
         StoreCorruptError: it is not what was written.
-        StoreVersionError: it is of a newer version of the schema.
+        StoreVersionError: it is of another version of the schema.
         StoreError: it cannot be read or written, or is another program's.
         ValueError: ``durability`` is neither.
     """
@@ -247,7 +246,7 @@ def _check_ours(path: str, patience: float) -> None:
     """What has no key is not another program's: beside that nothing is made, not even a lock."""
     if read_key(path) is None and os.path.exists(path) and os.path.getsize(path):
         with closing(connect(path, patience, "ro")) as connection:
-            schema.version_of(connection, path)
+            schema.expect_version(connection, path)
 
 
 def _opened(path: str, patience: float) -> sqlite3.Connection:
@@ -266,11 +265,9 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
         failpoints.hit("store.open")
     connection = connect(path, patience, "rw")
     try:
-        version = schema.version_of(connection, path)
+        schema.expect_version(connection, path)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
-        if version < schema.VERSION:
-            schema.upgrade(connection, Seals(path, key_of(path)), path, MIGRATIONS, schema.VERSION)
     except BaseException:
         connection.close()
         raise

@@ -15,8 +15,6 @@ _ROWS: Final = re.compile(r"(INSERT|REPLACE|UPDATE|DELETE)(?: OR \w+)?(?: INTO| 
 _OTHERS: Final = {
     "BEGIN": "begin",
     "CREATE": "schema",
-    "ALTER": "schema",
-    "DROP": "schema",
     "PRAGMA user_version =": "version",
     "COMMIT": "commit",
 }
