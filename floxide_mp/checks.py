@@ -15,7 +15,7 @@ from .core.graph import components
 from .core.plan import Plan
 from .declaration import Declaration, Edges
 from .errors import WorkflowDefinitionError
-from .node import Node, calling, option_problems
+from .node import Node, option_problems, way_of
 from .nodes.join import Join
 from .nodes.split import SplitNode
 from .route import when
@@ -136,7 +136,7 @@ def _node_problems(declared: Declaration) -> list[str]:
             continue
         try:
             given = isinstance(made, SplitNode) or (isinstance(made, Join) and made.function is not None)
-            calling(made.function if given else made.handler())  # type: ignore[attr-defined]
+            way_of(made.function if given else made.handler())  # type: ignore[attr-defined]
         except TypeError as error:
             problems.append(f"{name}: {error}")
         except Exception as error:

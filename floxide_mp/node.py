@@ -9,8 +9,8 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Final, Self, TypeAlias, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from .context import Context
@@ -20,7 +20,7 @@ OPTIONS: Final = ("retry", "timeout", "serial")
 N = TypeVar("N", bound="Node")
 
 Call: TypeAlias = "Callable[[Context, Any], Any]"
-Way: TypeAlias = "Callable[[Callable[..., Any]], Call]"
+Way: TypeAlias = Literal["both", "value", "context", "nothing"]  # of context and value, what a handler is called with
 
 
 class Node:
@@ -88,15 +88,23 @@ class FunctionNode(Node):
         # ``@node`` gives the function's name to this object, so the function alone cannot go by name any more. By
         # value it would take its module's globals along (a lock among them, and it could not go at all).
         module, name = self.__module__, getattr(self.function, "__qualname__", "")  # a partial, say, has no name
-        if name and module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
+        if name and module != "__main__" and _found(module, name) is self:
             return name
         options = {name: self.__dict__[name] for name in OPTIONS if name in self.__dict__}
         return _function_node, (self._by_name(module, name) or self.function,), options
 
     def _by_name(self, module: str, name: str) -> FunctionNode | None:
         """The node of the same function that its module has, if this is one with other options."""
-        there = getattr(sys.modules.get(module), name, None) if name and module != "__main__" else None
+        there = _found(module, name) if name and module != "__main__" else None
         return there if isinstance(there, FunctionNode) and there.function is self.function else None
+
+
+def _found(module: str, name: str) -> Any:
+    """What a module has under a qualified name, such as ``Orders.pay``; None: there is no such thing."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _function_node(function: Callable[..., Any]) -> FunctionNode:
@@ -170,66 +178,78 @@ def option_problems(checked: Node) -> list[str]:
     return problems
 
 
-def calling(handler: Callable[..., Any]) -> Call:
-    """The handler as a function of context and value, whichever of the two it asks for.
+def way_of(handler: Callable[..., Any]) -> Way:
+    """How a handler is called. Decided where the workflow is defined: workers are sent the answer with the node.
+
+    Asked again in a worker it could be another: annotations that are texts need names which are not there.
 
     Raises:
-        TypeError: if it asks for more.
+        TypeError: if it asks for more than context and value.
     """
     bound = isinstance(handler, types.MethodType)
     function = getattr(handler, "__func__", handler) if bound else handler
     if type(function) is not types.FunctionType:
-        return _way(handler)(handler)
+        return _way(handler)
     way = _ways[bound].get(function)
     if way is None:
         way = _ways[bound][function] = _way(handler)
-    return way(handler)
+    return way
 
 
 # A signature takes 20 us to ask for, and thousands of nodes may have one function. By whether it is bound to an object.
 _ways: Final[tuple[WeakKeyDictionary[Any, Way], WeakKeyDictionary[Any, Way]]] = WeakKeyDictionary(), WeakKeyDictionary()
 
 
+def called(handler: Callable[..., Any], way: Way) -> Call:
+    """The handler as a function of context and value, called in that way."""
+    if way == "both":
+        return handler
+    if way == "value":
+        return lambda ctx, value: handler(value)
+    if way == "context":
+        return lambda ctx, value: handler(ctx)
+    return lambda ctx, value: handler()
+
+
 def _way(handler: Callable[..., Any]) -> Way:
-    """How to call it."""
     every = parameters_of(handler)
     if every is None:
-        return _with_value
+        return "value"
     required = [p for p in every if p.default is p.empty]
     names = [p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(names) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
     if len(names) == 2:
-        return _with_both
+        return "both"
     if len(names) == 1:
-        return _with_context if takes_context(handler) else _with_value
+        return "context" if takes_context(handler) else "value"
     # Where everything has a default, or it is (*args), the value goes where the first argument goes.
     taking = any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in every)
-    return _with_value if taking else _with_nothing
-
-
-def _with_both(handler: Callable[..., Any]) -> Call:
-    return handler
-
-
-def _with_value(handler: Callable[..., Any]) -> Call:
-    return lambda ctx, value: handler(value)
-
-
-def _with_context(handler: Callable[..., Any]) -> Call:
-    return lambda ctx, value: handler(ctx)
-
-
-def _with_nothing(handler: Callable[..., Any]) -> Call:
-    return lambda ctx, value: handler()
+    return "value" if taking else "nothing"
 
 
 def parameters_of(handler: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
-    """The handler's parameters; None for a builtin that does not tell (``int``, ``max``)."""
+    """The handler's parameters; None for a builtin that does not tell (``int``, ``max``).
+
+    Those of a wrapper (``functools.wraps``) are its own, since it is what is called. Only one that takes ``*args``
+    hands them on, and says nothing of them: its parameters are those of what it wraps.
+    """
+    wrapper = handler.func if isinstance(handler, functools.partial) else handler
     try:
-        return tuple(inspect.signature(handler).parameters.values())
+        own = tuple(inspect.signature(handler, follow_wrapped=False).parameters.values())
+        if not hasattr(wrapper, "__wrapped__") or not any(p.kind is p.VAR_POSITIONAL for p in _own(wrapper)):
+            return own
     except ValueError:
-        return None
+        if not hasattr(wrapper, "__wrapped__"):
+            return None
+    if wrapper is not handler:
+        return tuple(inspect.signature(handler).parameters.values())
+    inner = wrapper.__wrapped__
+    return parameters_of(types.MethodType(inner, handler.__self__) if isinstance(handler, types.MethodType) else inner)
+
+
+def _own(function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    return inspect.signature(function, follow_wrapped=False).parameters.values()
 
 
 def takes_context(handler: Callable[..., Any]) -> bool:

@@ -18,7 +18,7 @@ from .core.plan import Plan
 from .declaration import Declaration, Edges
 from .errors import WorkflowDefinitionError
 from .flatten import flatten
-from .node import Node
+from .node import Node, Way, way_of
 from .nodes.join import Join
 from .stepping import StepBackend, StepCallbacks
 
@@ -28,13 +28,17 @@ UNDECLARED: Final = "__undeclared__"  # what a class has that is about to get th
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A workflow ready to run. ``keys[n]`` are the arms' keys of node ``n``, or None where edges are direct."""
+    """A workflow ready to run. ``keys[n]`` are the arms' keys of node ``n``, or None where edges are direct.
+
+    ``ways[n]`` is how the handler of node ``n`` is called, there and in every worker.
+    """
 
     graph: Graph
     plan: Plan
     nodes: tuple[Node, ...]
     keys: tuple[tuple[Any, ...] | None, ...]
     context: type[Context]
+    ways: tuple[Way, ...]
 
 
 class _Drawn:
@@ -421,4 +425,5 @@ def compile_graph(declaration: Declaration) -> Compiled:
     keys = tuple(
         tuple(arms) if isinstance(arms := declaration.edges.get(name), Mapping) else None for name in declaration.nodes
     )
-    return Compiled(plan.graph, plan, tuple(declaration.nodes.values()), keys, declaration.context)
+    nodes = tuple(declaration.nodes.values())
+    return Compiled(plan.graph, plan, nodes, keys, declaration.context, tuple(way_of(made.handler()) for made in nodes))

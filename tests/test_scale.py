@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 
 from floxide_mp import Coordinator, Join, LoggedEvent, Node, RetryPolicy, Workflow, node, source
-from floxide_mp.node import calling
+from floxide_mp.node import way_of
 from floxide_mp.ports import Entry, EventPage
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.run_log import FEW, RunLog
@@ -122,14 +122,11 @@ def test_a_step_that_must_not_be_begun_twice_is_leased_alone() -> None:
 def test_how_a_function_is_called_hangs_on_whether_it_is_bound() -> None:
     class Adds(Node):
         def process(self, value: int) -> int:
-            return value + (self.more if isinstance(self, Adds) else 0)
+            return value
 
-        more = 1
-
-    bound, free = calling(Adds().process), calling(Adds.process)
-    assert bound(None, 5) == 6  # type: ignore[arg-type]
-    assert free(None, 5) == 5  # type: ignore[arg-type]  # its first parameter gets the context
-    assert calling(Adds().process)(None, 7) == 8  # type: ignore[arg-type]
+    assert way_of(Adds().process) == "value"
+    assert way_of(Adds.process) == "both"  # its first parameter gets the context
+    assert way_of(Adds().process) == "value"
 
 
 def test_what_workers_can_import_goes_by_name_unless_it_is_to_go_by_value() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..context import Context
-from ..node import OPTIONS, Node, calling
+from ..node import OPTIONS, Node, Way, called, way_of
 
 
 class Arrivals(list[Any]):
@@ -50,6 +50,8 @@ class Join(Node):
         TypeError: for another option.
     """
 
+    _way: Way | None = None  # how the function is called: a worker gets it with the node
+
     def __init__(
         self,
         function: Callable[..., Any] | None = None,
@@ -67,8 +69,9 @@ class Join(Node):
         """Apply the function."""
         if self.function is None:
             return arrivals
-        return calling(self.function)(ctx, arrivals)
+        return called(self.function, self._way or way_of(self.function))(ctx, arrivals)
 
     def __getstate__(self) -> dict[str, Any]:
         # The graph knows the scope; sending its node along would send it twice.
-        return {**self.__dict__, "of": None}
+        way = None if self.function is None else way_of(self.function)
+        return {**self.__dict__, "of": None, "_way": way}

@@ -23,7 +23,7 @@ from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-
 from ..core.shared import Shared
 from ..core.terms import ErrorRecord, Packed, Payload
 from ..errors import RemoteError, SerializationError
-from ..node import Node
+from ..node import Node, Way
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..workflow import UNDECLARED, Compiled, Workflow
@@ -49,13 +49,14 @@ class Bundle(NamedTuple):
     names: tuple[str, ...]
     keys: tuple[tuple[Any, ...] | None, ...]
     policies: tuple[RetryPolicy | None, ...]
+    ways: tuple[Way, ...]
 
     @classmethod
     def of(cls, compiled: Compiled, retry: RetryPolicy | None) -> Bundle:
         """That of a workflow; ``retry`` is the policy of nodes that have none."""
         specs = compiled.graph.nodes
         policies = tuple(spec.retry or retry for spec in specs)
-        return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies)
+        return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies, compiled.ways)
 
 
 def encode(

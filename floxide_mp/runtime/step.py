@@ -17,7 +17,7 @@ from .. import context as contexts
 from .. import failpoints
 from ..core.terms import Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
-from ..node import Call, calling
+from ..node import Call, called
 from ..ports import (
     FAIL,
     HOLD,
@@ -51,8 +51,8 @@ Calls: TypeAlias = list[Call]  # by number of node
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
-    """The nodes as functions of context and value. Asking their signatures takes time, so not once a run."""
-    return [calling(node.handler()) for node in bundle.nodes]
+    """The nodes as functions of context and value."""
+    return [called(node.handler(), way) for node, way in zip(bundle.nodes, bundle.ways, strict=True)]
 
 
 class Steps:
