@@ -32,10 +32,11 @@ class RetryPolicy:
     Args:
         max_attempts: attempts in all, the first included; at least 1.
         initial_backoff: seconds before the second attempt.
-        max_backoff: seconds; no wait is longer, jitter included.
+        max_backoff: seconds; no wait is longer, but for its jitter. Not less than ``initial_backoff``.
         strategy: how the wait grows.
         retry_error: a kind, or a tuple of exception types.
-        jitter: seconds; up to this much is taken at random and added to each wait.
+        jitter: seconds; up to this much is taken at random and added to each wait, to the longest ones too: what
+            waits for one service does not come back in one moment.
 
     Raises:
         ValueError: for a policy that makes no sense.
@@ -57,6 +58,12 @@ class RetryPolicy:
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or value < 0 or math.isnan(value):
                 raise ValueError(f"{name} must be seconds, 0 or more, not {value!r}")
+        if self.initial_backoff > self.max_backoff:
+            first, most = self.initial_backoff, self.max_backoff
+            raise ValueError(
+                f"initial_backoff ({first:g} s) is longer than max_backoff ({most:g} s), which no wait is longer than: "
+                f"give it, too, as in max_backoff={first:g}"
+            )
         if not isinstance(self.strategy, BackoffStrategy):
             raise ValueError(f"strategy must be a BackoffStrategy, not {self.strategy!r}")
         kinds = self.retry_error
@@ -87,4 +94,4 @@ class RetryPolicy:
             wait = self.initial_backoff * failures
         else:
             wait = self.initial_backoff * 2.0 ** min(failures - 1, 1000)
-        return min(wait + self.jitter * unit, self.max_backoff)
+        return min(wait, self.max_backoff) + self.jitter * unit

@@ -194,4 +194,5 @@ def _left(counts: RunMetrics) -> int:
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+    """A time of here, with its offset: where clocks are put back in autumn, an hour comes twice."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")

@@ -339,7 +339,7 @@ def test_a_person_can_query_it(tmp_path: Path) -> None:
     fill(store)
     connection = sqlite3.connect(f"file:{tmp_path}/runs.db?mode=ro", uri=True)
     overview = connection.execute("SELECT run_id, phase, total, outputs, started FROM overview").fetchall()
-    assert overview[0] == ("run", "running", 100, 1, "2023-11-14 22:13:20")
+    assert overview[0] == ("run", "running", 100, 1, "2023-11-14 22:13:20Z")
     queue = connection.execute("SELECT item, items, node, attempt, status FROM queue WHERE run_id = 'run'").fetchall()
     assert queue == [(20, 12, "b", 1, "pending"), (7, 1, "b", 1, "pending"), (100, 1, "b", 1, "pending")]
     errors = connection.execute("SELECT node, type, message, attempt FROM errors WHERE run = 1").fetchall()

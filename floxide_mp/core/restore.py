@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
+from math import inf
 
 from ..facts import RunMetrics
 from ..retry import RetryPolicy
@@ -28,6 +29,7 @@ def restored(
     failure: ErrorRecord | None,
     default_retry: RetryPolicy | None = None,
     finish: bool = False,
+    now: float = inf,
 ) -> RunState:
     """The run as of its last commit, with nothing leased. What was running is pending again.
 
@@ -36,6 +38,8 @@ def restored(
     Args:
         plan: of the same graph as before.
         counts: how many items and how many error rows there have been (``RunState.counts``).
+        now: what due times are counted from. They were kept by the clock on the wall, which may have been set back
+            since: nothing waits longer from now on than its policy ever lets it wait.
     """
     state = RunState(plan, default_retry, finish)
     state.phase, state.failure = phase, failure
@@ -54,6 +58,8 @@ def restored(
         item = _put(state, rows[0], scope)
         if item.id in snapshot.given:
             _open_source(state, item, snapshot.given[item.id], scopes)
+        if item.status is WorkItemStatus.WAITING_RETRY:
+            item.due = min(item.due, now + _longest_wait(state, item))
         if scope.window is None:
             _queue(state, item)
         else:
@@ -140,6 +146,12 @@ def _open_source(state: RunState, item: ItemRecord, given: Given, scopes: dict[i
     scope = scopes.get(item.id, item.scope)
     scope.filling |= scope is not item.scope
     state._sources.add(Source(item, scope, given))
+
+
+def _longest_wait(state: RunState, item: ItemRecord) -> float:
+    """Seconds that this item waits for its next attempt at the most."""
+    policy = state._policy(item)
+    return 0.0 if policy is None else policy.backoff(max(1, item.attempt - 1), 1.0)
 
 
 def _queue(state: RunState, item: ItemRecord) -> None:

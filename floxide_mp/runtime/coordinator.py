@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
@@ -135,9 +134,7 @@ class Coordinator:
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
-        if run_id is None:
-            run_id = f"{compiled.graph.name}-{os.urandom(4).hex()}"
-        elif not isinstance(run_id, str) or not run_id.isprintable() or not 0 < len(run_id) <= 200:
+        if run_id is not None and not (isinstance(run_id, str) and run_id.isprintable() and 0 < len(run_id) <= 200):
             raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, not {seed!r}")
@@ -145,14 +142,15 @@ class Coordinator:
             raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
         limit = None if timeout is None else checked_seconds("timeout", timeout)
         source = input if isinstance(input, Source) else None
-        record = self._record(compiled, None if source else input, ctx, run_id)
+        record = self._record(compiled, None if source else input, ctx, run_id or _new_id(compiled))
         record = record._replace(seed=seed, timeout=limit, finish=failure == "finish")
         feed = None
         if source is not None:
             record = record._replace(input=None)
-            feed = source.open(partial(self._fed, run_id))
+            feed = source.open(lambda full: self._fed(record.run_id, full))
         try:
-            created = self._ledger.create(record, compiled.plan, self._retry, feed)
+            while not (created := self._ledger.create(record, compiled.plan, self._retry, feed)) and run_id is None:
+                record = record._replace(run_id=_new_id(compiled))  # it is taken: nobody has named that run here
             if feed is not None and not created:
                 raise FloxideError(f"run {run_id!r} exists; what a source feeds is a new run", run_id=run_id)
         except BaseException:
@@ -161,7 +159,7 @@ class Coordinator:
             raise
         if not created:
             self._take_up(record, compiled, resume)
-        return self.run(run_id)
+        return self.run(record.run_id)
 
     def run(self, run_id: str) -> Run:
         """The run of that id.
@@ -411,6 +409,11 @@ def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:
     if isinstance(workflow, Workflow):
         return workflow
     raise TypeError(f"a Workflow is needed, not {workflow!r}")
+
+
+def _new_id(compiled: Compiled) -> str:
+    """An id for a run that the caller gave no name."""
+    return f"{compiled.graph.name}-{os.urandom(8).hex()}"
 
 
 def checked_workers(workers: object) -> int:

@@ -158,7 +158,8 @@ class Runs(View):
         same = same_graph(old, record)
         if not same:
             snapshot = carried_over(old, plan, snapshot)
-        state = restored(plan, snapshot, kept.phase, kept.metrics, kept.counts, kept.failure, retry, record.finish)
+        stood = kept.phase, kept.metrics, kept.counts, kept.failure
+        state = restored(plan, snapshot, *stood, retry, record.finish, monotonic())
         run = Running(record, kept, state, Pace(self._cost(record, plan)), Tail(snapshot.events), snapshot.outputs)
         if not same:
             self.store.replace(record, snapshot)

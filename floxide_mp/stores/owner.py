@@ -107,7 +107,7 @@ def _refusal(database: str, contents: bytes) -> StoreLockedError:
     except ValueError:  # it is being written just now
         return StoreLockedError(f"{database} belongs to another coordinator, which has just taken it", path=database)
     where = "" if host == socket.gethostname() else f" on {host}"
-    date = datetime.fromtimestamp(since).isoformat(" ", "seconds")
+    date = datetime.fromtimestamp(since).astimezone().isoformat(" ", "seconds")
     text = f"{database} belongs to the coordinator with pid {pid}{where}, since {date}"
     return StoreLockedError(text, path=database, pid=pid, since=since)
 

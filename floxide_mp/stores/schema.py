@@ -180,12 +180,12 @@ TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, STEPS
 
 VIEWS: Final = (
     "CREATE VIEW overview AS SELECT run_id, name, phase, completed, total, failed, retries, events, outputs, errors, "
-    "datetime(started_at, 'unixepoch') AS started, datetime(updated_at, 'unixepoch') AS updated "
+    "datetime(started_at, 'unixepoch') || 'Z' AS started, datetime(updated_at, 'unixepoch') || 'Z' AS updated "
     "FROM runs JOIN progress USING (run) ORDER BY run",
     "CREATE VIEW queue AS SELECT run_id, item, items, json_extract(places, '$[' || place || ']') AS node, attempt, "
-    "status, datetime(due, 'unixepoch') AS due, hex(ord) AS ord FROM (SELECT run, item, 1 AS items, place, attempt, "
-    "status, due, ord FROM items UNION ALL SELECT run, block, coalesce(rest, count), place, 1, 'pending', NULL, ord "
-    "FROM blocks LEFT JOIN gone USING (run, block)) JOIN runs USING (run) ORDER BY run, ord",
+    "status, datetime(due, 'unixepoch') || 'Z' AS due, hex(ord) AS ord FROM (SELECT run, item, 1 AS items, place, "
+    "attempt, status, due, ord FROM items UNION ALL SELECT run, block, coalesce(rest, count), place, 1, 'pending', "
+    "NULL, ord FROM blocks LEFT JOIN gone USING (run, block)) JOIN runs USING (run) ORDER BY run, ord",
 )
 
 

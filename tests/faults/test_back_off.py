@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator, SQLiteStore, WorkItemStatus
+from floxide_mp import Coordinator, SQLiteStore, WorkItemStatus, runs_command
 from floxide_mp.stores.due import Clocks
 
 from ..flows_back_off import waiting
@@ -101,3 +101,27 @@ def test_row_45_what_came_due_meanwhile_is_run_at_once(workers: int, tmp_path: P
     finally:
         store.close()
     assert [attempt for attempt, _ in attempts(tmp_path)] == [1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_115_the_clock_on_the_wall_is_set_back_while_nobody_is_there(workers: int, tmp_path: Path) -> None:
+    left_waiting(tmp_path, 2.0)
+    store = SQLiteStore(tmp_path / "runs.db", clocks=Clocks(time.monotonic, lambda: time.time() - 24 * HOUR))
+    try:
+        with Coordinator(workers, store=store) as c:
+            assert c.resume(waiting(2.0), "waiting").wait(40).outputs == OUTPUTS
+    finally:
+        store.close()
+    assert [attempt for attempt, _ in attempts(tmp_path)] == [1, 2]
+
+
+def test_row_115_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hour that comes twice when clocks are put back: which of two times came first can be seen."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        shown = [runs_command._date(at) for at in (1792889400.0, 1792891200.0)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown == ["2026-10-25 02:50:00+02:00", "2026-10-25 02:20:00+01:00"]

@@ -28,17 +28,26 @@ def test_exponential() -> None:
     assert waits(RetryPolicy(10, 0.05, 0.4, EXPONENTIAL), 6) == [0.05, 0.1, 0.2, 0.4, 0.4, 0.4]
 
 
-def test_jitter_is_added_and_the_cap_holds() -> None:
+def test_row_115_jitter_is_added_at_the_cap_too() -> None:
     policy = RetryPolicy(10, 0.1, 0.25, LINEAR, jitter=0.1)
-    assert waits(policy, 3, unit=0.5) == [0.15, 0.25, 0.25]
+    assert waits(policy, 4, unit=0.5) == [0.15, 0.25, 0.3, 0.3]
+    assert waits(policy, 4, unit=0.9) == [0.19, 0.29, 0.34, 0.34], "those that wait longest are spread as well"
+
+
+def test_row_115_a_back_off_that_the_cap_would_cut_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"initial_backoff \(300 s\) is longer than max_backoff \(60 s\).*=300"):
+        RetryPolicy(max_attempts=5, initial_backoff=300.0)
+    assert waits(RetryPolicy(5, 300.0, 300.0), 2) == [300.0, 300.0]
 
 
 @given(
     st.builds(
-        RetryPolicy,
+        lambda initial_backoff, more, **others: RetryPolicy(
+            initial_backoff=initial_backoff, max_backoff=initial_backoff + more, **others
+        ),
         max_attempts=st.integers(1, 10),
         initial_backoff=st.floats(0, 1e6),
-        max_backoff=st.floats(0, 1e6) | st.just(math.inf),
+        more=st.floats(0, 1e6) | st.just(math.inf),
         strategy=st.sampled_from(BackoffStrategy),
         jitter=st.floats(0, 1e6),
     ),
@@ -49,7 +58,7 @@ def test_no_wait_is_negative_longer_than_the_cap_or_shorter_than_the_one_before(
     policy: RetryPolicy, failures: int, unit: float
 ) -> None:
     wait = policy.backoff(failures, unit)
-    assert 0 <= wait <= policy.max_backoff
+    assert 0 <= wait <= policy.max_backoff + policy.jitter
     assert policy.backoff(failures + 1, unit) >= wait
 
 
