@@ -259,7 +259,10 @@ with Coordinator(2) as c:
 
 # -- row 72 --------------------------------------------------------------------------------------------------------
 
-POOLS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
+POOLS = [
+    *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "TBB")),
+    "VECLIB_MAXIMUM_THREADS",
+]
 
 
 def test_row_72_libraries_have_one_thread_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,17 +27,22 @@ _F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with(lifeline)
+    _keep(connection, lifeline, trace, stderr)
+    _have_signals_as_fresh()
     gc.freeze()  # nothing of what was imported up to here is garbage, and nothing will be
     gc.enable()
     faulthandler.enable(trace)
     checks.types_wanted = False
     page = mmap.mmap(board, SIZE)
+    os.close(board)
     with socket.socket(fileno=connection) as line:
         told = take(line)
         line.detach()
     if told is None:
         return
     orders, memory = told
+    if memory >= 0:
+        _keep(memory)
     proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, memory, orders.part))
     worker = Worker(orders.session, proxy, Board(memoryview(page)), worn=worn_by(orders.limits))
     if sys.stdout is not None:  # the program has closed it
@@ -55,6 +60,19 @@ def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) ->
     if sys.stdout is not None:
         sys.stdout.flush()
     os._exit(code)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
+
+
+def _keep(*descriptors: int) -> None:
+    """What nodes start does not get them."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+
+
+def _have_signals_as_fresh() -> None:
+    """Undo what a program hands on to what it starts, and what comes of being in a group of its own."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no command of a node would ever fail: its status is gone
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal may stop what prints from the background: stty tostop
 
 
 class TrippedEnd(WorkerEnd):

@@ -5,24 +5,33 @@ Who waits for the end, and what follows from it, is in ``spawn`` and ``engine``.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import struct
 from typing import Final, NamedTuple
 
 WORN: Final = 75  # exit code of a worker that asks to be replaced: see ``ProcessEngine``
+_INFO: Final = struct.Struct("=Q52xi")  # <linux/pidfd.h>: struct pidfd_info, its mask and exit_code
+_GET_INFO: Final = 0xC040FF0B  # PIDFD_GET_INFO
+_EXIT: Final = 1 << 3  # PIDFD_INFO_EXIT, Linux 6.15
 
 
 class End(NamedTuple):
     """A process's exit code, as in ``subprocess``, and the most memory that it had at a time, in bytes.
 
-    ``exact``: not so where it had less than its parent when that started it; the kernel counts them as one then.
+    ``code``: None where it is not known. ``exact``: not so where it had less than its parent when that started it; the
+    kernel counts them as one then.
     """
 
-    code: int
+    code: int | None
     peak: int
     exact: bool
 
     def told(self, shortage: bool) -> str:
         """For a person. ``shortage``: whether the kernel was killing for want of memory."""
+        if self.code is None:
+            return "ended (how is not known: the program ignores SIGCHLD, or waits for children that are not its own)"
         if self.code == -signal.SIGKILL and shortage:
             used = f"used {'about' if self.exact else 'at most'} {self.peak / 1e6:,.0f} MB"
             return f"was killed by SIGKILL, {used}, likely out of memory,"
@@ -45,6 +54,16 @@ class Shortage:
 
     def lately(self) -> bool:
         return _kills() > self._before
+
+
+def code_of(pidfd: int) -> int | None:
+    """The exit code of a process that has ended, though it was waited for elsewhere; None: this kernel forgets it."""
+    asked = _INFO.pack(_EXIT, 0)
+    try:
+        mask, status = _INFO.unpack(fcntl.ioctl(pidfd, _GET_INFO, asked))
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(status) if mask & _EXIT else None
 
 
 def ended(code: int) -> str:

@@ -11,10 +11,12 @@ import signal
 import threading
 import traceback
 import weakref
+from functools import partial
 from typing import Final
 
 from ...errors import FloxideError, WorkerDiedError
 from ...facts import WorkerHealth
+from ...runtime.board import At
 from ...runtime.clock import monotonic
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
@@ -33,6 +35,7 @@ LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if
 QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 STALL: Final = 10.0  # seconds, see ``ProcessEngine``
+LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
 QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
 
 
@@ -73,6 +76,7 @@ class ProcessEngine:
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
+        self._loose: dict[int, tuple[float, At | None]] = {}  # sessions without a lifeline: since when, and at what
         try:
             self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         except OSError as error:
@@ -89,7 +93,7 @@ class ProcessEngine:
         _engines.add(self)
 
     def start(self) -> None:
-        self._selector.register(self._word, selectors.EVENT_READ)
+        self._selector.register(self._word, selectors.EVENT_READ, self._hear)
         self._ledger.on_deadline = self._wake
         if getattr(self._ledger.store, "takes_shared", False):
             try:
@@ -124,6 +128,9 @@ class ProcessEngine:
     def _wake(self) -> None:
         os.eventfd_write(self._word, 1)
 
+    def _hear(self) -> None:
+        os.eventfd_read(self._word)
+
     def _supervise(self) -> None:
         try:
             self._watch()
@@ -138,28 +145,25 @@ class ProcessEngine:
     def _watch(self) -> None:
         while self._end is None or self._processes:
             for key, _ in self._selector.select(self._until()):
-                if key.data is None:
-                    os.eventfd_read(self._word)
-                else:
-                    self._bury(key.data)
+                key.data()
             if self._end is not None:
                 late = monotonic() >= self._end
                 for process in self._processes.values():
                     if late or self._ledger.unheard(process.session):
                         process.kill()
 
-    def _until(self) -> float | None:
+    def _until(self) -> float:
         """End what is overdue or stalled; how long to wait for the next such moment."""
         stalls = self._look()
+        loose, soon = self._without_lifeline()
         overdue, again = self._ledger.overdue(max(0.0, self._next_look - monotonic()))
-        for late in (*overdue, *stalls):
+        for late in (*overdue, *stalls, *loose):
             if late.session not in self._killed:
                 self._killed[late.session] = late
                 self._processes[late.session].kill()
         if self._end is not None:
-            left = max(0.0, self._end - monotonic()) or 0.05
-            again = left if again is None else min(again, left)
-        return again if again is None else min(again, LONGEST)
+            soon = min(soon, max(0.0, self._end - monotonic()) or 0.05)
+        return min(soon if again is None else min(again, soon), LONGEST)
 
     def _look(self) -> list[Overdue]:
         """Look at the workers' processes, if it is time to; those of ours that have been stopped for too long."""
@@ -191,6 +195,37 @@ class ProcessEngine:
         if not self._ledger.gone(worker.number, describe, "", late):
             log.warning("%s", who)
 
+    def _lost_lifeline(self, process: WorkerProcess) -> None:
+        """Nobody holds the worker's end any more: it is about to end, or one of its nodes has closed it."""
+        if process.session in self._processes:  # else it was buried a moment ago
+            self._selector.unregister(process.lifeline)
+            self._loose[process.session] = monotonic(), process.board.at()
+
+    def _without_lifeline(self) -> tuple[list[Overdue], float]:
+        """Workers that would outlive this process, should it be killed now; when to ask again, in seconds.
+
+        They are ended while somebody can. Mostly their node has closed their connection, too, and all was lost.
+        """
+        found, again, now = [], LONGEST, monotonic()
+        for session, (since, before) in self._loose.items():
+            if session in self._killed:
+                continue
+            left = since + LOOSE - now
+            if left > 0:
+                again = min(again, left)
+                continue
+            at = self._processes[session].board.at()
+            if before is None or at is None or before.lease != at.lease:
+                at = before  # that was reported: who runs now has not done it
+            found.append(Overdue(session, at, None, "closed the descriptors that it needs to work"))
+        return found, again
+
+    def _ignore(self, process: WorkerProcess) -> None:
+        """Wait for nothing of it any more."""
+        self._selector.unregister(process.pidfd)
+        if self._loose.pop(process.session, None) is None:
+            self._selector.unregister(process.lifeline)
+
     def _start_workers(self) -> None:
         """As many as can be had, and the supervisor, whom one of them makes room for if need be."""
         trouble: Exception | None = None
@@ -215,7 +250,8 @@ class ProcessEngine:
         hatchling, self._hatchling = self._hatchling, None
         process = spawn(worker_id, self._ledger.reserve(), self._limits, self._memory, hatchling)
         try:
-            self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+            self._selector.register(process.pidfd, selectors.EVENT_READ, partial(self._bury, process))
+            self._selector.register(process.lifeline, selectors.EVENT_READ, partial(self._lost_lifeline, process))
             self._ledger.enlist(process.session, worker_id, process.board, process.pid)
             self._processes[process.session] = process
             self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
@@ -225,14 +261,14 @@ class ProcessEngine:
 
     def _give_back(self, process: WorkerProcess) -> None:
         """End a worker that has just been started, in favour of the others."""
-        self._selector.unregister(process.pidfd)
+        self._ignore(process)
         self._killed[process.session] = Overdue(process.session, None, None)  # nothing it is at is to blame
         process.kill()
         self._lay_to_rest(process)
 
     def _bury(self, process: WorkerProcess) -> None:
         """A worker has ended: give back what it had, and replace it."""
-        self._selector.unregister(process.pidfd)
+        self._ignore(process)
         started = self._ledger.started(process.session)
         late = self._killed.get(process.session)
         on_purpose = (late is not None and not late.why) or self._end is not None
@@ -250,7 +286,7 @@ class ProcessEngine:
                 self._quick_deaths += 1
             self._replace(process.worker_id, why, words)
 
-    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int, str, str, bool]:
+    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int | None, str, str, bool]:
         """Of a worker that has ended or been killed: exit code, why, last words, and whether an item is to blame."""
         end = process.reap()
         words = process.last_words()

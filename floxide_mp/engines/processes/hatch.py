@@ -19,7 +19,16 @@ from typing import Final
 from .lines import close, no_fork, own
 
 _MODULE: Final = "floxide_mp.engines.processes.child"
-_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_ONE_THREAD: Final = (  # what libraries take their number of threads from
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "TBB_NUM_THREADS",
+)
 
 
 class Hatchling:
@@ -27,6 +36,7 @@ class Hatchling:
 
     Attributes:
         line: the connection to it.
+        lifeline: our end of the pipe whose closing ends it; an error is seen there when nothing holds the other end.
         page: what it shares with the coordinator, for a ``Board``.
         trace: the descriptor of what it writes as it starts, or crashes.
         resources: closes all that this process holds of it.
@@ -40,6 +50,7 @@ class Hatchling:
         popen: subprocess.Popen[bytes],
         pidfd: int,
         line: socket.socket,
+        lifeline: int,
         page: mmap.mmap,
         trace: int,
         resources: ExitStack,
@@ -47,6 +58,7 @@ class Hatchling:
         self.popen = popen
         self.pidfd = pidfd
         self.line = line
+        self.lifeline = lifeline
         self.page = page
         self.trace = trace
         self.resources = resources
@@ -104,7 +116,7 @@ def hatch() -> Hatchling:
             popen.wait()
             raise
         kept.callback(os.close, pidfd)
-        return Hatchling(popen, pidfd, ours, page, trace, kept.pop_all())
+        return Hatchling(popen, pidfd, ours, write_end, page, trace, kept.pop_all())
 
 
 def kill_group(pid: int) -> None:

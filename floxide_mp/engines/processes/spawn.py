@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from multiprocessing.connection import Connection
 
 from ...runtime.board import Board
-from .ends import End
+from .ends import End, code_of
 from .hatch import Hatchling, hatch, kill_group
 from .lines import hang_up
 from .orders import Orders, give
@@ -14,6 +15,7 @@ from .sharing import CoordinatorEnd, Memory
 from .wear import UNLIMITED, Limits
 
 _TRACE_MOST = 20_000  # bytes of a worker's last words that are kept
+_GROUP = 1 << 2  # <linux/pidfd.h>: PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
 
 class WorkerProcess:
@@ -26,6 +28,7 @@ class WorkerProcess:
         self.connection = connection
         self.pid = hatchling.popen.pid
         self.pidfd = hatchling.pidfd
+        self.lifeline = hatchling.lifeline
         self._hatchling = hatchling
 
     def kill(self) -> None:
@@ -41,9 +44,20 @@ class WorkerProcess:
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             # The user's program waits for all children, or ignores SIGCHLD: it is no zombie any more.
-            return End(self._hatchling.popen.wait(), 0, False)
+            self._kill_what_is_left()
+            self._hatchling.popen.wait()  # or it would say that the process still runs
+            return End(code_of(self.pidfd), 0, False)
         self._hatchling.popen.returncode = code = os.waitstatus_to_exitcode(status)
         return End(code, usage.ru_maxrss * 1024, usage.ru_maxrss > self._hatchling.parent_peak)
+
+    def _kill_what_is_left(self) -> None:
+        """SIGKILL to what the worker's nodes started. The group's number is still its own while one of them lives."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL, None, _GROUP)
+        except ProcessLookupError:
+            pass
+        except OSError:  # an older kernel: to be another's, all numbers would have been used since the worker ended
+            self.kill()
 
     def last_words(self) -> str:
         """What faulthandler wrote, and what went to its error stream while it started."""
