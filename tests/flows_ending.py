@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from floxide_mp import NextAll, Workflow, node
+from floxide_mp import Workflow, node
 
 from .flows_faults import note
 
