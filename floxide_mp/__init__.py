@@ -30,7 +30,7 @@ from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
 from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
-from .stepping import ItemProcessedOutcome, StepBackend, StepCallbacks
+from .stepping import ItemProcessedOutcome, OutcomeKind, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition
 from .version import __version__ as __version__
 from .workflow import Workflow
@@ -103,6 +103,7 @@ __all__ = [
     "Node",
     "NodeTimeoutError",
     "NotStartedError",
+    "OutcomeKind",
     "RemoteError",
     "RetryError",
     "RetryPolicy",

@@ -49,13 +49,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from . import __version__, graph_command, report, store_option
+from .checks import nearest
 from .errors import FloxideError, WorkflowDefinitionError
 from .job import COMPLETED, Job, unwritten
 from .report import Parser, Refused, say
@@ -94,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a workflow: the command that is meant when none is named."""
-    options = _run_parser().parse_args(arguments)
+    options = _run_options(arguments)
     _log_to_stderr(options)
     with Results() as results, Stop() as stop:
         try:
@@ -244,11 +248,28 @@ def _run_parser() -> Parser:
     parser.add_argument("target", metavar="MODULE[:NAME]", help=TARGET)
     store_option.add(parser, "remember the run in this file, which is made if it is not there: see resume", False)
     _add_workers(parser)
-    parser.add_argument("--input", metavar="JSON", type=_json, default=UNSAID, help="what the start node gets")
+    what = "what the start node gets; @FILE: the JSON in that file, -: that on standard input"
+    parser.add_argument("--input", metavar="JSON", type=_json, default=UNSAID, help=what)
     parser.add_argument("--run-id", metavar="ID", help="a name for the run (default: made up)")
     _add_loudness(parser)
     parser.add_argument("--version", action="version", version=f"{report.PROGRAM} {__version__}")
     return parser
+
+
+def _run_options(arguments: Sequence[str]) -> Namespace:
+    options, unknown = _run_parser().parse_known_args(arguments)
+    if not unknown:
+        return options
+    words = [word for word in unknown if not word.startswith("-")]
+    if words and options.target.isidentifier() and not _is_module(options.target):
+        listed = ", ".join(COMMANDS)
+        near = nearest(options.target, COMMANDS)
+        raise Refused(report.message(f"there is no command {options.target!r}{near}; commands: {listed}"))
+    _run_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
+
+
+def _is_module(name: str) -> bool:
+    return find_spec(name) is not None or Path(name).is_dir() or Path(f"{name}.py").is_file()
 
 
 def _resume_parser() -> Parser:
@@ -286,12 +307,21 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _json(text: str) -> Any:
+def _json(given: str) -> Any:
+    """The value of ``--input``: JSON, or ``@FILE`` or ``-`` (standard input), which hold it."""
+    text, where = given, ""
     try:
+        if given == "-":
+            text, where = sys.stdin.read(), "standard input: "
+        elif given.startswith("@"):
+            text, where = Path(given[1:]).read_text(encoding="utf-8"), f"{given[1:]}: "
         return json.loads(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{given[1:]} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        hint = f"; a text is written '\"{text}\"'" if text.isidentifier() else ""
-        raise argparse.ArgumentTypeError(f"not JSON: {error}{hint}") from None
+        hint = f"; a text needs quotes of its own: --input {shlex.quote(json.dumps(text))}"
+        bare = not where and text[:1] not in ("", "{", "[", '"')
+        raise argparse.ArgumentTypeError(f"{where}not JSON: {error}{hint if bare else ''}") from None
 
 
 def _defaults(workflow: Workflow) -> Mapping[str, Any]:

@@ -106,8 +106,9 @@ def _page(found: Details, store: str) -> Iterator[str]:
     run, counts = found.standing, found.standing.metrics
     yield f"run {run.run_id} of {run.workflow}: {run.status}"
     yield f"  began {_date(run.started_at)}, last commit {_date(run.committed_at)}"
-    done = f"{counts.completed} done, {_left(counts)} left"
-    yield f"  steps: {done}, {counts.failed} failed for good, {counts.retries} tried again"
+    failed = sum(node.failed for node in found.nodes)  # those that are in the table; the others went to on_failure
+    done = f"{counts.completed} done, {_left(counts)} left, {failed} failed"
+    yield f"  steps: {done}, {counts.failed - failed} handled by on_failure, {counts.retries} tried again"
     others = ", and has not taken up this run" if found.owner.lives and run.status == INTERRUPTED else ""
     yield f"  {owned(found.owner)}{others}"
     for worker in found.workers:

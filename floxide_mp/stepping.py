@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .context import Context
@@ -11,18 +12,28 @@ if TYPE_CHECKING:
     from .facts import RunInfo, WorkItem
 
 
+class OutcomeKind(Enum):
+    """What became of one attempt at one item."""
+
+    OUTPUT = "output"  # a value left the graph
+    PASSED_ON = "passed on"  # all values went to successors, or there were none
+    HELD = "held"  # the node returned ``Hold``
+    FAILED = "failed"  # the attempt raised or aborted; a retry is the coordinator's decision
+    REFUSED = "refused"  # the result came too late, or the run is broken: nothing of it is committed
+
+
 @dataclass(frozen=True, slots=True)
 class ItemProcessedOutcome:
-    """What came of one attempt at one item.
+    """The outcome of one attempt at one item.
 
-    ``terminal`` says that something left the graph, which is ``output``: a step's value, or the list of them where the
-    step was a ``NextAll``. ``error`` is what a failed attempt failed with; whether there is another is not known here.
-    With neither, the step was one on the way: its values went to successors, or it was a ``Hold``.
+    ``kind`` names it. ``terminal`` says that a value left the graph, which is ``output``: the step's value, or the list
+    of values where the step was a ``NextAll``. ``error`` is the exception of an attempt that failed or was refused.
     """
 
     terminal: bool = False
     output: Any = None
     error: BaseException | None = None
+    kind: OutcomeKind = OutcomeKind.PASSED_ON
 
 
 class StepCallbacks:
@@ -39,7 +50,10 @@ class StepCallbacks:
         """
 
     def on_item_processed(self, run_id: str, item: WorkItem, outcome: ItemProcessedOutcome) -> None:
-        """The item has run, and what came of it is committed; ``item`` is as it was when it was taken."""
+        """The item has run, and its outcome is committed; ``item`` is as it was when it was taken."""
+
+    def on_idle(self) -> None:
+        """No item was there to run for as long as the loop waited: ``step_distributed`` returns None."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ here: ``run`` hands over to the launcher that the package installs, and steps of
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -217,19 +218,21 @@ class Workflow:
 
         Args:
             backend: a ``Coordinator``, or what its ``proxy()`` gave, in another process.
-            worker_id: a number for this loop. One that begins with the number of another that is still there takes
-                its place: what that one was at goes back, and its next step raises.
+            worker_id: a number for this loop, other than those of the coordinator's worker processes, which count from
+                0. A loop that begins with the number of another loop takes its place: the other's item goes back, and
+                its next step raises.
             callbacks: what is to be told of each item.
             wait: seconds to wait for something to do.
 
         Returns:
             run id and output, where the step's value left the graph; a list of those that did, where it was a
-            ``NextAll``. None where everything went on to successors, where the attempt failed (``callbacks`` are
-            told the error; retries and ``on_failure`` are the coordinator's affair), and where nothing was run.
+            ``NextAll``. None in all other cases, which ``callbacks`` tell apart: ``on_item_processed`` gets the outcome
+            of an item (``OutcomeKind``: passed on, held, failed, refused; retries and ``on_failure`` are the
+            coordinator's affair), ``on_idle`` is called where there was no item to run.
 
         Raises:
-            FloxideError: the coordinator is closed or gone, another loop goes on under this ``worker_id``, or the run
-                began in another graph than this.
+            FloxideError: the coordinator is closed or gone, a worker process or another loop has this ``worker_id``,
+                or the run began in another graph than this.
             ValueError: ``worker_id`` is not a whole number of 0 or more, or ``wait`` no number of seconds.
             TypeError: ``backend`` or ``callbacks`` are none.
         """
@@ -274,8 +277,8 @@ class Workflow:
 
 
 def _launcher(workflow: object, name: str) -> Callable[..., Any]:
-    if not isinstance(workflow, Workflow):
-        raise TypeError(f"an instance of a workflow runs, as in Orders().run(...): {workflow!r} is none")
+    if not isinstance(workflow, Workflow):  # the class was asked, and took the input for the instance
+        raise TypeError("run was called on the class: an instance runs, as in Orders().run(...)")
     return type(workflow).__launcher__(name)
 
 
@@ -349,7 +352,10 @@ class _Reader:
             return self.names[id(value)]
         what = value.label() if isinstance(value, Node) else repr(value)
         hint = " (an instance is needed, not the class)" if isinstance(value, type) and issubclass(value, Node) else ""
-        self.problems.append(f"{where}: {what} is not a node of this workflow{hint}")
+        if inspect.isroutine(value):
+            self.problems.append(f"{where}: {value.__qualname__} is a plain function; is @node missing above it?")
+        else:
+            self.problems.append(f"{where}: {what} is not a node of this workflow{hint}")
         return ""
 
     def _by_name(self, given: Any, where: str) -> dict[str, Any]:

@@ -374,15 +374,38 @@ def test_row_63_run_ids_that_make_no_sense(tmp_path: Path) -> None:
     [
         ("{", "not JSON: Expecting"),
         ("", "not JSON"),
-        ("word", "a text is written '\"word\"'"),
+        ("word", "a text needs quotes of its own: --input '\"word\"'"),
+        ("two words.json", "a text needs quotes of its own: --input '\"two words.json\"'"),
+        ("@nosuch.json", "nosuch.json cannot be read: No such file or directory"),
         ("[" * 9999, "not JSON"),
     ],
-    ids=["half", "empty", "bare word", "deep"],
+    ids=["half", "empty", "bare word", "bare text", "no file", "deep"],
 )
 def test_input_that_is_not_json(tmp_path: Path, text: str, said: str) -> None:
     assert f"argument --input: {said}" in refused(tmp_path, "examples.parallel", "--input", text).replace(
         "not JSON: Expecting value: line 1 column 1 (char 0); ", ""
     )
+
+
+def test_input_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
+    write(tmp_path, "numbers_flow.py", NUMBERS)
+    write(tmp_path, "input.json", "5")
+    given = floxide(tmp_path, "numbers_flow", "--input", "5", "--workers", "0")
+    assert floxide(tmp_path, "numbers_flow", "--input", "@input.json", "--workers", "0").stdout == given.stdout
+    assert floxide(tmp_path, "numbers_flow", "--input", "-", "--workers", "0", input="5").stdout == given.stdout
+    write(tmp_path, "input.json", "{")
+    assert "argument --input: input.json: not JSON: Expecting" in refused(
+        tmp_path, "numbers_flow", "--input", "@input.json"
+    )
+
+
+def test_row_64_a_command_that_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path, "orders.py", NUMBERS)
+    for words in (["cancel", "d"], ["shwo", "r", "--store", "runs.db"]):
+        text = refused(tmp_path, *words)
+        assert f"there is no command {words[0]!r}" in text and "commands: run, resume, runs, show, " in text
+    assert "did you mean 'show'?" in text
+    assert "unrecognized arguments: d" in refused(tmp_path, "orders", "d")
 
 
 def test_row_64_modules_that_are_not_there(tmp_path: Path) -> None:

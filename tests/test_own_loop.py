@@ -18,6 +18,7 @@ from floxide_mp import (
     Node,
     NodeTimeoutError,
     NotStartedError,
+    OutcomeKind,
     RunCancelledError,
     RunFailedError,
     RunStatus,
@@ -141,19 +142,19 @@ def test_step_distributed_runs_one_item_and_returns_run_id_and_output_when_a_bra
 @pytest.mark.parametrize(
     ("input", "outcome", "given"),
     [
-        (("next", 1), ItemProcessedOutcome(True, 1), 1),
-        (("next", "x"), ItemProcessedOutcome(), None),
-        (("all", [1, 2]), ItemProcessedOutcome(True, [1, 2]), [1, 2]),
-        (("all", [1, "x", 3]), ItemProcessedOutcome(True, [1, 3]), [1, 3]),
-        (("all", [1]), ItemProcessedOutcome(True, [1]), [1]),
-        (("all", ["x"]), ItemProcessedOutcome(), None),
-        (("all", []), ItemProcessedOutcome(), None),
-        (("hold", None), ItemProcessedOutcome(), None),
+        (("next", 1), ItemProcessedOutcome(True, 1, kind=OutcomeKind.OUTPUT), 1),
+        (("next", "x"), ItemProcessedOutcome(kind=OutcomeKind.PASSED_ON), None),
+        (("all", [1, 2]), ItemProcessedOutcome(True, [1, 2], kind=OutcomeKind.OUTPUT), [1, 2]),
+        (("all", [1, "x", 3]), ItemProcessedOutcome(True, [1, 3], kind=OutcomeKind.OUTPUT), [1, 3]),
+        (("all", [1]), ItemProcessedOutcome(True, [1], kind=OutcomeKind.OUTPUT), [1]),
+        (("all", ["x"]), ItemProcessedOutcome(kind=OutcomeKind.PASSED_ON), None),
+        (("all", []), ItemProcessedOutcome(kind=OutcomeKind.PASSED_ON), None),
+        (("hold", None), ItemProcessedOutcome(kind=OutcomeKind.HELD), None),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
-def test_on_item_processed_is_told_each_of_the_three_outcomes(
+def test_on_item_processed_is_given_each_kind_of_outcome(
     input: Any, outcome: ItemProcessedOutcome, given: Any, far: bool
 ) -> None:
     heard = Heard()
@@ -166,6 +167,32 @@ def test_on_item_processed_is_told_each_of_the_three_outcomes(
         assert heard.started == [WorkItem(run_id, 1, "kinds", 1, WorkItemStatus.IN_PROGRESS, (0, ()))]
 
 
+def test_on_idle_is_called_where_there_was_nothing_to_run() -> None:
+    class Idle(Heard):
+        idle = 0
+
+        def on_idle(self) -> None:
+            self.idle += 1
+
+    heard = Idle()
+    with Coordinator(0) as coordinator:
+        assert flows.Kinds().step_distributed(coordinator, 0, heard, wait=0) is None
+        assert (heard.idle, heard.processed) == (1, [])
+        flows.Kinds().start_distributed(None, ("next", "x"), coordinator)
+        assert flows.Kinds().step_distributed(coordinator, 0, heard) is None, "its value went on"
+        assert (heard.idle, len(heard.processed)) == (1, 1)
+
+
+def test_a_loop_cannot_have_the_number_of_a_worker_process() -> None:
+    with Coordinator(2) as coordinator:
+        flows.Kinds().start_distributed(None, ("next", 1), coordinator, "r")
+        for backend in (coordinator, coordinator.proxy()):
+            with pytest.raises(FloxideError, match="worker_id 1 is that of one of the coordinator's own workers"):
+                flows.Kinds().step_distributed(backend, 1)
+            flows.Kinds().step_distributed(backend, 2, wait=0)
+        assert {0, 1, 2} >= {health.worker_id for health in coordinator.workers()}
+
+
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
 def test_a_nodes_error_goes_to_the_callbacks_and_is_not_raised(far: bool) -> None:
     heard = Heard()
@@ -175,6 +202,7 @@ def test_a_nodes_error_goes_to_the_callbacks_and_is_not_raised(far: bool) -> Non
         assert flows.Kinds().step_distributed(backend, 0, heard) is None
         ((_, outcome),) = heard.processed
         assert isinstance(outcome.error, ValueError) and not outcome.terminal
+        assert outcome.kind is OutcomeKind.FAILED
         assert "in every_kind" in outcome.error.__notes__[0], "the traceback of where it happened"
         assert stepped(flows.Kinds(), backend, 0, run_id) == [("rescued", ("raise", "no"), "ValueError", "no")]
         (row,) = coordinator.run(run_id).errors()
@@ -468,17 +496,17 @@ def test_row_21_a_step_longer_than_its_timeout_is_given_up_and_its_result_refuse
             busy = coordinator.start(flows_run.Gated, str(flows_run.Gate(Path(str(gate.path))).path))
             flows_run.until(lambda: coordinator.workers()[0].current_work_item)
         run_id = flows.Slow().start_distributed(None, str(gate.path), coordinator)
-        late = Thread(flows.Slow().step_distributed, coordinator, 0, heard)
+        late = Thread(flows.Slow().step_distributed, coordinator, 1, heard)
         gate.entered(1)
         if helper == "another loop":
-            assert stepped(flows.Slow(), coordinator, 1, run_id) == ["in time"]
+            assert stepped(flows.Slow(), coordinator, 2, run_id) == ["in time"]
         if helper == "a worker process":
             (gate.path / "gate" / "open").touch()
             busy.wait(LIMIT)
         result = coordinator.run(run_id).wait(LIMIT)
         (error,) = coordinator.run(run_id).errors()
         assert (result.outputs, result.metrics.retries, result.metrics.completed) == (["in time"], 1, 1)
-        assert (error.type_name, error.worker_id) == ("NodeTimeoutError", 0)
+        assert (error.type_name, error.worker_id) == ("NodeTimeoutError", 1)
         assert "given up" in error.message
         gate.open()
         assert late.result() is None
@@ -486,7 +514,7 @@ def test_row_21_a_step_longer_than_its_timeout_is_given_up_and_its_result_refuse
         assert isinstance(outcome.error, NodeTimeoutError)
         assert coordinator.run(run_id).wait(LIMIT).outputs == ["in time"]
         again = flows.Slow().start_distributed(None, str(gate.path), coordinator)
-        assert stepped(flows.Slow(), coordinator, 0, again) in (["in time"], []), "the loop works on"
+        assert stepped(flows.Slow(), coordinator, 1, again) in (["in time"], []), "the loop works on"
 
 
 def test_row_21_a_step_that_is_committed_as_it_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

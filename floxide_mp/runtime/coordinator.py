@@ -56,7 +56,7 @@ class Coordinator:
 
     Raises:
         ValueError: for a number of workers, or seconds, that make no sense.
-        TypeError: for a store that is none.
+        TypeError: for a store or an engine that is none.
         StoreError: the store cannot be opened, or another coordinator has it.
         FloxideError: no worker process can be started.
     """
@@ -76,6 +76,9 @@ class Coordinator:
         count = usable_cpus() if workers is None else checked_workers(workers)
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise ValueError(f"retry must be a RetryPolicy or None, not {retry!r}")
+        if engine is not None and not callable(engine):
+            example = "such as partial(ExecutorEngine, executor)"
+            raise TypeError(f"engine must be a function of scheduler and number of workers, {example}, not {engine!r}")
         self._retry = retry
         self._grace = checked_seconds("grace", grace)
         self._inline = count == 0 and engine is None
@@ -88,7 +91,7 @@ class Coordinator:
             found = _store_of(store, opened)
             self._have(found, opened)
             self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
-            self._desks = Desks(self._ledger, retry)
+            self._desks = Desks(self._ledger, retry, count)
             self._guests = Guests(self._desks.guest)
             self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
             self._engine.start()

@@ -33,11 +33,13 @@ class Desks:
     Args:
         ledger: what they work for.
         retry: the coordinator's policy for nodes that have none.
+        processes: how many workers the engine has, numbered from 0 on: no loop may have the number of one of these.
     """
 
-    def __init__(self, ledger: Ledger, retry: RetryPolicy | None) -> None:
+    def __init__(self, ledger: Ledger, retry: RetryPolicy | None, processes: int = 0) -> None:
         self.ledger = ledger
         self.retry = retry
+        self._processes = processes
         self._pid = os.getpid()
         self._closed = False
         self._seated: dict[int, LedgerDesk] = {}  # the latest of each worker_id
@@ -72,6 +74,9 @@ class Desks:
         """The desk's guest begins, in the place of whoever had its ``worker_id``."""
         with self._settled:
             self.check_open()
+            if desk.worker_id < self._processes:
+                free = f"choose {self._processes} or more"
+                raise FloxideError(f"worker_id {desk.worker_id} is that of one of the coordinator's own workers; {free}")
             before = self._seated.get(desk.worker_id)
             self._seated[desk.worker_id] = desk
             desk.enlist()

@@ -15,6 +15,7 @@ from typing import Any, Final
 from ..errors import FloxideError
 from ..facts import WorkItem
 from ..ports import (
+    HOLD,
     NEXT_ALL,
     Backend,
     Description,
@@ -30,7 +31,7 @@ from ..ports import (
 )
 from ..retry import RetryPolicy
 from ..statuses import WorkItemStatus
-from ..stepping import ItemProcessedOutcome, StepCallbacks
+from ..stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
 from ..workflow import Compiled
 from . import codec
 from .board import Board
@@ -56,6 +57,7 @@ class _Turn:
     ends: tuple[bool, ...] = ()  # which arms of its node have no successors
     report: Report | None = None
     counted: bool = False  # and so it is committed
+    idle: bool = False  # there was no item to take
 
 
 class Guest(Backend):
@@ -87,10 +89,12 @@ class Guest(Backend):
         self._worker.turn()
         self._worker.hand_in()
         self._board.end()  # it is answered: should this process die now, that is not to blame
+        if turn.idle:
+            self._call(callbacks, "on_idle", "a turn without work")
         if turn.item is None or turn.report is None or not turn.report.results:
             return None  # there was nothing, or it was vetoed, or its run was stopped before it began
         outcome = _outcome(turn.item, turn.ends, turn.report, turn.counted)
-        self._call(callbacks, "on_item_processed", turn.item, outcome)
+        self._call(callbacks, "on_item_processed", _named(turn.item), turn.item.run_id, turn.item, outcome)
         return (turn.item.run_id, outcome.output) if outcome.terminal else None
 
     def close(self, interrupted: bool) -> None:
@@ -109,9 +113,10 @@ class Guest(Backend):
             return _NOTHING
         lease = self._take(turn.wait)
         if lease is None:
+            turn.idle = True
             return _NOTHING
         item = self._item(lease)
-        if not self._call(turn.callbacks, "on_started", item):
+        if not self._call(turn.callbacks, "on_started", _named(item), item.run_id, item):
             self._desk.commit(Report(lease.id, (), ()))
             sleep(VETOED)
             return _NOTHING
@@ -157,14 +162,13 @@ class Guest(Backend):
         number, node, attempt, order, _, _ = only(lease)
         return WorkItem(lease.run_id, number, self._bundle.names[node], attempt, WorkItemStatus.IN_PROGRESS, order)
 
-    def _call(self, callbacks: StepCallbacks, name: str, item: WorkItem, *more: Any) -> bool:
+    def _call(self, callbacks: StepCallbacks, name: str, where: str, *arguments: Any) -> bool:
         """Whether the callback did not say no, by returning False or by raising; of what it raises, warn once."""
         try:
-            return getattr(callbacks, name)(item.run_id, item, *more) is not False
+            return getattr(callbacks, name)(*arguments) is not False
         except Exception as error:
             if name not in self._warned:
                 self._warned.add(name)
-                where = f"item {item.item_id} ({item.node}) of run {item.run_id}"
                 what = users_traceback(error).rstrip()  # as text: a log may keep it for longer than this guest lives
                 log.warning("%s raised for %s; if it does again, nothing is said:\n%s", name, where, what)
             return False
@@ -202,6 +206,10 @@ class Guests:
         return done
 
 
+def _named(item: WorkItem) -> str:
+    return f"item {item.item_id} ({item.node}) of run {item.run_id}"
+
+
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
     (result,) = report.results
     assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
@@ -209,11 +217,12 @@ def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bo
         result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False
     kind, values, _, error, _ = result
     if error is not None:
-        return ItemProcessedOutcome(error=codec.decode_error(error))
+        return ItemProcessedOutcome(error=codec.decode_error(error), kind=OutcomeKind.FAILED)
     if not counted:
         text = f"the result of {item.node} was refused: it came too late, or run {item.run_id} is broken"
-        return ItemProcessedOutcome(error=FloxideError(text, run_id=item.run_id, node=item.node))
+        refusal = FloxideError(text, run_id=item.run_id, node=item.node)
+        return ItemProcessedOutcome(error=refusal, kind=OutcomeKind.REFUSED)
     outputs = [codec.decode(payload) for arm, payload in values if ends[arm]]
     if not outputs:
-        return ItemProcessedOutcome()
-    return ItemProcessedOutcome(True, outputs if kind == NEXT_ALL else outputs[0])
+        return ItemProcessedOutcome(kind=OutcomeKind.HELD if kind == HOLD else OutcomeKind.PASSED_ON)
+    return ItemProcessedOutcome(True, outputs if kind == NEXT_ALL else outputs[0], kind=OutcomeKind.OUTPUT)

@@ -280,7 +280,7 @@ if __name__ == "__main__":
         proxy = coordinator.proxy()
         flows.Held().start_distributed(None, gate, proxy, "run")
         workers = []
-        for number, workflow, run_id in ((0, flows.Held, "run"), (1, flows_run.Thousand, "run")):
+        for number, workflow, run_id in ((1, flows.Held, "run"), (2, flows_run.Thousand, "run")):
             arguments = (proxy, number, run_id, workflow, folder)
             workers.append(multiprocessing.get_context("spawn").Process(target=flows.loop, args=arguments))
             workers[-1].start()
@@ -299,9 +299,9 @@ def test_row_25_loops_whose_coordinator_is_killed_are_told(tmp_path: Path, scrip
     script = Script(tmp_path, ORPHANS)
     scripts.append(script)
     assert script.process.wait(LIMIT) == -signal.SIGKILL
-    assert said(tmp_path, 1) == f"FloxideError: the coordinator (pid {script.process.pid}) is closed or gone"
+    assert said(tmp_path, 2) == f"FloxideError: the coordinator (pid {script.process.pid}) is closed or gone"
     (tmp_path / "gate" / "open").touch()  # the other may be in its node, or not have got so far
-    assert said(tmp_path, 0) == said(tmp_path, 1)
+    assert said(tmp_path, 1) == said(tmp_path, 2)
     forked = int((tmp_path / "forked").read_text())  # and what multiprocessing has for as long as it lives
 
     def ours() -> list[int]:

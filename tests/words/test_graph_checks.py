@@ -138,9 +138,16 @@ def test_several_problems_are_said_at_once() -> None:
 
 a, b = Pass(), Pass()
 
+
+def plain(value: Any) -> Any:
+    return value
+
+
 NONSENSE: dict[str, tuple[Callable[[], Any], str]] = {
     "start is a class": (lambda: body(a=a, start=Pass), "start: .*an instance is needed, not the class"),
     "start is a number": (lambda: body(a=a, start=3), "start: 3 is not a node"),
+    "start is a function": (lambda: body(a=a, start=plain), "start: plain is a plain function; is @node missing"),
+    "edges to a function": (lambda: body(a=a, start=a, edges={a: [plain]}), "edges of a: plain is a plain function"),
     "start is a list": (lambda: body(a=a, start=[a]), "start: .* is not a node"),
     "start is a node of nobody": (lambda: body(a=a, start=b), "start: Pass is not a node"),
     "start is a join": (lambda: body(j=Join(), start="j"), "j is a Join and cannot be the start"),
