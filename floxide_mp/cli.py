@@ -258,14 +258,14 @@ def _run_parser() -> Parser:
 
 def _run_options(arguments: Sequence[str]) -> Namespace:
     options, unknown = _run_parser().parse_known_args(arguments)
-    if not unknown:
-        return options
     words = [word for word in unknown if not word.startswith("-")]
     if words and options.target.isidentifier() and not _is_module(options.target):
         listed = ", ".join(COMMANDS)
         near = nearest(options.target, COMMANDS)
         raise Refused(report.message(f"there is no command {options.target!r}{near}; commands: {listed}"))
-    _run_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown:
+        _run_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _is_module(name: str) -> bool:

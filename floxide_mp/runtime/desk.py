@@ -75,8 +75,8 @@ class Desks:
         with self._settled:
             self.check_open()
             if desk.worker_id < self._processes:
-                free = f"choose {self._processes} or more"
-                raise FloxideError(f"worker_id {desk.worker_id} is that of one of the coordinator's own workers; {free}")
+                what = f"worker_id {desk.worker_id} is that of one of the coordinator's own workers"
+                raise FloxideError(f"{what}; choose {self._processes} or more")
             before = self._seated.get(desk.worker_id)
             self._seated[desk.worker_id] = desk
             desk.enlist()
