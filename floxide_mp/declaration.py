@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -69,3 +69,18 @@ class Declaration:
             timeout=made.timeout,
             window=self.windows.get(name),
         )
+
+
+class Drawing:
+    """A method of a workflow's class, and of an instance, which may have replaced nodes: ``draw(declaration)``."""
+
+    def __init__(self, draw: Callable[[Declaration], str]) -> None:
+        self._draw = draw
+        self.__doc__ = draw.__doc__
+
+    def __get__(self, instance: Any, owner: Any) -> Callable[[], str]:
+        def drawn() -> str:
+            return self._draw(owner._declared() if instance is None else instance.declaration)
+
+        drawn.__doc__ = self.__doc__
+        return drawn

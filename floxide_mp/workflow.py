@@ -16,7 +16,7 @@ from .checks import as_meant, graph_problems, name_problems, nearest
 from .context import Context
 from .core.graph import Graph
 from .core.plan import Plan
-from .declaration import Declaration, Edges
+from .declaration import Declaration, Drawing, Edges
 from .errors import WorkflowDefinitionError
 from .flatten import flatten
 from .node import Node, Way, way_of
@@ -40,21 +40,6 @@ class Compiled:
     keys: tuple[tuple[Any, ...] | None, ...]
     context: type[Context]
     ways: tuple[Way, ...]
-
-
-class _Drawn:
-    """A method of the class, and of an instance, which may have replaced nodes: ``draw(declaration)``."""
-
-    def __init__(self, draw: Callable[[Declaration], str]) -> None:
-        self._draw = draw
-        self.__doc__ = draw.__doc__
-
-    def __get__(self, instance: Workflow | None, owner: type[Workflow]) -> Callable[[], str]:
-        def drawn() -> str:
-            return self._draw(owner._declared() if instance is None else instance.declaration)
-
-        drawn.__doc__ = self.__doc__
-        return drawn
 
 
 def _to_dot(declared: Declaration) -> str:
@@ -239,8 +224,8 @@ class Workflow:
         told = StepCallbacks() if callbacks is None else callbacks
         return _checked(backend).__step_distributed__(self, worker_id, told, wait)
 
-    to_dot = _Drawn(_to_dot)
-    to_mermaid = _Drawn(_to_mermaid)
+    to_dot = Drawing(_to_dot)
+    to_mermaid = Drawing(_to_mermaid)
 
     @classmethod
     def _declared(cls) -> Declaration:
