@@ -11,17 +11,20 @@ from .runtime.ledger import Ledger
 
 if TYPE_CHECKING:
     from .engines.processes.hatch import Hatchling
+    from .engines.processes.preparation import Preparation
 
 
-def engine_for(ledger: Ledger, workers: int, hatchling: Hatchling | None = None) -> Engine:
-    """The engine for a number of workers, the first of which may have been started already."""
+def engine_for(
+    ledger: Ledger, workers: int, preparation: Preparation | None = None, hatchling: Hatchling | None = None
+) -> Engine:
+    """The engine for a number of workers, the first of which may have been started already, from ``preparation``."""
     if workers == 0:  # either engine is imported by those alone who use it
         from .engines.inline import InlineEngine
 
         return InlineEngine(ledger)
     from .engines.processes import ProcessEngine
 
-    return ProcessEngine(ledger, workers, hatchling=hatchling)
+    return ProcessEngine(ledger, workers, preparation=preparation, hatchling=hatchling)
 
 
 def door_for(desks: Desks) -> Door:

@@ -84,19 +84,27 @@ def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
             yield coordinator
         return
     from .engines.processes.hatch import hatch
+    from .engines.processes.preparation import Preparation
 
+    preparation = Preparation()
     try:
-        hatchling = hatch()
+        hatchling = hatch(preparation) if _is_new(options.get("store")) else None
     except OSError:
         hatchling = None  # the engine will not do better, and says so
     try:
         from .assembly import Coordinator, engine_for
 
         class Prepared(Coordinator):
-            __engine__ = staticmethod(partial(engine_for, hatchling=hatchling))
+            __engine__ = staticmethod(partial(engine_for, preparation=preparation, hatchling=hatchling))
 
         with Prepared(workers, **options) as coordinator:
             yield coordinator
     finally:
         if hatchling is not None:
             hatchling.discard()
+        preparation.close()
+
+
+def _is_new(store: Any) -> bool:
+    """Whether a store has no runs yet: what it has may need workers of another hash seed."""
+    return store is None or (isinstance(store, str | os.PathLike) and not os.path.exists(store))

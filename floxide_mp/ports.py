@@ -262,6 +262,7 @@ class RunRecord(NamedTuple):
     ``started_at`` is seconds since the epoch, ``timeout`` seconds.
     ``versions`` is what made these pickles and those of the steps: ``python`` (its minor version, such as "3.11"),
     ``cloudpickle``, ``floxide_mp``; empty where that is not known.
+    ``hash_seed`` is the ``PYTHONHASHSEED`` of all worker processes that work on it, 0 to 2**32 - 1; None: any.
     """
 
     run_id: str
@@ -278,6 +279,7 @@ class RunRecord(NamedTuple):
     places: tuple[str, ...]
     main: tuple[str, ...]
     versions: Mapping[str, str] = MappingProxyType({})
+    hash_seed: int | None = None
 
 
 class Progress(NamedTuple):

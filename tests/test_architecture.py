@@ -25,6 +25,7 @@ WORDS = {
     "statuses",
 } | {
     "failpoints",
+    "standard_streams",
     "stepping",
     "version",
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import pickle
 import sys
 import types
@@ -27,6 +26,7 @@ from ..node import Node, Way
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..workflow import UNDECLARED, Compiled, Workflow
+from . import search_path
 from .reasons import explained, told
 
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
@@ -169,7 +169,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         SerializationError: naming the node and the path to what cannot be pickled.
     """
     # Two pickles, one after the other: the path must be in force before modules are looked for.
-    path = pickle.dumps([os.path.abspath(entry) for entry in sys.path], 5)
+    path = pickle.dumps(search_path.absolute(), 5)
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
         return _pickled(path + by_name, ())
     finder = _MainFinder()

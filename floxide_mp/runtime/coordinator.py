@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
+from .. import standard_streams
 from ..context import Context
 from ..errors import FloxideError, NotStartedError, StoreLockedError
 from ..facts import RunInfo, WorkerHealth
@@ -87,6 +88,7 @@ class Coordinator:
         self._pid = os.getpid()
         self._closing = threading.Lock()
         self._door: Door | None = None
+        standard_streams.occupy()
         with ExitStack() as opened:
             found = _store_of(store, opened)
             self._have(found, opened)
@@ -333,6 +335,7 @@ class Coordinator:
             places=compiled.plan.names(),
             main=workflow.main,
             versions=versions(),
+            hash_seed=self._ledger.hash_seed,
         )
 
     def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:

@@ -21,6 +21,7 @@ from .clock import monotonic, process_time
 from .interrupts import whole
 from .leases import Ask, Leased, Overdue, Session, time_left
 from .liveness import Attention
+from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
 from .runs import Runs
 
@@ -73,6 +74,7 @@ class Ledger(Runs):
             if touched:
                 self._wake_others()
             stop = self._stopping or session not in self._sessions
+            stop = stop or (worker.next_seed is not None and not worker.leases)
             refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
             running = 0
             if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
@@ -107,10 +109,24 @@ class Ledger(Runs):
             self._numbers += 1
             return self._numbers
 
-    def enlist(self, session: int, worker_id: int, board: Board, pid: int, guest: bool = False) -> None:
-        """The worker is there; from now on its calls are answered."""
+    def enlist(
+        self,
+        session: int,
+        worker_id: int,
+        board: Board,
+        pid: int,
+        guest: bool = False,
+        hash_seed: int | None = None,
+    ) -> None:
+        """The worker is there; from now on its calls are answered. With a hash seed, by work of such runs only."""
         with self._lock:
-            self._sessions[session] = Session(session, worker_id, board, pid, guest=guest)
+            self._sessions[session] = Session(session, worker_id, board, pid, guest=guest, hash_seed=hash_seed)
+
+    def next_hash_seed(self, session: int) -> int | None:
+        """The hash seed that the worker in the place of this one is to have, if this one ends for that."""
+        with self._lock:
+            worker = self._sessions.get(session)
+            return None if worker is None else worker.next_seed
 
     def started(self, session: int) -> bool:
         """Whether the worker got as far as it must to be of use: it waits, has begun an item, or came back.
@@ -255,8 +271,11 @@ class Ledger(Runs):
         """
         if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
             return None
+        seed = worker.hash_seed if self._mixed else None
+        if seed is not None and self._makes_room(worker, False):
+            return None
         session = None if any_home else worker.number
-        run = self._turns.giving(session, worker.only) or self._turns.next(monotonic(), worker.only)
+        run = self._turns.giving(session, worker.only, seed) or self._turns.next(monotonic(), worker.only, seed)
         if run is None:
             return None
         self._numbers += 1
@@ -273,9 +292,17 @@ class Ledger(Runs):
         ahead = want > ONE_BY_ONE and run.ahead(items) and not given
         return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
 
+    def _makes_room(self, worker: Session, idle: bool) -> bool:
+        """Whether the worker ends, for one with another hash seed. Asked only where runs have different ones."""
+        if worker.next_seed is None and not self.journal.behind:
+            ready = self._turns.by_hash_seed()
+            worker.next_seed = next_seed(worker, idle, monotonic(), ready, self._sessions.values())
+        return worker.next_seed is not None
+
     def _plenty(self, worker: Session, want: float) -> bool:
         """Whether a worker may have a lease that it does not begin yet: the others have enough to do without it."""
-        run = None if want <= ONE_BY_ONE else self._turns.first(monotonic(), worker.only)
+        seed = worker.hash_seed if self._mixed else None
+        run = None if want <= ONE_BY_ONE else self._turns.first(monotonic(), worker.only, seed)
         return run is not None and run.plenty(PLENTY * want * len(self._sessions))
 
     def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
@@ -283,8 +310,11 @@ class Ledger(Runs):
         lease = None
         worker.waiting = True
         ends = self._ends
+        self._broken = None  # there is a worker
         while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
             now = monotonic()
+            if self._mixed and self._makes_room(worker, True):
+                break
             due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
             until = end if due is None else due
             if now >= end:

@@ -25,7 +25,7 @@ from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, Store
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
-from . import codec
+from . import codec, hash_seed
 from .changes import carried_over, same_graph
 from .clock import monotonic, time
 from .interrupts import whole
@@ -55,6 +55,11 @@ class Runs(View):
         self._sessions: dict[int, Session] = {}
         self._costs: dict[bytes, list[float | None]] = {}
         self._broken: ErrorRecord | None = None  # there are no workers any more, and why
+        # Of the coordinator's workers, and of the runs that it starts: as the last run of this store has it, which may
+        # be the one that it is to go on with.
+        last = next((run.record.hash_seed for run in reversed(self._runs.values())), None)
+        self.hash_seed = hash_seed.drawn() if last is None or hash_seed.given() is not None else last
+        self._mixed = False  # some run that was worked on has another one
         self._ends = 0  # runs whose phase has changed, in the store
         self.journal = journal_for(store, self, self._lock, threaded)
 
@@ -179,6 +184,7 @@ class Runs(View):
             self._let_go(run)
             return
         self._active[run.record.run_id] = run
+        self._mixed = self._mixed or run.record.hash_seed not in (None, self.hash_seed)
         self._turns.note(run)
         limit = run.record.timeout if run.time_left is None else run.time_left
         run.time_left = None
@@ -409,7 +415,8 @@ class Runs(View):
             self._turns.sooner = False
             self._work.notify_all()  # who waits until something is due waits too long
         elif ready or self._turns.gives:
-            choosy = self._turns.gives or any(worker.waiting and worker.only for worker in self._sessions.values())
+            choosy = any(worker.waiting and worker.only for worker in self._sessions.values())
+            choosy = choosy or self._turns.gives or self._mixed
             self._work.notify(idle if choosy else min(idle, ready))
 
     def _check_going(self) -> None:

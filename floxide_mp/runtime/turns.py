@@ -35,12 +35,12 @@ class Turns:
         """Whether some worker could get more of what some item gives: which one, only it knows."""
         return bool(self._giving)
 
-    def giving(self, session: int | None, only: str | None) -> Running | None:
+    def giving(self, session: int | None, only: str | None, hash_seed: int | None = None) -> Running | None:
         """A run with an item that is to give more to this session (``RunState.gives``); None: there is none."""
         for run_id, run in list(self._giving.items()):
             if run.state.over or not run.state.giving:
                 del self._giving[run_id]
-            elif run.state.gives(session) and only in (None, run.record.name):
+            elif run.state.gives(session) and _wanted(run, only, hash_seed):
                 return run
         return None
 
@@ -58,12 +58,13 @@ class Turns:
             self.sooner = self.sooner or not self._dues or due < self._dues[0][0]
             heapq.heappush(self._dues, (due, next(self._numbers), run))
 
-    def next(self, now: float, only: str | None) -> Running | None:
+    def next(self, now: float, only: str | None, hash_seed: int | None = None) -> Running | None:
         """The run whose turn it is, which is then the last; None if none has anything to start.
 
         Args:
             now: on the monotonic clock.
             only: the name of the workflow of which a run is wanted; None: of any.
+            hash_seed: the one of the process that is to work on it; None: any will do.
         """
         self._come_due(now)
         others = []
@@ -72,7 +73,7 @@ class Turns:
             turn, run = heapq.heappop(self._waiting)
             if not run.ready:
                 run.queued = False
-            elif only not in (None, run.record.name):
+            elif not _wanted(run, only, hash_seed):
                 others.append((turn, run))
             else:
                 found = run
@@ -82,12 +83,12 @@ class Turns:
             heapq.heappush(self._waiting, one)
         return found
 
-    def first(self, now: float, only: str | None) -> Running | None:
+    def first(self, now: float, only: str | None, hash_seed: int | None = None) -> Running | None:
         """The same, and it still is its turn."""
         self._come_due(now)
         while self._waiting and not self._waiting[0][1].ready:
             heapq.heappop(self._waiting)[1].queued = False
-        found = [run for _, run in self._waiting[:1] if only in (None, run.record.name)]
+        found = [run for _, run in self._waiting[:1] if _wanted(run, only, hash_seed)]
         return found[0] if found else None
 
     def ready(self, most: int) -> int:
@@ -99,6 +100,15 @@ class Turns:
                 break
         return ready
 
+    def by_hash_seed(self) -> dict[int, int]:
+        """How many items could be handed out, by the hash seed that their run has; the run that waits longest first."""
+        ready: dict[int, int] = {}
+        others = (run for run in self._giving.values() if run.state.gives(None))
+        for run, items in (*((run, run.ready) for _, run in sorted(self._waiting)), *((run, 1) for run in others)):
+            if items and (seed := run.record.hash_seed) is not None:
+                ready[seed] = ready.get(seed, 0) + items
+        return ready
+
     def _come_due(self, now: float) -> None:
         while self._dues and self._dues[0][0] <= now:
             _, _, run = heapq.heappop(self._dues)
@@ -106,3 +116,8 @@ class Turns:
             if run.state.next_due is not None:  # or it is paused or over, and nothing of it may change
                 run.state.due(now)
             self.note(run)
+
+
+def _wanted(run: Running, only: str | None, hash_seed: int | None) -> bool:
+    """Whether it is a run of the workflow ``only``, for a worker with that hash seed; None: of any, for any."""
+    return only in (None, run.record.name) and (hash_seed is None or run.record.hash_seed in (None, hash_seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Repor
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns
+from .importing import importing
 from .pull import Pulls
 from .step import Calls, Steps, calls_of, each, refuse
 from .work import Work
@@ -285,7 +287,8 @@ class Worker:
             bundle = self._bundles.get(facts.key)
             if bundle is None:
                 assert facts.workflow is not None
-                bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
+                with nullcontext() if self._inline else importing():
+                    bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
                 if len(self._bundles) > KEEP:
                     forgotten = next(iter(self._bundles))
                     del self._bundles[forgotten]

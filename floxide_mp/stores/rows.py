@@ -194,12 +194,13 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
         *(run, text(record.run_id), text(record.name), record.started_at, record.timeout, int(record.finish)),
         *(str(record.seed), record.key),
         *(json.dumps(plain) for plain in (dict(record.shape), record.places, record.main, dict(record.versions))),
+        record.hash_seed,
     )
     return head, pack(tuple(values))
 
 
 def run_record(row: Row) -> RunRecord:
-    _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, packed = row
+    _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, hash_seed, packed = row
     values: dict[str, Any] = dict(_parts(unpack(packed)))
     return RunRecord(
         untext(run_id),
@@ -216,6 +217,7 @@ def run_record(row: Row) -> RunRecord:
         tuple(json.loads(places)),
         tuple(json.loads(main)),
         json.loads(versions),
+        hash_seed,
     )
 
 

@@ -105,6 +105,7 @@ def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: 
         record("a", started_at=3.0, timeout=2.5, finish=True, input=None, seed=-(2**80), shape={}, places=(), main=()),
         record(TEXT, name=TEXT, key=BYTES, workflow=BYTES, context=b"", input=b"", shape={TEXT: TEXT}),
         record("c", places=(TEXT, "b"), main=(TEXT,), seed=2**63, started_at=1700000000.123456, versions={TEXT: TEXT}),
+        record("d", hash_seed=2**32 - 1),
     ]
     for one in records:
         store.create(one, Commit(created=[item(1)]), at(1))

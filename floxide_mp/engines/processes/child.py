@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import gc
 import mmap
 import os
@@ -12,22 +11,23 @@ import socket
 import sys
 from typing import Any
 
-from ... import checks, failpoints
+from ... import checks, failpoints, standard_streams
 from ...runtime.board import SIZE, Board
+from ...runtime.importing import be_worker
 from ...runtime.worker import Worker
 from .calls import LedgerProxy
 from .ends import WORN
+from .lifeline import die_with
 from .orders import take
 from .sharing import WorkerEnd
 from .wear import worn_by
 
-_F_SETSIG = 10  # <fcntl.h>, Linux; not in Python's fcntl
 
-
-def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) -> None:
+def main(connection: int, group_line: int, own_line: int, board: int, trace: int, stderr: int) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
-    die_with(lifeline)
-    _keep(connection, lifeline, trace, stderr)
+    die_with((group_line, own_line))
+    standard_streams.occupy()
+    _keep(connection, group_line, own_line, trace, stderr)
     _have_signals_as_fresh()
     gc.freeze()  # nothing of what was imported up to here is garbage, and nothing will be
     gc.enable()
@@ -44,6 +44,7 @@ def main(connection: int, lifeline: int, board: int, trace: int, stderr: int) ->
     if memory >= 0:
         _keep(memory)
     proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, memory, orders.part))
+    be_worker()
     worker = Worker(orders.session, proxy, Board(memoryview(page)), worn=worn_by(orders.limits))
     if sys.stdout is not None:  # the program has closed it
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
@@ -89,21 +90,3 @@ class TrippedEnd(WorkerEnd):
         self.poll(None)
         failpoints.hit(f"worker.{self._verb}.answered")
         return super().recv()
-
-
-def die_with(lifeline: int) -> None:
-    """Have the kernel kill this process group at the moment the coordinator's end of the pipe closes.
-
-    The kernel does it, so it also happens while a node holds the interpreter lock in C for minutes, and to the
-    processes that a node started. A watching thread could do neither, and would make each node's fork unsafe.
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    # Had it closed before, no signal would come.
-    os.set_blocking(lifeline, False)
-    try:
-        if os.read(lifeline, 1) == b"":
-            os._exit(1)
-    except BlockingIOError:
-        pass

@@ -11,6 +11,7 @@ import signal
 import threading
 import traceback
 import weakref
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
@@ -18,25 +19,28 @@ from ...errors import FloxideError, WorkerDiedError
 from ...facts import WorkerHealth
 from ...runtime.board import At
 from ...runtime.clock import monotonic
+from ...runtime.importing import check_may_start
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
 from ..health import healths, look
 from .ends import WORN, Shortage
 from .hatch import Hatchling
 from .manager import LedgerServer
+from .preparation import Preparation, not_python
 from .sharing import Memory
 from .spawn import WorkerProcess, spawn
+from .vacancies import Vacancies
 from .wear import Limits
 
 log = logging.getLogger("floxide_mp")
 
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short
-QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 STALL: Final = 10.0  # seconds, see ``ProcessEngine``
 LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
-QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
+LOST: Final = "workers cannot start: "
+WITHOUT: Final = 30.0  # seconds that runs wait for a first worker, where none can be started any more
 
 
 class ProcessEngine:
@@ -48,10 +52,12 @@ class ProcessEngine:
         stall: seconds that a worker may be stopped (SIGSTOP); then it is ended and replaced.
         max_tasks_per_worker: items after which a worker is replaced by a new one; None: never for that.
         max_worker_rss: bytes of memory (resident) above which it is, once the item that it is at is done.
+        preparation: what workers start from; None: from this process as it is now. Who made it closes it.
         hatchling: what the first worker is made of, if that has been started already. It is the engine's from here on.
 
     Raises:
         ValueError: for a limit that no worker could keep.
+        FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class ProcessEngine:
         *,
         max_tasks_per_worker: int | None = None,
         max_worker_rss: int | None = None,
+        preparation: Preparation | None = None,
         hatchling: Hatchling | None = None,
     ) -> None:
         self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
@@ -72,24 +79,31 @@ class ProcessEngine:
         self._next_look = 0.0
         self._server = LedgerServer(ledger)
         self._memory: Memory | None = None
+        check_may_start()
+        self._held = ExitStack()
+        self._preparation = preparation or self._held.enter_context(Preparation())
         self._hatchling = hatchling
+        if hatchling is not None:
+            ledger.hash_seed = hatchling.hash_seed
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
         self._loose: dict[int, tuple[float, At | None]] = {}  # sessions without a lifeline: since when, and at what
-        try:
-            self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        except OSError as error:
-            raise FloxideError(f"no worker process can be started: {error}") from error
-        try:
-            self._selector = selectors.DefaultSelector()
-        except OSError as error:
-            os.close(self._word)
-            raise FloxideError(f"no worker process can be started: {error}") from error
-        self._quick_deaths = self._quick_kills = 0
+        with ExitStack() as undone:
+            undone.push(self._held)
+            try:
+                self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                self._held.callback(os.close, self._word)
+                self._selector = self._held.enter_context(selectors.DefaultSelector())
+            except OSError as error:
+                raise FloxideError(f"no worker process can be started: {error}") from error
+            undone.pop_all()
+        self._vacancies = Vacancies()
+        self._said = ""  # why a worker is missing, as it was last logged
+        self._without: float | None = None  # since when there has been no worker, and none could be started
         self._shortage = Shortage()
         self._end: float | None = None  # when what still runs is killed
-        self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
+        self._supervisor = threading.Thread()  # not started yet
         _engines.add(self)
 
     def start(self) -> None:
@@ -103,7 +117,7 @@ class ProcessEngine:
         try:
             self._start_workers()
         except BaseException:  # Ctrl-C, too
-            if self._supervisor.is_alive():
+            if self._supervised:
                 self.stop(0.0)
             else:
                 self._end_all()
@@ -120,10 +134,15 @@ class ProcessEngine:
         self._end = monotonic() + grace
         self._ledger.stop()
         self._wake()
-        self._supervisor.join()
+        if self._supervised:
+            self._supervisor.join()
         self._close()
 
     # -- the supervisor ------------------------------------------------------------------------------
+
+    @property
+    def _supervised(self) -> bool:
+        return self._supervisor.ident is not None
 
     def _wake(self) -> None:
         os.eventfd_write(self._word, 1)
@@ -146,6 +165,7 @@ class ProcessEngine:
         while self._end is None or self._processes:
             for key, _ in self._selector.select(self._until()):
                 key.data()
+            self._fill()
             if self._end is not None:
                 late = monotonic() >= self._end
                 for process in self._processes.values():
@@ -161,6 +181,9 @@ class ProcessEngine:
             if late.session not in self._killed:
                 self._killed[late.session] = late
                 self._processes[late.session].kill()
+        if self._end is None and (due := self._vacancies.due) is not None:
+            left = max(0.0, due - monotonic())
+            again = left if again is None else min(again, left)
         if self._end is not None:
             soon = min(soon, max(0.0, self._end - monotonic()) or 0.05)
         return min(soon if again is None else min(again, soon), LONGEST)
@@ -222,42 +245,58 @@ class ProcessEngine:
 
     def _ignore(self, process: WorkerProcess) -> None:
         """Wait for nothing of it any more."""
-        self._selector.unregister(process.pidfd)
-        if self._loose.pop(process.session, None) is None:
-            self._selector.unregister(process.lifeline)
+        with suppress(KeyError):  # it may have not come that far
+            self._selector.unregister(process.pidfd)
+            if self._loose.pop(process.session, None) is None:
+                self._selector.unregister(process.lifeline)
 
     def _start_workers(self) -> None:
         """As many as can be had, and the supervisor, whom one of them makes room for if need be."""
         trouble: Exception | None = None
+        self._vacancies.places.update((number, self._ledger.hash_seed) for number in range(self._count))
         try:
             for worker_id in range(self._count):
-                self._start_worker(worker_id)
+                self._start_worker(worker_id, self._ledger.hash_seed)
         except OSError as error:
             trouble = error
-        while not self._supervisor.is_alive():
+            self._vacancies.failed(monotonic())
+        while not self._supervised:
+            # A new one each time: Python 3.13 does not start one again that it could not start.
+            self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
             try:
                 self._supervisor.start()
             except RuntimeError as error:  # no thread can be started
                 trouble = error
+                self._vacancies.failed(monotonic())
                 if self._processes:
-                    self._give_back(next(reversed(self._processes.values())))
+                    process = next(reversed(self._processes.values()))
+                    self._give_back(process)
+                    self._vacancies.places[process.worker_id] = process.hash_seed
             if not self._processes and trouble is not None:
                 raise FloxideError(f"no worker process can be started: {trouble}") from trouble
         if trouble is not None:
             log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, trouble)
+            self._said = str(trouble)
 
-    def _start_worker(self, worker_id: int) -> None:
+    def _start_worker(self, worker_id: int, hash_seed: int) -> None:
         hatchling, self._hatchling = self._hatchling, None
-        process = spawn(worker_id, self._ledger.reserve(), self._limits, self._memory, hatchling)
+        if hatchling is not None and hatchling.hash_seed != hash_seed:
+            hatchling.discard()
+            hatchling = None
+        session = self._ledger.reserve()
+        process = spawn(worker_id, session, self._limits, self._memory, hatchling, self._preparation, hash_seed)
         try:
             self._selector.register(process.pidfd, selectors.EVENT_READ, partial(self._bury, process))
             self._selector.register(process.lifeline, selectors.EVENT_READ, partial(self._lost_lifeline, process))
-            self._ledger.enlist(process.session, worker_id, process.board, process.pid)
-            self._processes[process.session] = process
-            self._threads[process.session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
-        except RuntimeError as error:  # no thread can be started: as good as no process
+            self._ledger.enlist(session, worker_id, process.board, process.pid, hash_seed=hash_seed)
+            self._processes[session] = process
+            self._threads[session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
+        except BaseException as error:
             self._give_back(process)  # it would wait for ever for its first answer
-            raise OSError(*error.args) from error
+            if isinstance(error, RuntimeError):  # no thread can be started: as good as no process
+                raise OSError(*error.args) from error
+            raise
+        self._vacancies.filled(worker_id)
 
     def _give_back(self, process: WorkerProcess) -> None:
         """End a worker that has just been started, in favour of the others."""
@@ -271,26 +310,68 @@ class ProcessEngine:
         self._ignore(process)
         started = self._ledger.started(process.session)
         late = self._killed.get(process.session)
-        on_purpose = (late is not None and not late.why) or self._end is not None
+        next_seed, began = self._ledger.next_hash_seed(process.session), process.began
+        on_purpose = (late is not None and not late.why) or self._end is not None or next_seed is not None
+        hash_seed = process.hash_seed if next_seed is None else next_seed
         code, why, words, blamed = self._lay_to_rest(process)
         if code == WORN and not blamed:
             log.info("worker %d (pid %d) is replaced by a new one", process.worker_id, process.pid)
         elif not (blamed or on_purpose):
-            log.warning("worker %d (pid %d) %s", process.worker_id, process.pid, why)
-        if self._end is None:
-            if started:
-                self._quick_deaths = self._quick_kills = 0
-            elif code in OUTSIDE:
-                self._quick_kills += 1
+            log.log(self._level, "worker %d (pid %d) %s", process.worker_id, process.pid, why)
+        if self._end is not None:
+            return
+        if started:
+            self._vacancies.used()
+        elif not on_purpose:
+            self._vacancies.died(code in OUTSIDE, monotonic())
+            if self._vacancies.hopeless:
+                count = self._vacancies.deaths + self._vacancies.kills
+                how = why if began else f"{why}: {not_python(self._preparation.python[0])}"
+                self._cannot_start(f"{count} died in a row before they did anything; the last {how}", words)
+        self._vacancies.places[process.worker_id] = hash_seed
+
+    def _fill(self) -> None:
+        """Start the workers that are missing, if it is time to try."""
+        while self._end is None and (due := self._vacancies.due) is not None and due <= monotonic():
+            worker_id, hash_seed = next(iter(self._vacancies.places.items()))
+            try:
+                self._start_worker(worker_id, hash_seed)
+            except Exception as trouble:  # whatever it is: the next try may go well
+                now = monotonic()
+                self._vacancies.failed(now)
+                if self._processes:
+                    self._without = None
+                elif self._without is None:
+                    self._without = now
+                known = isinstance(trouble, OSError | FloxideError)
+                if self._said != (reason := str(trouble)):
+                    self._said = reason
+                    log.warning("worker %d is tried again: %s", worker_id, reason, exc_info=None if known else trouble)
+                if self._without is not None and now - self._without >= WITHOUT:
+                    self._cannot_start(f"for {WITHOUT:g} s, none could be: {reason}", "")
             else:
-                self._quick_deaths += 1
-            self._replace(process.worker_id, why, words)
+                self._without = None
+                if not self._vacancies.places and self._said:
+                    self._said = ""
+                    log.warning("all %d workers have been started again", self._count)
+
+    @property
+    def _level(self) -> int:
+        """Of messages on workers that die as they start: once it was said that they do, the next ones are no news."""
+        return logging.DEBUG if self._said == LOST else logging.WARNING
+
+    def _cannot_start(self, reason: str, words: str) -> None:
+        """Runs need not wait for workers, if there are none. Those that can be started later work on later runs."""
+        if not self._processes:
+            log.log(self._level, "%s%s (it is tried again)", LOST, reason)
+            self._said = LOST
+            self._ledger.cannot_start(WorkerDiedError(f"{LOST}{reason}"), words)
 
     def _lay_to_rest(self, process: WorkerProcess) -> tuple[int | None, str, str, bool]:
         """Of a worker that has ended or been killed: exit code, why, last words, and whether an item is to blame."""
         end = process.reap()
         words = process.last_words()
-        del self._processes[process.session]
+        self._processes.pop(process.session, None)
         late = self._killed.pop(process.session, None)
         why = (late and late.why) or end.told(self._shortage.lately())
 
@@ -323,27 +404,12 @@ class ProcessEngine:
         self._ledger.detach()
         if self._memory is not None:
             self._memory.release()
-        self._selector.close()
-        os.close(self._word)
+        self._held.close()
 
     def _disown(self) -> None:
         # Kept, or Popen's finalizer would complain of processes that are not this one's children.
         self._not_mine, self._processes = self._processes, {}
         self._ledger.disown()
-
-    def _replace(self, worker_id: int, why: str, words: str) -> None:
-        count = self._quick_deaths + self._quick_kills
-        reason = f"{count} died in a row before they did anything; the last {why}"
-        if self._quick_deaths < QUICK_DEATHS and self._quick_kills < QUICK_KILLS:
-            try:
-                self._start_worker(worker_id)
-                return
-            except OSError as trouble:
-                reason = str(trouble)
-        log.warning("worker %d is not replaced: %s", worker_id, reason)
-        error = WorkerDiedError(f"workers cannot start: {reason}")
-        if not self._processes:
-            self._ledger.cannot_start(error, words)
 
 
 _engines: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()

@@ -6,29 +6,26 @@ can start its first worker before it has imported what a coordinator needs, and 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import resource
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
+from ... import standard_streams
+from ...errors import FloxideError
+from ...runtime.hash_seed import NAME
+from ...runtime.importing import MARK, check_may_start
+from .lifeline import watch
 from .lines import close, no_fork, own
+from .preparation import Preparation, not_python
 
 _MODULE: Final = "floxide_mp.engines.processes.child"
-_ONE_THREAD: Final = (  # what libraries take their number of threads from
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "TBB_NUM_THREADS",
-)
+BEGAN: Final = mmap.PAGESIZE - 1  # where the page says that the worker has run code of ours
 
 
 class Hatchling:
@@ -40,6 +37,8 @@ class Hatchling:
         page: what it shares with the coordinator, for a ``Board``.
         trace: the descriptor of what it writes as it starts, or crashes.
         resources: closes all that this process holds of it.
+        preparation: what it was started from.
+        hash_seed: its seed of ``hash(text)``.
         parent_peak: the most memory that this process had had, in KiB: the worker began with that, the kernel's way of
             vfork.
         taken: whether a worker was made of it, which owns all that now.
@@ -54,6 +53,8 @@ class Hatchling:
         page: mmap.mmap,
         trace: int,
         resources: ExitStack,
+        preparation: Preparation,
+        hash_seed: int,
     ) -> None:
         self.popen = popen
         self.pidfd = pidfd
@@ -62,61 +63,105 @@ class Hatchling:
         self.page = page
         self.trace = trace
         self.resources = resources
+        self.preparation = preparation
+        self.hash_seed = hash_seed
         self.parent_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.taken = False
+
+    @property
+    def began(self) -> bool:
+        """Whether it has run code of ours."""
+        return self.page[BEGAN] != 0
+
+    def kill(self) -> None:
+        """SIGKILL to it and all that its nodes started. Not after it has been reaped: the number may be another's."""
+        kill_group(self.popen.pid)
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # it may have gone into another group
+        except ProcessLookupError:
+            pass
 
     def discard(self) -> None:
         """End it, unless a worker was made of it."""
         if not self.taken and self.popen.returncode is None:
-            kill_group(self.popen.pid)
+            self.kill()
             self.popen.wait()
             self.resources.close()
 
 
-def hatch() -> Hatchling:
+def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) -> Hatchling:
     """Start a fresh interpreter that will work when it has been told as whom.
+
+    Args:
+        preparation: what it starts from; None: from this process as it is now.
+        hash_seed: its seed of ``hash(text)``; None: that of the preparation.
 
     Raises:
         OSError: out of descriptors, memory or processes; nothing is left open, and no process.
+        FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
+    check_may_start()
+    standard_streams.occupy()
     with ExitStack() as inherited, ExitStack() as kept:
-        _plug(inherited)
+        if preparation is None:
+            preparation = inherited.enter_context(Preparation())
+        seed = preparation.hash_seed if hash_seed is None else hash_seed
         board = os.memfd_create("floxide-board")
         inherited.callback(os.close, board)
         os.ftruncate(board, mmap.PAGESIZE)
         page = kept.enter_context(mmap.mmap(board, mmap.PAGESIZE))
         trace = os.memfd_create("floxide-trace")
         kept.callback(os.close, trace)
-        with no_fork():  # a process that is forked must not hold the write end: its workers would outlive this one
-            lifeline, write_end = os.pipe()
-            kept.callback(close, own(os.fdopen(write_end, "wb", 0)))
-        inherited.callback(os.close, lifeline)
+        lifelines, write_ends = zip(*(_lifeline(inherited, kept) for _ in range(2)), strict=True)
         ours, theirs = socket.socketpair()
         kept.callback(ours.close)
         inherited.callback(theirs.close)
-        stderr = os.dup(2)
+        stderr = os.dup(2) if standard_streams.is_the_programs(2) else os.open(os.devnull, os.O_WRONLY)
         inherited.callback(os.close, stderr)
-        fds = (theirs.fileno(), lifeline, board, trace, stderr)
-        popen = subprocess.Popen(
-            [
-                *(sys.executable, *subprocess._args_from_interpreter_flags()),  # type: ignore[attr-defined]
-                "-c",
-                f"import gc, sys; gc.disable(); sys.path[:] = {_path()!r}; from {_MODULE} import main; main{fds}",
-            ],
+        program = os.memfd_create("floxide-program")  # no argument: of those, the kernel takes 128 KiB
+        inherited.callback(os.close, program)
+        fds = (theirs.fileno(), *lifelines, board, trace, stderr)
+        began = f"import os\nos.pwrite({board}, b'1', {BEGAN})\nos.close({program})\n"
+        text = began.encode() + preparation.program(_MODULE, f"main{fds}")
+        with os.fdopen(os.dup(program), "wb") as file:
+            file.write(text)
+        popen = _started(
+            [*preparation.python, "-c", f"exec(__import__('os').pread({program}, {len(text)}, 0), {{}})"],
             stdin=subprocess.DEVNULL,
+            stdout=None if standard_streams.is_the_programs(1) else subprocess.DEVNULL,
             stderr=trace,
-            pass_fds=fds,
+            pass_fds=(*fds, program, *preparation.inherited),
             process_group=0,  # a group of its own: Ctrl-C is the coordinator's, and its end is everybody's
-            env={**dict.fromkeys(_ONE_THREAD, "1"), **os.environ},
+            env={**preparation.environment, NAME: str(seed), MARK: str(os.getpid())},
         )
         try:
+            # At once: before the worker has run any code of ours it may be long at its user's sitecustomize.
+            watch(lifelines, popen.pid)
             pidfd = os.pidfd_open(popen.pid)
         except BaseException:
             kill_group(popen.pid)
             popen.wait()
             raise
         kept.callback(os.close, pidfd)
-        return Hatchling(popen, pidfd, ours, write_end, page, trace, kept.pop_all())
+        return Hatchling(popen, pidfd, ours, write_ends[0], page, trace, kept.pop_all(), preparation, seed)
+
+
+def _started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, **options)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):  # which no patience mends
+            raise FloxideError(f"workers cannot be started: {not_python(command[0], error)}") from error
+        raise
+
+
+def _lifeline(inherited: ExitStack, kept: ExitStack) -> tuple[int, int]:
+    """A pipe's read end for the worker, and its write end, which only this process has."""
+    with no_fork():  # a process that is forked must not hold the write end: its workers would outlive this one
+        read_end, write_end = os.pipe()
+        kept.callback(close, own(os.fdopen(write_end, "wb", 0)))
+    inherited.callback(os.close, read_end)
+    return read_end, write_end
 
 
 def kill_group(pid: int) -> None:
@@ -125,19 +170,3 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def _plug(until: ExitStack) -> None:
-    """Where the program has closed some of the standard streams, have the null device in their place meanwhile.
-
-    Or what a worker is to inherit would get their numbers, and be overwritten when its own streams are made.
-    """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-        until.callback(os.close, fd)
-    os.close(fd)
-
-
-def _path() -> list[str]:
-    """This process's search path, good in any directory."""
-    return [os.path.abspath(entry) for entry in sys.path]

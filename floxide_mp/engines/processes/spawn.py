@@ -8,9 +8,10 @@ from multiprocessing.connection import Connection
 
 from ...runtime.board import Board
 from .ends import End, code_of
-from .hatch import Hatchling, hatch, kill_group
+from .hatch import Hatchling, hatch
 from .lines import hang_up
 from .orders import Orders, give
+from .preparation import Preparation
 from .sharing import CoordinatorEnd, Memory
 from .wear import UNLIMITED, Limits
 
@@ -29,11 +30,17 @@ class WorkerProcess:
         self.pid = hatchling.popen.pid
         self.pidfd = hatchling.pidfd
         self.lifeline = hatchling.lifeline
+        self.hash_seed = hatchling.hash_seed
         self._hatchling = hatchling
+
+    @property
+    def began(self) -> bool:
+        """Whether it has run code of ours, not another program's. Not after ``close``."""
+        return self._hatchling.began
 
     def kill(self) -> None:
         """SIGKILL to the worker and all that its nodes started. Not after ``reap``: the number may be another's."""
-        kill_group(self.pid)
+        self._hatchling.kill()
 
     def reap(self) -> End:
         """How it ended; the pidfd has said that it has, or it was killed."""
@@ -79,6 +86,8 @@ def spawn(
     limits: Limits = UNLIMITED,
     memory: Memory | None = None,
     hatchling: Hatchling | None = None,
+    preparation: Preparation | None = None,
+    hash_seed: int | None = None,
 ) -> WorkerProcess:
     """Start a worker process that works as that session, once its connection is served.
 
@@ -87,12 +96,15 @@ def spawn(
         session: its number.
         limits: when it is to be replaced.
         memory: where large values are; None: they are sent.
-        hatchling: one that is to be it; None: a new one.
+        hatchling: one that is to be it; None: a new one, of the next two.
+        preparation: what it starts from; None: from this process as it is now.
+        hash_seed: its seed of ``hash(text)``; None: that of the preparation.
 
     Raises:
         OSError: out of descriptors, memory or processes; nothing is left open, and no process.
+        FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
-    hatchling = hatch() if hatchling is None else hatchling
+    hatchling = hatch(preparation, hash_seed) if hatchling is None else hatchling
     try:
         board = Board(memoryview(hatchling.page))
         hatchling.resources.callback(board.close)
