@@ -23,14 +23,13 @@ from ..workflow import Compiled, Workflow
 from . import codec, large
 from .changes import check_same, check_shape, check_versions, versions
 from .clock import monotonic, time
-from .cpus import usable_cpus
+from .cpus import checked_workers, usable_cpus
 from .desk import Desks
 from .guest import Guests
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
 from .source import Source
 
-MOST_WORKERS: Final = 1024
 SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
@@ -420,14 +419,3 @@ def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:
 def _new_id(compiled: Compiled) -> str:
     """An id for a run that the caller gave no name."""
     return f"{compiled.graph.name}-{os.urandom(8).hex()}"
-
-
-def checked_workers(workers: object) -> int:
-    """The number of workers.
-
-    Raises:
-        ValueError: it is not a whole number, 0 or more and no more than any one machine has use for.
-    """
-    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
-        raise ValueError(f"workers must be a whole number from 0 (inline) to {MOST_WORKERS}, not {workers!r}")
-    return workers

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: what the default number of workers is."""
+"""How many workers there are: the CPUs that this process may use, or what the user says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 MEMBERSHIP: Final = Path("/proc/self/cgroup")
 GROUPS: Final = Path("/sys/fs/cgroup")
+MOST_WORKERS: Final = 1024
 
 
 def usable_cpus(membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> int:
@@ -48,3 +49,14 @@ def _quota(folder: Path, first: bool) -> float | None:
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError):
         return None  # no such file, or "max"
+
+
+def checked_workers(workers: object) -> int:
+    """The number of workers.
+
+    Raises:
+        ValueError: it is not a whole number, 0 or more and no more than any one machine has use for.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
+        raise ValueError(f"workers must be a whole number from 0 (inline) to {MOST_WORKERS}, not {workers!r}")
+    return workers
