@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import gzip
+import multiprocessing.util
 import os
 import signal
 import subprocess
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from floxide_mp import Workflow, node
 
@@ -62,6 +72,57 @@ def closes(how: str) -> str:
         time.sleep(600)
 
 
+# -- the end of a worker: row 99 -------------------------------------------------------------------------------------
+
+KEPT: list[object] = []  # for as long as the worker lives
+
+
+class Writer:
+    """Writes the end of its file when it goes, as ``pyarrow.parquet.ParquetWriter`` does."""
+
+    def __init__(self, path: str) -> None:
+        self.file = open(path, "w")  # noqa: SIM115
+
+    def __del__(self) -> None:
+        self.file.write("the end")
+
+
+def keeps(folder: str) -> int:
+    """Registers all that an interpreter calls at its end, and leaves what is in buffers there."""
+    Path(folder, "registered").touch()
+    atexit.register(Path(folder, "atexit").touch)
+    KEPT.append(marker := threading.local())
+    weakref.finalize(marker, Path(folder, "finalize").touch)
+    multiprocessing.util.Finalize(None, Path(folder, "multiprocessing").touch, exitpriority=1)
+    executor = ThreadPoolExecutor(1)
+    executor.submit(str)
+    plain, packed = open(f"{folder}/plain", "w"), gzip.open(f"{folder}/packed", "wt")  # noqa: SIM115
+    plain.write("written")
+    packed.write("packed")
+    library = ctypes.CDLL(None)
+    library.fopen.restype = ctypes.c_void_p
+    library.fputs(b"in C", ctypes.c_void_p(library.fopen(f"{folder}/c".encode(), b"w")))
+    temporary = NamedTemporaryFile(dir=folder, prefix="tmp")  # noqa: SIM115
+    KEPT.extend((executor, plain, packed, Writer(f"{folder}/writer"), temporary))
+    return os.getpid()
+
+
+def keeps_and_hangs(folder: str) -> int:
+    """As well, but its exit handlers, and a thread, have no end."""
+    atexit.register(time.sleep, 600)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return keeps(folder)
+
+
+def shares(_: object) -> str:
+    """Memory that nobody unlinks, which is left to the tracker of ``multiprocessing``."""
+    KEPT.append(memory := SharedMemory(create=True, size=16))
+    return memory.name
+
+
+Shares = alone("Shares", shares)
+Keeps = alone("Keeps", keeps)
+KeepsAndHangs = alone("KeepsAndHangs", keeps_and_hangs)
 Commands = alone("Commands", commands)
 Signals = alone("Signals", signals)
 Leaves = alone("Leaves", leaves_a_program)

@@ -2,21 +2,88 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pty
 import signal
 import sys
 import termios
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from floxide_mp import Coordinator, RunFailedError, WorkerDiedError
+from floxide_mp.engines.processes import ProcessEngine
 
 from .. import flows_ending as flows
-from ..scripts import ROOT
+from ..scripts import ROOT, run_python
 from .test_worker_dies import alive, eventually, lines
+
+# -- row 99: the end of a worker -------------------------------------------------------------------------------------
+
+WHAT_THERE_IS = {
+    "registered": "",
+    "atexit": "",
+    "finalize": "",
+    "multiprocessing": "",
+    "plain": "written",
+    "packed": "packed",
+    "writer": "the end",
+    "c": "in C",
+}
+
+
+def what_there_is(folder: Path) -> dict[str, str]:
+    def text(path: Path) -> str:
+        return gzip.decompress(path.read_bytes()).decode() if path.name == "packed" else path.read_text()
+
+    return {path.name: text(path) for path in folder.iterdir()}
+
+
+def test_row_99_exit_handlers_and_finalizers_run_and_buffers_are_written(tmp_path: Path) -> None:
+    flows.Keeps().run(str(tmp_path), workers=1)
+    assert what_there_is(tmp_path) == WHAT_THERE_IS
+
+
+def test_row_99_also_where_the_worker_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Coordinator(1, engine=partial(ProcessEngine, max_tasks_per_worker=1)) as c:
+        pid = c.start(flows.Keeps, str(tmp_path)).wait(30).output
+        eventually(lambda: not alive(pid), "replaced")
+        assert what_there_is(tmp_path) == WHAT_THERE_IS
+    assert caplog.messages == []
+
+
+def test_row_99_what_has_no_end_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    """A thread and an exit handler: their worker is killed when the grace is over; what was in buffers is written."""
+    with Coordinator(1, grace=3.0) as c:
+        pid = c.start(flows.KeepsAndHangs, str(tmp_path)).wait(30).output
+    assert not alive(pid)
+    assert (tmp_path / "plain").read_text() == "written"
+
+
+def test_row_99_what_multiprocessing_tracks_is_cleaned_up() -> None:
+    name = flows.Shares().run(workers=1).output
+    assert name not in os.listdir("/dev/shm")
+
+
+HANGS = """
+import atexit, os, time
+from floxide_mp.engines.processes.shutdown import shut_down
+atexit.register(time.sleep, 600)
+file = open("plain", "w")
+file.write("written")
+shut_down(75, 2, 0.2)
+"""
+
+
+def test_row_99_a_worker_that_is_replaced_ends_itself(tmp_path: Path) -> None:
+    done = run_python(["-c", HANGS], None, tmp_path)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert (tmp_path / "plain").read_text() == "written"
+
 
 # -- row 101: signals and descriptors ------------------------------------------------------------------------------
 

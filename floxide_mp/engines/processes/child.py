@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from typing import Any
 
 from ... import checks, failpoints, standard_streams
@@ -20,6 +21,7 @@ from .ends import WORN
 from .lifeline import die_with
 from .orders import take
 from .sharing import WorkerEnd
+from .shutdown import REPLACED, shut_down
 from .wear import worn_by
 
 
@@ -53,14 +55,18 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     os.dup2(stderr, 2)
     os.close(stderr)
     code = 0
+    limit: float | None = REPLACED
     try:
         if worker.run():
             code = WORN
+        else:
+            limit = None  # the coordinator stops: it ends this group when its grace is over
     except (EOFError, ConnectionError):
-        pass  # the coordinator closed: nobody is left to tell
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    os._exit(code)  # a node's leftover non-daemon threads must not keep this process; the coordinator ends its group
+        pass  # the coordinator hung up: nobody is left to tell
+    except BaseException as failure:
+        traceback.print_exc()
+        code = -signal.SIGINT if isinstance(failure, KeyboardInterrupt) else 1
+    shut_down(code, trace, limit)
 
 
 def _keep(*descriptors: int) -> None:
