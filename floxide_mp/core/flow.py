@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
+from .by_depth import ByDepth
 from .plan import Place, Plan, Target
 from .rank import Ranked
 from .ready import Ready
@@ -23,7 +24,7 @@ from .records import (
     Scope,
     ScopeRecord,
 )
-from .terms import ErrorRecord, Order, Payload, behind
+from .terms import ErrorRecord, Order, Payload, behind, size_of
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
@@ -48,7 +49,8 @@ class Flow:
         self.items: dict[int, ItemRecord] = {}  # the unfinished ones, but for those in blocks
         self.in_blocks = 0  # how many these are
         self.root = Scope.open(0, plan.scopes[()], None, (0, ()))
-        self._ready: Ready | Ranked = Ready()
+        self.bytes = 0  # of the unfinished items' payloads, but for those that have failed for good
+        self._ready: Ready | Ranked | ByDepth = Ready()
         self._serial_ready = Ready()
         self._last_id = 0
         self._dropped = 0
@@ -63,6 +65,7 @@ class Flow:
         item = ItemRecord(self._last_id, place, order, payload, scope, error)
         self.items[item.id] = item
         self._commit.created.append(item)
+        self.bytes += len(payload) if type(payload) is bytes else size_of(payload)
         self._enter(place, order[0], scope, 1)
         return item
 
@@ -72,6 +75,7 @@ class Flow:
         self._last_id += count
         self.in_blocks += count
         self._commit.blocks.append(block)
+        self.bytes += block.size
         self._enter(place, order[0], scope, count)
         return block
 
@@ -240,6 +244,7 @@ class Flow:
     def _drop(self, item: ItemRecord) -> None:
         """It will not be run. Another one of its place is alive, so nothing closes by this."""
         del self.items[item.id]
+        self.bytes -= size_of(item.payload)
         self._commit.finished.append(item.id)
         self._dropped += 1
         scope: Scope | None = item.scope

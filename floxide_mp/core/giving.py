@@ -118,6 +118,8 @@ class Giving(Leasing):
         if not self._sources.pending or self.phase is not Phase.RUNNING:
             return None
         busy = len(self._ready) + len(self._serial_ready) + self.leased + self._waiting
+        if busy > self._waiting and self._deepest:
+            return None  # what it has given goes first
         source = self._sources.first(busy, session)
         serial = source is not None and self.plan.places[source.item.place].spec.serial
         return None if serial and self._serial_running else source

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from ..statuses import WorkItemStatus
+from .by_depth import ByDepth
 from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope
 from .state import RunState
 from .table import FINAL, Phase
-from .terms import behind
+from .terms import behind, size_of, total_size
 
 
 def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
@@ -38,6 +39,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
     assert {i.id for i in waiting} <= {number for _, number in state._timers}
     _check_blocks(state, blocks, leased_blocks)
+    _check_memory(state, blocks)
     serial = [i for i in leased if state.plan.places[i.place].spec.serial]
     assert len(serial) == state._serial_running
     for scope in scopes:
@@ -68,6 +70,13 @@ def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection
         assert not state.plan.places[block.place].spec.serial and block.scope.window is None
 
 
+def _check_memory(state: RunState, blocks: Collection[Block]) -> None:
+    unfinished = [i.payload for i in state.items.values() if i.status is not WorkItemStatus.FAILED]
+    assert state.bytes == sum(map(size_of, unfinished)) + sum(total_size(block.payloads) for block in blocks)
+    assert state._making == sum(i.making for i in state.items.values())
+    assert not any(i.making for i in state.items.values() if not i.lease)
+
+
 def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
     pending = state._sources.pending
     assert sorted(pending) == pending
@@ -77,11 +86,11 @@ def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
     assert filling == {scope.id for scope in scopes if scope.filling}
 
 
-def _parts(ready: Ready | Ranked) -> Collection[Ready]:
+def _parts(ready: Ready | Ranked | ByDepth) -> Collection[Ready]:
     return (ready,) if isinstance(ready, Ready) else ready._ready.values()
 
 
-def _queued(ready: Ready | Ranked) -> list[ItemRecord | Block]:
+def _queued(ready: Ready | Ranked | ByDepth) -> list[ItemRecord | Block]:
     return [item for part in _parts(ready) for item in (*part._queue, *part._heap)]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..statuses import WorkItemStatus
+from .by_depth import ByDepth
 from .flow import Flow
+from .memory import Memory
 from .plan import Plan
 from .rank import Ranked
 from .records import Block, ItemRecord
@@ -27,18 +29,32 @@ class Leasing(Flow):
         self.leased = 0
         self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self._serial_running = False
+        self.memory = Memory()
+        self._told = 0  # bytes that the memory has of this run
+        self._making = 0  # bytes by which the items that are leased are likely to add to it
+        self._grown: dict[int, int] = {}  # place -> by how many bytes a step there adds to it, where that is much
+
+    def share(self, memory: Memory) -> None:
+        """The memory that counts the bytes of this run and of others; until then the run is alone."""
+        self.memory, self._told = memory, 0
 
     @property
     def ready(self) -> int:
         """How many items could be claimed now."""
         if self.phase is not Phase.RUNNING:
             return 0
+        if isinstance(self._ready, ByDepth):
+            serial = self._serial_ready and not self._serial_running
+            count = self._ready.count(self._held_back)
+            return count + bool(serial and not self._held_back(self._serial_ready.first().place))
         return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
 
     def first(self) -> ItemRecord | Block | None:
         """What ``claim`` would give an item of."""
         if self.phase is not Phase.RUNNING:
             return None
+        if isinstance(self._ready, ByDepth):
+            return self._most_urgent(self._ready)
         if self._serial_next:
             return self._serial_ready.first()
         return self._ready.first() if self._ready else None
@@ -47,6 +63,8 @@ class Leasing(Flow):
         """A worker takes the first item that may start now, if there is one; of a block, up to ``most``."""
         if self.phase is not Phase.RUNNING:
             return None
+        if isinstance(self._ready, ByDepth):
+            return self._claim_by_depth(self._ready, lease, worker, most)
         if self._serial_next:
             item = self._serial_ready.pop()
             self._serial_running = True
@@ -62,6 +80,9 @@ class Leasing(Flow):
 
         Serial ones keep their order among themselves, for they may read what those before them wrote.
         """
+        if isinstance(self._ready, ByDepth):
+            self._ready.level = level
+            return
         before, self._ready = self._ready, Ranked(level)
         while before:
             self._ready.push(before.pop(len(before)))
@@ -88,8 +109,66 @@ class Leasing(Flow):
     # -- inside --------------------------------------------------------------------------------------
 
     @property
-    def _serial_next(self) -> bool:
+    def _deepest(self) -> bool:
+        """Whether so many bytes are unfinished that what uses them goes first."""
+        return self._used > self.memory.deep
+
+    @property
+    def _used(self) -> int:
+        """Bytes that are unfinished, and those that the items which are leased are likely to add."""
+        return self.memory.used - self._told + self.bytes + self._making
+
+    def _held_back(self, place: int) -> bool:
+        """Whether a step there would make more while there is too much, and something else may make it less: what is
+        leased. If nothing is, there is nothing to wait for.
+        """
+        grown = self._grown.get(place)
+        return grown is not None and self.leased > 0 and self._used + grown > self.memory.most
+
+    def _most_urgent(self, ready: ByDepth) -> ItemRecord | Block | None:
+        """The item that may start first, or the block that it is in, where the values take much memory."""
+        deepest = self._deepest
+        best = ready.best(deepest, self._held_back)
         if not self._serial_ready or self._serial_running:
+            return best
+        serial = self._serial_ready.first()
+        if self._held_back(serial.place):
+            return best
+        if best is None or ready.urgency(serial, deepest) < ready.urgency(best, deepest):
+            return serial
+        return best
+
+    def _claim_by_depth(self, ready: ByDepth, lease: int, worker: int, most: int) -> ItemRecord | Block | None:
+        item = self._most_urgent(ready)
+        if item is None:
+            return None
+        if self.plan.places[item.place].spec.serial:
+            self._serial_ready.pop()
+            self._serial_running = True
+        else:
+            item = ready.pop(item, 1 if item.place in self._grown else most)
+        self._lease(item, lease, worker)
+        if type(item) is Block and item.place in self._grown:
+            (item,) = self.single_out(item, lease, worker)  # one by one, for each may add much
+        return item
+
+    def _go_by_depth(self) -> None:
+        if not isinstance(self._ready, ByDepth):
+            self._ready = ByDepth(self._ready, self._ready.level if isinstance(self._ready, Ranked) else ())
+
+    def _grew(self, place: int, grown: int) -> None:
+        """A step at a place has left so many bytes more than it took."""
+        before = self._grown.get(place)
+        grown = grown if before is None else max(grown, (before + grown) // 2)
+        if grown > self.memory.growth:
+            self._grown[place] = grown
+            self._go_by_depth()
+        elif before is not None:
+            del self._grown[place]
+
+    @property
+    def _serial_next(self) -> bool:
+        if not self._serial_ready or self._serial_running or isinstance(self._ready, ByDepth):
             return False
         return not self._ready or self._ready.yields_to(self._serial_ready.first())
 
@@ -101,11 +180,17 @@ class Leasing(Flow):
             item.status = ITEM[item.status, ItemFact.CLAIMED]
             item.lease, item.worker = lease, worker
             self.leased += 1
+            if self._grown:
+                item.making = self._grown.get(item.place, 0)
+                self._making += item.making
 
     def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
         item.status = ITEM[item.status, fact]
         item.lease = 0
         self.leased -= 1
+        if item.making:
+            self._making -= item.making
+            item.making = 0
         if self.plan.places[item.place].spec.serial:
             self._serial_running = False
 

@@ -57,16 +57,16 @@ class Ranked:
         level: by place.
     """
 
-    __slots__ = ("_count", "_level", "_levels", "_ready")
+    __slots__ = ("_count", "_levels", "_ready", "level")
 
     def __init__(self, level: Sequence[int]) -> None:
-        self._level = level
+        self.level = level
         self._ready: dict[int, Ready] = {}  # by level, where there are any
         self._levels: list[int] = []  # a heap of these levels
         self._count = 0
 
     def push(self, item: ItemRecord | Block) -> None:
-        level = self._level[item.place]
+        level = self.level[item.place]
         ready = self._ready.get(level)
         if ready is None:
             ready = self._ready[level] = Ready()
@@ -80,7 +80,7 @@ class Ranked:
 
     def yields_to(self, item: ItemRecord | Block) -> bool:
         """Whether that one goes before all of these. There must be one."""
-        level, first = self._level[item.place], self._levels[0]
+        level, first = self.level[item.place], self._levels[0]
         return level < first or (level == first and item.order < self.first().order)
 
     def pop(self, most: int = 1) -> ItemRecord | Block:

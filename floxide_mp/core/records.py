@@ -154,6 +154,7 @@ class ItemRecord:
     worker: int = -1
     due: float = 0.0
     alone: int = 0  # so many steps, from this one on, nobody is to go ahead of: one of those behind ended a worker
+    making: int = 0  # while it is leased: bytes by which it is likely to add to the unfinished values
 
     def __lt__(self, other: ItemRecord | Block) -> bool:
         return self.order < other.order
@@ -173,9 +174,17 @@ class Block:
     payloads: list[Payload]
     scope: Scope
     alone: int = 0  # as of ``ItemRecord``
+    _size: int = field(default=-1, init=False)
 
     def __len__(self) -> int:
         return len(self.payloads)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payloads, about. They are added up once."""
+        if self._size < 0:
+            self._size = sum(map(len, self.payloads))
+        return self._size
 
     def __lt__(self, other: ItemRecord | Block) -> bool:
         return self.order < other.order

@@ -17,7 +17,7 @@ from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
 from .sources import Source
 from .state import RunState
 from .table import Phase
-from .terms import ErrorRecord
+from .terms import ErrorRecord, size_of, total_size
 
 
 def restored(
@@ -124,6 +124,7 @@ def _put_block(state: RunState, rows: Sequence[ItemRow], scope: Scope) -> None:
     first, count = rows[0], len(rows)
     state._ready.push(Block(first.id, first.place, first.order, [row.payload for row in rows], scope))
     state.in_blocks += count
+    state.bytes += total_size([row.payload for row in rows])
     _alive(scope, first.place, count)
 
 
@@ -131,6 +132,8 @@ def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
     status = WorkItemStatus.PENDING if row.status is WorkItemStatus.IN_PROGRESS else row.status
     item = ItemRecord(row.id, row.place, row.order, row.payload, scope, row.error, row.attempt, status, due=row.due)
     state.items[item.id] = item
+    if status is not WorkItemStatus.FAILED:
+        state.bytes += size_of(item.payload)
     _alive(scope, item.place, 1)
     return item
 

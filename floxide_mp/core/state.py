@@ -19,7 +19,7 @@ from .leasing import Leaseholder
 from .plan import Place, Plan
 from .records import Block, Commit, Given, ItemRecord, Scope
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
-from .terms import ErrorRecord, Packed, Payload, behind
+from .terms import ErrorRecord, Packed, Payload, behind, size_of
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
@@ -85,6 +85,7 @@ class RunState(Giving):
         Args:
             on: who has run the one successor already, or is at it: it is leased to them, and returned.
         """
+        before = self.bytes
         place, scope, given = self._succeeded(item, writes)
         after = None
         if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
@@ -97,6 +98,8 @@ class RunState(Giving):
                 self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope, given)
+        if self._grown or self.bytes - before > self.memory.growth:
+            self._grew(item.place, self.bytes - before)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
@@ -105,8 +108,11 @@ class RunState(Giving):
 
     def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
         """A step is over that was a ``NextAll`` of many values, which all take one arm."""
+        before = self.bytes
         place, scope, given = self._succeeded(item, writes)
         self._fan_out_alike(item, place, arm, payloads, scope, given)
+        if self._grown or self.bytes - before > self.memory.growth:
+            self._grew(item.place, self.bytes - before)
         if place.owner:
             self._settle_all(scope)
         self._leave(item)
@@ -134,9 +140,10 @@ class RunState(Giving):
             for item, payload, written in zip(items, payloads, writes or ((),) * len(block), strict=True):
                 self.succeed(item, ((arm, payload),), written, False)
             return None
-        count = len(block)
+        count, before = len(block), self.bytes
         self._unlease_block(block)
         self.in_blocks -= count
+        self.bytes -= block.size
         self._commit.ranges.append((block.first, count))
         for number, written in enumerate(writes):
             if written:
@@ -149,6 +156,8 @@ class RunState(Giving):
             self._lease(after, 0, worker)
         else:
             self._pass_on(place, arm, block, payloads, worker)
+        if self._grown or self.bytes - before > self.memory.growth * count:
+            self._grew(block.place, (self.bytes - before) // count)
         self._exit(block.place, block.scope, count)
         self._check_end()
         return after
@@ -251,7 +260,9 @@ class RunState(Giving):
         pending = item.status is WorkItemStatus.PENDING
         if pending and item.attempt == 1:
             return
-        self._failed -= item.status is WorkItemStatus.FAILED
+        if item.status is WorkItemStatus.FAILED:
+            self._failed -= 1
+            self.bytes += size_of(item.payload)
         item.attempt = 1
         self._commit.changed.append(item)
         if not pending:
@@ -285,7 +296,8 @@ class RunState(Giving):
     def takes_input(self) -> bool:
         """Whether one more input could be claimed now."""
         start = self.plan.places[0].spec
-        return self._open and self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
+        free = self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
+        return self._open and free and not self._held_back(0)
 
     @property
     def next_due(self) -> float | None:
@@ -309,6 +321,11 @@ class RunState(Giving):
     def take_commit(self) -> Commit:
         """What was decided since the last time."""
         commit, self._commit = self._commit, Commit()
+        memory, told = self.memory, 0 if self.phase in FINAL else self.bytes + self._making
+        memory.used += told - self._told
+        self._told = told
+        if memory.used > memory.deep:
+            self._go_by_depth()
         return commit
 
     # -- inside --------------------------------------------------------------------------------------
@@ -319,6 +336,8 @@ class RunState(Giving):
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
+        payload = item.payload
+        self.bytes -= len(payload) if type(payload) is bytes else size_of(payload)
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 
@@ -357,6 +376,7 @@ class RunState(Giving):
         if self.plan.places[item.place].on_failure is None:
             # The item stays where it is: what waits for it must not go on as if it had been dealt with.
             self._unlease(item, ItemFact.FAILED)
+            self.bytes -= size_of(item.payload)
             self._commit.changed.append(item)
             self.failure = self.failure or error
             if not self.finish:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self
 from .. import context as contexts
 from .. import standard_streams
 from ..context import Context
+from ..core.memory import Memory
 from ..errors import FloxideError, NotStartedError, StoreLockedError
 from ..facts import RunInfo, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
@@ -23,13 +24,14 @@ from ..workflow import Compiled, Workflow
 from . import codec, large
 from .changes import check_same, check_shape, check_versions, versions
 from .clock import monotonic, time
-from .cpus import checked_workers, usable_cpus
+from .cpus import checked_memory, checked_workers, usable_cpus, usable_memory
 from .desk import Desks
 from .guest import Guests
 from .ledger import Ledger
 from .run import Run, checked_seconds, info_of
 from .source import Source
 
+SHARE: Final = 4  # a coordinator's unfinished values may take one in so many bytes of what there is
 SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
@@ -53,9 +55,12 @@ class Coordinator:
         engine: a function of ledger and number of workers that makes an engine; None: processes, or inline for 0.
         retry: the policy of nodes that have none of their own.
         grace: seconds that running steps get when the coordinator is closed.
+        memory: bytes of values that were made and are not used yet, in all runs, from which on steps that make more of
+            them wait for those that use them; None: a quarter of what this process may use (of the machine, or of its
+            control group). What comes of a run does not depend on it.
 
     Raises:
-        ValueError: for a number of workers, or seconds, that make no sense.
+        ValueError: for a number of workers, seconds or bytes, that make no sense.
         TypeError: for a store or an engine that is none.
         StoreError: the store cannot be opened, or another coordinator has it.
         FloxideError: no worker process can be started.
@@ -72,6 +77,7 @@ class Coordinator:
         *,
         retry: RetryPolicy | None = None,
         grace: float = 2.0,
+        memory: int | None = None,
     ) -> None:
         count = usable_cpus() if workers is None else checked_workers(workers)
         if retry is not None and not isinstance(retry, RetryPolicy):
@@ -81,6 +87,7 @@ class Coordinator:
             raise TypeError(f"engine must be a function of scheduler and number of workers, {example}, not {engine!r}")
         self._retry = retry
         self._grace = checked_seconds("grace", grace)
+        limit = usable_memory() // SHARE if memory is None else checked_memory(memory)
         self._inline = count == 0 and engine is None
         self._here = count == 0 or engine is not None  # steps may run in this very process
         self._closed = False
@@ -92,6 +99,7 @@ class Coordinator:
             found = _store_of(store, opened)
             self._have(found, opened)
             self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
+            self._ledger.memory = Memory(limit)
             self._desks = Desks(self._ledger, retry, count)
             self._guests = Guests(self._desks.guest)
             self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)

@@ -390,6 +390,11 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
     return Progress(state.phase, state.metrics, state.counts, finished_at, failure)
 
 
+def over_at(run: Known) -> float:
+    """Seconds since the epoch. The clock on the wall may have been set back, and no run ends before it began."""
+    return max(time(), run.record.started_at)
+
+
 def check_not_over(run: Known) -> None:
     """Whether it can go on.
 

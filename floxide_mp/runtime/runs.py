@@ -15,6 +15,7 @@ from math import inf
 from typing import Final
 
 from .. import failpoints
+from ..core.memory import Memory
 from ..core.plan import Plan
 from ..core.records import Commit
 from ..core.restore import restored
@@ -32,7 +33,7 @@ from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
 from .pace import Pace
-from .running import Feed, Known, Running, Tail, check_not_over, progress_of
+from .running import Feed, Known, Running, Tail, check_not_over, over_at, progress_of
 from .turns import Turns
 from .view import View
 
@@ -47,6 +48,7 @@ class Runs(View):
     def __init__(self, store: CheckpointStore, threaded: bool = True) -> None:
         super().__init__(store)
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
+        self.memory = Memory()  # what the unfinished values of all runs take
         self._work = threading.Condition(self._lock)  # workers wait here for something to do
         self._active: dict[str, Running] = {}  # of these, the ones not over
         self._turns = Turns()  # of these
@@ -84,6 +86,7 @@ class Runs(View):
             self.store.create(record, state.take_commit(), run.progress)
             if failpoints.armed:
                 failpoints.hit("coordinator.created")
+            state.share(self.memory)
             self._runs[record.run_id] = run
             self._check_feed(run)  # it may have been closed before
             self._commit(run)
@@ -165,6 +168,7 @@ class Runs(View):
             snapshot = carried_over(old, plan, snapshot)
         stood = kept.phase, kept.metrics, kept.counts, kept.failure
         state = restored(plan, snapshot, *stood, retry, record.finish, monotonic())
+        state.share(self.memory)
         run = Running(record, kept, state, Pace(self._cost(record, plan)), Tail(snapshot.events), snapshot.outputs)
         if not same:
             self.store.replace(record, snapshot)
@@ -237,7 +241,7 @@ class Runs(View):
                 return
             self.journal.check_open()
             if not isinstance(run, Running):
-                self._note(run, Phase.CANCELLED, _over_at(run))
+                self._note(run, Phase.CANCELLED, over_at(run))
             else:
                 run.state.cancel()
                 self._give_grace(run, grace)
@@ -311,7 +315,7 @@ class Runs(View):
             if state.phase not in (Phase.RUNNING, Phase.PAUSED):
                 self._cut_off(run)
             if state.over:
-                finished_at = _over_at(run)
+                finished_at = over_at(run)
             else:
                 for worker, lease in self._leases_of(run):
                     worker.board.revoke(lease.id)
@@ -387,7 +391,7 @@ class Runs(View):
         run.state.crash(failure)
         run.state.take_commit()  # of what could not be finished, nothing is written
         # The state may have come to its end; as long as that is not written, the run has not.
-        run.progress = run.shown = run.shown._replace(phase=Phase.BROKEN, finished_at=_over_at(run), failure=failure)
+        run.progress = run.shown = run.shown._replace(phase=Phase.BROKEN, finished_at=over_at(run), failure=failure)
         run.trouble = None
         self._give_grace(run, GRACE)
         self._let_go(run)
@@ -422,8 +426,3 @@ class Runs(View):
     def _check_going(self) -> None:
         if self._stopping and self._broken is None:
             raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
-
-
-def _over_at(run: Known) -> float:
-    """Seconds since the epoch. The clock on the wall may have been set back, and no run ends before it began."""
-    return max(time(), run.record.started_at)

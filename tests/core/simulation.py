@@ -16,6 +16,7 @@ from hypothesis import assume
 from floxide_mp.core import invariants
 from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.memory import Memory
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, Commit, EventRecord, ItemRecord, OutputRecord, Scope, one_by_one
 from floxide_mp.core.restore import restored
@@ -61,6 +62,7 @@ class Simulation:
     heal: bool = False
     finishing: bool = False
     ranks: random.Random | None = None  # None: items go in order
+    memory: Memory = field(default_factory=Memory)  # from its bounds on what is deep goes first, and some wait
     ordered: bool = False  # it is the sequential run: arrivals at joins must be in the order of the steps
     now: float = 0.0
     deaths: int = 0
@@ -76,6 +78,7 @@ class Simulation:
     processed: dict[Order, tuple[str, Payload]] = field(default_factory=dict)
     orders: set[Order] = field(default_factory=set)
     portions: int = 0
+    waited: int = 0  # claims for which something was there, but held back
     lives: dict[int, int] = field(default_factory=dict)  # worker -> how often it died
 
     def __post_init__(self) -> None:
@@ -85,6 +88,7 @@ class Simulation:
         self.model = self._made_model()
         self.state.start(b"input")
         self.model.start(b"input")
+        self.state.share(self.memory)
         commit = self.state.take_commit()
         self.store.create(RECORD, commit, self._progress())
         self._look(commit)
@@ -103,6 +107,7 @@ class Simulation:
 
     def claim(self, worker: int, most: int = 1) -> ItemRecord | Block | None:
         ready = self.state.ready
+        self.waited += bool(self.state._ready and not ready)
         item = self.state.claim(worker + 1, worker, most)
         assert (item is not None) == (ready > 0), "ready and claim disagree"
         if item is not None:
@@ -301,6 +306,8 @@ class Simulation:
         before, kept = self.state, self.store.progress("run")
         args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
         self.state = restored(before.plan, self.store.snapshot("run"), *args)
+        self.memory.used = 0
+        self.state.share(self.memory)
         self._rank()
         assert self.state.metrics == before.metrics
         assert self.state.counts == before.counts

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from floxide_mp.core import flow
 from floxide_mp.core.graph import Graph
+from floxide_mp.core.memory import Memory
 from floxide_mp.core.table import Phase
 
 from .graphs import graphs
@@ -44,6 +45,12 @@ def some_ranks(chance: int) -> random.Random | None:
     return random.Random(chance) if chance % 2 else None
 
 
+def some_memory(chance: int) -> Memory:
+    """Two times in three, some or all values are too much: what is deep goes first, and what makes more waits."""
+    most = random.Random(chance).choice((1, 20, 60, 200))
+    return Memory(most) if chance % 3 else Memory()
+
+
 def same(one: Result, other: Result) -> None:
     assert one.phase is other.phase
     assert one.outputs == other.outputs
@@ -61,8 +68,9 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
     event(f"steps: {min(expected.total, 60) // 10 * 10}+")
     event(f"joins fired: {min(sum(isinstance(p, tuple) for _, p in expected.processed.values()), 5)}")
     for extra in range(2):
-        run = Simulation(graph, seed, ranks=random.Random(chance) if extra else None)
+        run = Simulation(graph, seed, ranks=random.Random(chance) if extra else None, memory=some_memory(chance))
         got = run.interleaved(random.Random(chance + extra))
+        event(f"times that something was held back: {min(run.waited, 20) // 5 * 5}+")
         event(f"deaths: {min(run.deaths, 3)}")
         event(f"portions: {min(run.portions, 5)}")
         event(f"steps ahead: {min(run.ahead, 20) // 5 * 5}+")
@@ -76,7 +84,7 @@ def test_any_interleaving_gives_the_answer_of_the_sequential_run(graph: Graph, s
 @given(graphs(), seeds, seeds)
 @many
 def test_with_finish_failed_runs_come_to_the_same_as_well(graph: Graph, seed: int, chance: int) -> None:
-    run = Simulation(graph, seed, finishing=True, ranks=some_ranks(chance))
+    run = Simulation(graph, seed, finishing=True, ranks=some_ranks(chance), memory=some_memory(chance))
     got = run.interleaved(random.Random(chance), restarts=True)
     expected = Simulation(graph, seed, finishing=True).sequential()
     event(f"{expected.phase.value}, failing: {expected.failing}")
@@ -87,7 +95,7 @@ def test_with_finish_failed_runs_come_to_the_same_as_well(graph: Graph, seed: in
 @many
 def test_any_number_of_restarts_gives_the_answer_of_the_sequential_run(graph: Graph, seed: int, chance: int) -> None:
     schedule = random.Random(chance)
-    run = Simulation(graph, seed, ranks=some_ranks(chance))
+    run = Simulation(graph, seed, ranks=some_ranks(chance), memory=some_memory(chance))
     run.interleaved(schedule, restarts=True)
     if run.state.failure is not None:
         run.restart()
@@ -101,7 +109,7 @@ def test_any_number_of_restarts_gives_the_answer_of_the_sequential_run(graph: Gr
 @many
 def test_a_failed_run_that_is_resumed_comes_to_the_same(graph: Graph, seed: int, chance: int) -> None:
     schedule = random.Random(chance)
-    run = Simulation(graph, seed, ranks=some_ranks(chance))
+    run = Simulation(graph, seed, ranks=some_ranks(chance), memory=some_memory(chance))
     run.interleaved(schedule)
     event(run.state.phase.value)
     if run.state.failure is not None:
@@ -114,7 +122,7 @@ def test_a_failed_run_that_is_resumed_comes_to_the_same(graph: Graph, seed: int,
 @given(graphs(), seeds, seeds, st.integers(0, 60))
 @many
 def test_a_run_that_is_cancelled_ends_cancelled(graph: Graph, seed: int, chance: int, steps: int) -> None:
-    run = Simulation(graph, seed, ranks=some_ranks(chance))
+    run = Simulation(graph, seed, ranks=some_ranks(chance), memory=some_memory(chance))
     schedule = random.Random(chance)
     while not run.state.over and run.steps < steps:
         if run.running and schedule.random() < 0.5:

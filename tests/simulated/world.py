@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from floxide_mp.core import invariants
+from floxide_mp.core.memory import Memory
 from floxide_mp.core.records import Block
 from floxide_mp.core.state import MAX_DEATHS
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
@@ -70,6 +71,7 @@ class World:
         self.ledger = self._ledger(self.medium.open(), 0.0, threaded=False)
         self.ledger.on_deadline = self._wake
         self.ledger.page = 3
+        self.ledger.memory = Memory(self.chance.choice((1, 100, 1000, 1 << 40)))
         self.desks = Desks(self.ledger, self.retry)
         self.deaths = Deaths(self)
         self.late: list[Worker] = []  # given up, and there all the same
@@ -95,6 +97,8 @@ class World:
         for run in self.ledger._active.values():
             blocks = [i for lease in leases if lease.run is run for i in lease.items if isinstance(i, Block)]
             invariants.check(run.state, blocks)
+        told = sum(run.state._told for run in self.ledger._active.values())
+        assert self.ledger.memory.used == told, "a run that is over takes memory"
 
     # -- nodes -----------------------------------------------------------------------------------------
 
