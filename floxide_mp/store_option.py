@@ -51,7 +51,7 @@ def refusal(error: StoreError, path: str) -> Refused:
     elif isinstance(error, StoreVersionError):
         hint = ""  # its text says what to do
     elif isinstance(error, StoreCorruptError):
-        hint = "nothing of it was used; put a copy of it (with its .key) in its place, or name another file"
+        hint = "restore a backup of it (with its .key), or name another file"
     else:
         hint = ""
     return Refused(report.message(str(error), hint))

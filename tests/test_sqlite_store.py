@@ -275,8 +275,8 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Reading(odd / "link.db") as reader:
         assert len(reader.runs()) == 2
     for bad, text in {
-        str(tmp_path): f"{tmp_path} is a directory: a store is a file",
-        os.devnull: "/dev/null is no regular file: a store is a file",
+        str(tmp_path): f"{tmp_path} is a directory: a store is made of regular files",
+        os.devnull: "/dev/null is no regular file: a store is made of regular files",
         f"{tmp_path}/no/such.db": f"{tmp_path}/no: No such file or directory",
         "": "the path of a store is empty",
     }.items():
@@ -293,7 +293,7 @@ def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder"):
-        with pytest.raises(StoreError, match=f"{name} is .*: a store is a file"):
+        with pytest.raises(StoreError, match=f"{name} is .*: a store is made of regular files"):
             SQLiteStore(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["fifo", "folder"]
     assert (tmp_path / "fifo").is_fifo()

@@ -14,7 +14,7 @@ from hmac import compare_digest
 from typing import Any, Final
 
 from ..errors import StoreCorruptError
-from .medium import write_private
+from .files import open_own, write_private
 
 KEY_BYTES: Final = 32
 SEAL_BYTES: Final = 16
@@ -27,19 +27,29 @@ def corrupt(path: str, what: str, run_id: str | None = None, row: str | None = N
     return StoreCorruptError(f"{path}: {where}{at}{what}", path=path, run_id=run_id, row=row)
 
 
+def differing(written: int, found: int, noun: str) -> str:
+    """That so many rows were written, and another number is there. ``noun`` is what one of them is."""
+    verb = f"{noun} was" if written == 1 else f"{noun}s were"
+    return f"{written} {verb} written, {'none is' if not found else '1 is' if found == 1 else f'{found} are'} there"
+
+
 def read_key(database: str) -> bytes | None:
     """The key of a database, None if it has none.
 
     Raises:
         StoreCorruptError: its file does not hold a key.
+        StoreError: it is no file of this user's.
     """
     try:
-        with open(key_path(database), "rb") as file:
-            key = file.read(KEY_BYTES + 1)
+        fd = open_own(key_path(database), os.O_RDONLY)
     except FileNotFoundError:
         return None
+    try:
+        key = os.read(fd, KEY_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(key) != KEY_BYTES:
-        raise corrupt(key_path(database), f"{KEY_BYTES} bytes were written, {len(key)} are there")
+        raise corrupt(key_path(database), differing(KEY_BYTES, len(key), "byte"))
     return key
 
 

@@ -1,4 +1,4 @@
-"""The files of a database, and what SQLite says of them in our words: which error is meant, and what to do about it."""
+"""What SQLite and the kernel say of the files of a database, in our words: which error is meant, and what to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..errors import StoreCorruptError, StoreError
 
-PRIVATE: Final = 0o600
 TROUBLE: Final = sqlite3.Error, UnicodeError, OSError  # what a medium, or text in it that is none, can raise
 _READ_ONLY: Final = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 _NO_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
@@ -23,74 +22,6 @@ _CORRUPT: Final = {
     *(sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT),
 }
 _MOVED: Final = sqlite3.SQLITE_READONLY_DBMOVED
-
-
-class Identity(NamedTuple):
-    """Which file it is, and its size in bytes when that was last looked at: it grows and never shrinks."""
-
-    device: int
-    inode: int
-    size: int
-
-
-def identity(path: str) -> Identity:
-    found = os.stat(path)
-    return Identity(found.st_dev, found.st_ino, found.st_size)
-
-
-def check_same(path: str, was: Identity) -> Identity:
-    """The file as it is now.
-
-    Raises:
-        StoreCorruptError: it is not there, is another one, or lost a part.
-    """
-    try:
-        now = identity(path)
-    except FileNotFoundError:
-        raise StoreCorruptError(f"{path} was deleted while it was in use", path=path) from None
-    if now[:2] != was[:2]:
-        raise StoreCorruptError(f"{path} was replaced by another file while it was in use", path=path)
-    if now.size < was.size:
-        text = f"{path} was cut from {was.size} to {now.size} bytes while it was in use"
-        raise StoreCorruptError(text, path=path)
-    return now
-
-
-def resolved(path: str | os.PathLike[str]) -> str:
-    """The path of a database, whole and without links.
-
-    Raises:
-        StoreError: there can be none.
-    """
-    real = os.path.realpath(path)
-    if not os.fspath(path):
-        raise StoreError("the path of a store is empty", path=real)
-    if os.path.exists(real) and not os.path.isfile(real):
-        what = "a directory" if os.path.isdir(real) else "no regular file"
-        raise StoreError(f"{real} is {what}: a store is a file", path=real)
-    with trouble(real):
-        os.stat(os.path.dirname(real))
-    return real
-
-
-def write_private(path: str, contents: bytes) -> None:
-    """A new file that only its owner may read, whatever the umask, safe on disk."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
-    try:
-        os.fchmod(fd, PRIVATE)
-        os.write(fd, contents)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_directory(path: str) -> None:
-    """That a file is there survives a power cut, too."""
-    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

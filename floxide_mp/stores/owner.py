@@ -1,7 +1,8 @@
-"""One owner for each store: a lock that the kernel drops when its process ends, however it ends.
+"""One owner for each store: a lock that the kernel drops when its process ends, however it ends. In the owner's
+process, and in those that ask who it is.
 
-It is a record lock (``lockf``), which processes that the owner forks do not inherit: one of them that outlives it does
-not keep the store. Within one process record locks do not exclude each other, so a list of the held ones does.
+It is on the first byte of a file beside the database, and is that of an open file description (``locks``). The second
+byte has a record lock, of which the kernel says whose it is. Within one process a list of the held ones says so.
 The lock's file stays when the store is closed: deleting it could split the ownership.
 """
 
@@ -11,17 +12,19 @@ import fcntl
 import json
 import os
 import socket
-import struct
 import threading
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from ..errors import StoreLockedError
-from .medium import PRIVATE
+from .files import PRIVATE, open_own
+from .locks import Descriptor
 
 _held: Final[dict[tuple[int, int], Ownership]] = {}  # by device and inode of the lock's file
 _guard = threading.Lock()
-_FLOCK: Final = struct.Struct("hhqqi0q")  # <fcntl.h>: kind, whence, start, length, pid
+_OWNED: Final = 0, 1
+_NAMED: Final = 1, 1
+_LATEST: Final = 1 << 37  # seconds since the epoch: dates have years of four digits
 
 
 def lock_path(database: str) -> str:
@@ -37,87 +40,101 @@ class Ownership:
 
     Raises:
         StoreLockedError: somebody else has it; the text says who and since when.
+        StoreError: the lock's file is no regular file of this user.
     """
 
     def __init__(self, database: str, now: float) -> None:
         self.pid, self.host, self.since = os.getpid(), socket.gethostname(), now
         with _guard:
-            # Another descriptor of a locked file must not be closed in the process that holds the lock: that drops it.
+            # Another descriptor of the file must not be closed in the process that has the store: that drops the
+            # record lock, and with it the owner's name.
             self._refuse_own(database)
-            self._fd = os.open(lock_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+            self._file = Descriptor(open_own(lock_path(database), os.O_RDWR | os.O_CREAT))
             try:
                 self._lock(database)
             except BaseException:
-                os.close(self._fd)
+                self._file.close()
                 raise
-            found = os.fstat(self._fd)
+            found = os.fstat(self._file.fd)
             self._key = found.st_dev, found.st_ino
             _held[self._key] = self
 
     def _lock(self, database: str) -> None:
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise _refusal(database, os.pread(self._fd, 4096, 0)) from None
-        os.fchmod(self._fd, PRIVATE)
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps([self.pid, self.host, self.since]).encode(), 0)
+        fd = self._file.fd
+        if not self._file.lock(fcntl.F_WRLCK, *_OWNED):
+            raise _refusal(database, self._file.other(*_NAMED), os.pread(fd, 4096, 0))
+        os.fchmod(fd, PRIVATE)
+        fcntl.lockf(fd, fcntl.LOCK_EX, _NAMED[1], _NAMED[0])
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps([self.pid, self.host, self.since]).encode(), 0)
 
     @staticmethod
     def _refuse_own(database: str) -> None:
         try:
             found = os.stat(lock_path(database))
-        except FileNotFoundError:
+        except OSError:
             return
         if (found.st_dev, found.st_ino) in _held:
-            raise StoreLockedError(f"{database} is open in this process already (pid {os.getpid()})", pid=os.getpid())
+            text = f"{database} is open in this process already (pid {os.getpid()}), by a coordinator or store that was"
+            advice = "not closed: close() it first (in a notebook: before the cell is run again)"
+            raise StoreLockedError(f"{text} {advice}", path=database, pid=os.getpid())
 
     def release(self) -> None:
         """Let others have it. Done twice, or in a forked process, it does nothing that the owner would notice."""
         with _guard:
             if _held.get(self._key) is self:
                 del _held[self._key]
-                os.close(self._fd)
+                self._file.close()
 
 
 def holder(database: str) -> int | None:
     """The process that owns a database at this moment, by the kernel's word; 0 if it cannot be seen from here.
 
     Looking does not take the lock, so nobody is refused for it.
+
+    Raises:
+        StoreError: the lock's file is no regular file of this user.
     """
     with _guard:
         try:
-            found = os.stat(lock_path(database))
+            found = os.lstat(lock_path(database))
             if (found.st_dev, found.st_ino) in _held:
                 return os.getpid()
-            fd = os.open(lock_path(database), os.O_RDONLY | os.O_CLOEXEC)
+            file = Descriptor(open_own(lock_path(database), os.O_RDONLY))
         except FileNotFoundError:
             return None
         try:
-            told = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            return None if file.other(*_OWNED) is None else file.other(*_NAMED) or 0
         finally:
-            os.close(fd)
-    kind, _, _, _, pid = _FLOCK.unpack(told)
-    return None if kind == fcntl.F_UNLCK else max(0, pid)
+            file.close()
 
 
-def _refusal(database: str, contents: bytes) -> StoreLockedError:
+def _refusal(database: str, pid: int | None, contents: bytes) -> StoreLockedError:
+    """``pid`` is what the kernel says. The contents are anybody's who may write there."""
     try:
-        pid, host, since = json.loads(contents)
-    except ValueError:  # it is being written just now
-        return StoreLockedError(f"{database} belongs to another coordinator, which has just taken it", path=database)
-    where = "" if host == socket.gethostname() else f" on {host}"
+        written, host, since = json.loads(contents)
+    except (ValueError, TypeError, RecursionError):  # it is being written just now, or by another program
+        written = host = since = None
+    who = pid or (written if isinstance(written, int) and _plausible(written, 1 << 32) else None)
+    if who is None:
+        return StoreLockedError(f"{database} belongs to another coordinator", path=database)
+    elsewhere = isinstance(host, str) and host.isprintable() and len(host) < 256 and host != socket.gethostname()
+    text = f"{database} belongs to the coordinator with pid {who}{f' on {host}' if elsewhere else ''}"
+    if not _plausible(since, _LATEST):
+        return StoreLockedError(text, path=database, pid=who)
     date = datetime.fromtimestamp(since).astimezone().isoformat(" ", "seconds")
-    text = f"{database} belongs to the coordinator with pid {pid}{where}, since {date}"
-    return StoreLockedError(text, path=database, pid=pid, since=since)
+    return StoreLockedError(f"{text}, since {date}", path=database, pid=who, since=since)
+
+
+def _plausible(value: Any, most: int) -> bool:
+    """Whether it is a positive number, and not too large to be one of these."""
+    return type(value) in (int, float) and 0 < value < most
 
 
 def _forget() -> None:
-    """This process was forked: record locks stay with the parent."""
+    """This process was forked: the parent has its stores still, and ``locks`` has closed the descriptors."""
     global _guard
     _guard = threading.Lock()  # that of before may be held by a thread that is not in this process
-    for held in _held.values():
-        os.close(held._fd)
     _held.clear()
 
 

@@ -22,8 +22,9 @@ from ..ports import Progress, RunRecord
 from . import blocks, rows, schema
 from .batch import run_name
 from .due import Clocks
+from .files import connected, disconnected, identity
 from .index import Index
-from .integrity import Seals, corrupt, key_path, read_key
+from .integrity import Seals, corrupt, differing, key_path, read_key
 from .medium import trouble
 from .owner import holder
 from .packing import unpack_ranges
@@ -84,19 +85,27 @@ class Reader:
         if not os.path.getsize(path):
             raise corrupt(path, "it is empty; what was in it is lost")
         with trouble(path):
+            self._file = identity(path)
             self._reader = _to_read(path, patience)
+            connected(self._file)
             try:
                 schema.expect_version(self._reader, path)
+                schema.expect_schema(self._reader, path)
                 self._seals = Seals(path, key_of(path))
                 self.owner()
             except BaseException:
-                self._reader.close()
+                self._disconnect()
                 raise
 
     def close(self) -> None:
         with self._reading:
-            self._closed = True
-            self._reader.close()
+            if not self._closed:
+                self._closed = True
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._reader.close()
+        disconnected(self._file)
 
     # -- the port ------------------------------------------------------------------------------------
 
@@ -107,7 +116,7 @@ class Reader:
         for row in found:
             self._seals.check("runs", row, 3)
         if len(found) != owner.runs:
-            raise corrupt(self.path, f"{owner.runs} runs were written, {len(found)} are there")
+            raise corrupt(self.path, differing(owner.runs, len(found), "run"))
         return [rows.run_record(row[:-1]) for row in found]
 
     def progress(self, run_id: str) -> Progress:
@@ -129,7 +138,7 @@ class Reader:
         for row in together:
             items += blocks.unpack_block(row[:-1], gone.get(row[1], ()))
         if len(items) != tally.items:
-            raise corrupt(self.path, f"{tally.items} rows were written, {len(items)} are there", run_id, "items")
+            raise corrupt(self.path, differing(tally.items, len(items), "row"), run_id, "items")
         if sum(item.id for item in items) != tally.item_sum:
             raise corrupt(self.path, "an unfinished item is missing, and a finished one is back", run_id, "items")
         held: dict[int, list[int]] = {}
@@ -387,5 +396,5 @@ def _all_of(
     for row in found:
         seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
     if count not in (None, len(found)):
-        raise corrupt(seals.path, f"{count} rows were written, {len(found)} are there", run_id, table.name)
+        raise corrupt(seals.path, differing(count or 0, len(found), "row"), run_id, table.name)
     return found

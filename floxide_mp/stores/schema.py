@@ -189,19 +189,51 @@ VIEWS: Final = (
 )
 
 
+def _object(statement: str) -> tuple[str, tuple[str, str]]:
+    """Name, kind and text of what a statement makes, as SQLite remembers them."""
+    _, kind, name, *_ = statement.split(maxsplit=3)
+    return name, (kind.lower(), statement)
+
+
+STATEMENTS: Final = (*(table.create() for table in TABLES), *VIEWS)
+_OBJECTS: Final = dict(map(_object, STATEMENTS))
+
+
 def create(connection: sqlite3.Connection, seals: Seals) -> None:
     """All of it, in an empty database, in one transaction, and in this one file."""
     # Not with a write-ahead log: closing carries it over, and is silent when it cannot, on a full disk say. Whoever
     # opens it chooses the log.
     connection.execute("PRAGMA journal_mode = MEMORY")
     connection.execute("BEGIN IMMEDIATE")
-    for statement in (*(table.create() for table in TABLES), *VIEWS):
+    for statement in STATEMENTS:
         connection.execute(statement)
     head = 1, 0, 0, None, None, None
     STORE.insert(connection, [(*head, seals.of("store", head))])
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
+
+
+def expect_schema(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse tables, views and triggers that were not made here: before anything asks one of them.
+
+    The schema has no seal. A view of a table's name may have a query without an end, and a trigger may write.
+
+    Raises:
+        StoreCorruptError: which names one of them.
+    """
+    found = connection.execute(f"SELECT type, name, sql FROM sqlite_schema LIMIT {2 * len(_OBJECTS)}").fetchall()
+    strange = [name for kind, name, sql in found if not _known(kind, name, sql)]
+    strange += sorted(_OBJECTS.keys() - {name for _, name, _ in found})
+    if strange:
+        raise corrupt(path, f"its schema is not what was written: {strange[0]!r:.100}")
+
+
+def _known(kind: str, name: str, sql: str | None) -> bool:
+    """Whether an object of the schema is one of ours, SQLite's own index of a key, or a table of its ANALYZE."""
+    if isinstance(name, str) and name.startswith(("sqlite_stat", "sqlite_autoindex_")):
+        return kind in ("table", "index")
+    return _OBJECTS.get(name) == (kind, sql)
 
 
 def expect_version(connection: sqlite3.Connection, path: str) -> None:

@@ -10,16 +10,17 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Final, Literal
 
 from .. import failpoints
 from ..core.records import Commit, Snapshot
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
-from . import medium, rows, schema
+from . import files, medium, rows, schema
 from .batch import Batch
 from .due import CLOCKS, Clocks
+from .files import Guard
 from .index import Index
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
@@ -59,42 +60,43 @@ class SQLiteStore(Reader):
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ValueError(f'durability is "process" or "full", not {durability!r}')
-        real = medium.resolved(path)
-        with trouble(real):
-            _check_ours(real, patience)
-            self._ownership = Ownership(real, clocks.wall())
-            try:
+        with ExitStack() as undone:
+            with trouble(os.fspath(path)):
+                real = files.resolved(path)
+                _check_ours(real, patience)
+                self._ownership = Ownership(real, clocks.wall())
+                undone.callback(self._ownership.release)
                 self._writer = _opened(real, patience)
-            except BaseException:
-                self._ownership.release()
-                raise
-        try:
+                undone.callback(self._writer.close)
             super().__init__(real, patience, clocks)
+            undone.callback(self._disconnect)
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
             self._stands: dict[str, tuple[int, Tally, dict[str, int], Index]] = {}  # by run: what ``Batch`` takes
-            self._file = medium.identity(real)
             self._epoch = self._take_over()
-        except BaseException:
-            self._writer.close()
-            self._ownership.release()
-            raise
+            with trouble(real):
+                self._guard = Guard(real)
+            undone.pop_all()
 
     takes_shared: Final = True  # an item that is done before it is written need never be copied
 
     @staticmethod
     def open_reader(path: str | os.PathLike[str], *, patience: float = 5.0, clocks: Clocks = CLOCKS) -> Reader:
         """Look into a store, whoever owns it, without disturbing them."""
-        return Reader(medium.resolved(path), patience, clocks)
+        with trouble(os.fspath(path)):
+            real = files.resolved(path)
+        return Reader(real, patience, clocks)
 
     def close(self) -> None:
         """Let go of the file. Nothing is called afterwards."""
         if os.getpid() != self._pid:
             return  # the connections are the parent's
         with self._writing:
+            self._guard.release()
             super().close()
             self._writer.close()
+            self._guard.close()
             self._ownership.release()
 
     # -- writing -------------------------------------------------------------------------------------
@@ -138,11 +140,13 @@ class SQLiteStore(Reader):
         run_id = prepared[0].run_id if prepared else None
         with self._writing:
             try:
-                self._file = medium.check_same(self.path, self._file)
+                self._guard.check()
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._check_epoch()
                 done = work()
+                self._guard.check_writing()
                 self._writer.execute("COMMIT")
+                self._guard.check()  # or it may be in a file that has no name any more
             except medium.TROUBLE as error:
                 self._roll_back()
                 raise medium.translated(self.path, error, run_id, _size(prepared)) from error
@@ -266,6 +270,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     connection = connect(path, patience, "rw")
     try:
         schema.expect_version(connection, path)
+        schema.expect_schema(connection, path)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
     except BaseException:
@@ -279,7 +284,7 @@ def _make(path: str, key: bytes, patience: float) -> None:
     if failpoints.armed:
         failpoints.hit("store.make")
     new = path + ".new"
-    medium.write_private(new, b"")
+    files.write_private(new, b"")
     connection = connect(new, patience, "rw")
     try:
         schema.create(connection, Seals(path, key))
@@ -288,4 +293,4 @@ def _make(path: str, key: bytes, patience: float) -> None:
     if failpoints.armed:
         failpoints.hit("store.made")
     os.rename(new, path)
-    medium.sync_directory(path)
+    files.sync_directory(path)
