@@ -64,7 +64,7 @@ class Session:
     only: str | None = None  # the workflow whose items it takes; None: all
     hash_seed: int | None = None  # of its process; None: it takes the items of any run
     next_seed: int | None = None  # it is to end, for one with that hash seed in its place
-    born: float = field(default_factory=monotonic)
+    began: float | None = None  # when it got its first lease
     spared: tuple[At | None, float] = (None, 0.0)  # seconds that do not count against what it is at
     home: Home = field(init=False)
 

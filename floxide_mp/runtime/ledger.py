@@ -285,6 +285,7 @@ class Ledger(Runs):
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it
         places = run.state.plan.places
         timed = any(places[item.place].spec.timeout is not None for item in items)
+        worker.began = worker.began or monotonic()
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()

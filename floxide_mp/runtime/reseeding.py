@@ -13,7 +13,7 @@ from typing import Final
 
 from .leases import Session
 
-TURN: Final = 2.0  # seconds that a worker works, at the least, before it makes room for runs that have no worker
+TURN: Final = 2.0  # seconds from a worker's first lease on, before it makes room for runs that have no worker
 
 
 def next_seed(worker: Session, idle: bool, now: float, ready: Mapping[int, int], all_: Iterable[Session]) -> int | None:
@@ -39,11 +39,12 @@ def next_seed(worker: Session, idle: bool, now: float, ready: Mapping[int, int],
         if seed is not None:
             held[seed] += 1
             free[seed] += other.next_seed is not None or other.waiting or not other.calls
+    over = worker.began is not None and now - worker.began >= TURN
     for seed, items in ready.items():
         if seed == own:
             continue
         if idle and items > free[seed]:
             return seed
-        if not idle and now - worker.born >= TURN and (not held[seed] or held[seed] < held[own] - 1):
+        if not idle and over and (not held[seed] or held[seed] < held[own] - 1):
             return seed
     return None
