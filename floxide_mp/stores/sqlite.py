@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Final, Literal
 
-from .. import failpoints
+from .. import failpoints, standard_streams
 from ..core.records import Commit, Snapshot
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
@@ -60,6 +60,7 @@ class SQLiteStore(Reader):
     ) -> None:
         if durability not in _SYNCHRONOUS:
             raise ValueError(f'durability is "process" or "full", not {durability!r}')
+        standard_streams.occupy()  # what is printed must not get into the lock's file
         with ExitStack() as undone:
             with trouble(os.fspath(path)):
                 real = files.resolved(path)

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from multiprocessing.managers import RemoteError
 from typing import Any, Final
 
+from ... import standard_streams
 from ...context import Context
 from ...core.graph import Graph
 from ...errors import FloxideError
@@ -168,6 +169,7 @@ def _connect(address: str, coordinator: int) -> tuple[DeskProxy, Board]:
     Raises:
         FloxideError: it is closed or gone, does not answer, or has another key.
     """
+    standard_streams.occupy()
     with ExitStack() as undone:
         try:
             with no_fork():
