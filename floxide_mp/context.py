@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import WorkflowDefinitionError
 from .event_log import EventLog, LoggedEvent
-from .merge import Fixed, Merge, MergeCell, SharedState, StepLog
+from .merge import Fixed, Merge, MergeCell, SharedState, StepLog, twin
 
 C = TypeVar("C", bound="Context")
 
@@ -77,7 +77,12 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is being cancelled: a long node may look now and then, and return early. Else False."""
+        """Whether the run is being cancelled, or longer than its ``timeout=``. Else False.
+
+        A long node may look now and then, and return early: what a step returns, writes or raises after this was true
+        for it does not count, as half of an answer must not; the step is run again if its run goes on later. In a
+        thread that the step left behind it is true as well.
+        """
         step = self.__dict__.get("_step")
         return step is not None and step.cancelled()
 
@@ -85,11 +90,12 @@ class Context:
 class Step(StepLog, typing.Protocol):
     """What a bound context talks to while a step runs."""
 
-    cancelled: Callable[[], bool]
-
     @property
     def item(self) -> Item:
         """The work item that runs."""
+
+    def cancelled(self) -> bool:
+        """Whether the step had better come to its end."""
 
 
 def field_names(context: Context) -> tuple[str, ...]:
@@ -165,15 +171,16 @@ def _meant(cls: type[Context]) -> Iterable[str]:
 
 
 def bind(context: C, step: Step) -> C:
-    """Make a free context a step's view of the run: fields record into ``step`` and read from it."""
+    """A step's view of the run: a context whose fields record into ``step`` and read from it. The free ``context``,
+    with which they begin, stays as it is.
+    """
+    bound = twin(context)
     for number, name in enumerate(field_names(context)):
         value = getattr(context, name)
-        if isinstance(value, EventLog | SharedState):
-            value.bind(step, number)
-        elif isinstance(value, Merge):
-            object.__setattr__(context, name, MergeCell(value, step, number))
-    object.__setattr__(context, "_step", step)
-    return context
+        cell = MergeCell(value, step, number) if isinstance(value, Merge) else value.bind(step, number)
+        object.__setattr__(bound, name, cell)
+    object.__setattr__(bound, "_step", step)
+    return bound
 
 
 def fold(context: C, events: Iterable[tuple[int, LoggedEvent[Any]]]) -> C:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
-from .merge import StepLog
+from .merge import StepLog, twin
 
 E = TypeVar("E")
 S = TypeVar("S")
@@ -87,8 +87,10 @@ class EventLog(Generic[E]):
         return self.apply_all(make(), apply)
 
     def bind(self, log: StepLog, field: int) -> Self:
-        self._log, self._field = log, field
-        return self
+        """The field as one step has it: it begins with the same events, and what the step appends goes to ``log``."""
+        made = twin(self)
+        made._log, made._field = log, field
+        return made
 
     def fold(self, events: Iterable[LoggedEvent[E]]) -> None:
         """Add every one of ``events``, in their order."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 T = TypeVar("T")
+B = TypeVar("B")
 
 
 class StepLog(Protocol):
@@ -29,18 +30,67 @@ class StepLog(Protocol):
     def fold(self, field: int, initial: Merge) -> Merge:
         """A copy of ``initial`` with all writes to that field merged in."""
 
+    def fixed(self, field: int, value: Any) -> Any:
+        """The ``value`` of a ``Fixed`` field, as it was when the run started, whatever other steps did to it."""
+
+
+def twin(original: B) -> B:
+    """Another object of the same class with the same attributes, whatever its class thinks of copies."""
+    made = object.__new__(type(original))
+    state = object.__getstate__(original)
+    for fields in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
+        for name, value in (fields or {}).items():
+            object.__setattr__(made, name, value)
+    return made
+
 
 class Fixed(Generic[T]):
-    """A value given when the run starts and never changed."""
+    """A value given when the run starts and never changed.
 
-    __slots__ = ("value",)
+    What a step does to the value itself (``ctx.table.value["a"] = 1``) is seen by no other step: each step that looks
+    has it anew. Large arrays in it are not copied for that, and cannot be written to (NumPy: ``ValueError``). Only
+    where the rest, without arrays, texts and ``bytes``, is more than 32 KiB as a pickle, is it one object for all steps
+    of a worker, which they must leave as it is.
+    """
+
+    __slots__ = ("_field", "_log", "_value")
+
+    _value: T
+    _log: StepLog | None
+    _field: int
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        for name, given in (("_value", value), ("_log", None), ("_field", -1)):
+            object.__setattr__(self, name, given)
+
+    @property
+    def value(self) -> T:
+        """The value. It cannot be set (AttributeError)."""
+        if self._log is None:
+            return self._value
+        value: T = self._log.fixed(self._field, self._value)
+        return value
 
     def get(self) -> T:
         """The value."""
         return self.value
+
+    def bind(self, log: StepLog, field: int) -> Self:
+        made = twin(self)
+        object.__setattr__(made, "_log", log)
+        object.__setattr__(made, "_field", field)
+        return made
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "value":
+            raise AttributeError(
+                "the value of a Fixed is given when the run starts, and never set: for a value that steps set, "
+                "make the field a SharedState; before the run, make a new Fixed(...)"
+            )
+        object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.value,)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fixed) and bool(self.value == other.value)
@@ -81,8 +131,10 @@ class SharedState(Generic[T]):
             self._log.write(self._field, value)
 
     def bind(self, log: StepLog, field: int) -> Self:
-        self._log, self._field = log, field
-        return self
+        """The field as one step has it: what it is at first is the same, and what the step sets goes to ``log``."""
+        made = twin(self)
+        made._log, made._field = log, field
+        return made
 
     def fold(self, events: Iterable[Any]) -> None:
         """Take over every set of ``events`` (``LoggedEvent`` objects), in their order."""

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from .context import Context
+from .merge import twin
 from .retry import RetryPolicy
 
 OPTIONS: Final = ("retry", "timeout", "serial")
@@ -52,12 +53,7 @@ class Node:
 
     def __copy__(self) -> Self:
         """With all its fields; those that ``__getstate__`` leaves out too, since the copy stays in this process."""
-        made = object.__new__(type(self))
-        state = object.__getstate__(self)
-        for fields in state if isinstance(state, tuple) else (state,):  # (of __dict__, of __slots__)
-            for name, value in (fields or {}).items():
-                object.__setattr__(made, name, value)
-        return made
+        return twin(self)
 
     def label(self) -> str:
         """What to call this kind of node in messages."""

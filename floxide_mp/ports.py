@@ -69,7 +69,14 @@ class Portion(NamedTuple):
     part: StepResult | Spread
 
 
-Outcome: TypeAlias = StepResult | Spread | Portion
+class Suspect(NamedTuple):
+    """What came of a step that saw that its run is being cancelled, or out of time (``ctx.cancelled``): it may have
+    come to its end early, with half of an answer. If the run may go on later, the step has not happened."""
+
+    part: StepResult | Spread
+
+
+Outcome: TypeAlias = StepResult | Spread | Portion | Suspect
 """What came of one step, or of the next part of one."""
 
 Result: TypeAlias = Outcome | Results

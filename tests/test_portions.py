@@ -26,7 +26,11 @@ from floxide_mp import (
 )
 from floxide_mp.core import sources
 from floxide_mp.engines.executor import ExecutorEngine
+from floxide_mp.ports import EventPage
 from floxide_mp.runtime import pull
+from floxide_mp.runtime.fixed import FixedValues
+from floxide_mp.runtime.run_log import RunLog
+from floxide_mp.runtime.step_view import StepView
 
 from . import flows_portions as flows
 from .faults.test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
@@ -125,10 +129,11 @@ def test_an_endless_one_is_cancelled_and_closed(coordinator: Coordinator, tmp_pa
 def test_how_one_ends_that_is_closed_is_no_failure_of_another(tmp_path: Path) -> None:
     """A worker that keeps enough of them closes the oldest while it is at the newest."""
     pulls = pull.Pulls()
+    view = StepView(RunLog("run", 0, lambda since: EventPage((), False)), FixedValues(), lambda: 1)
     for number in range(pull.KEEP + 1):
         iterator = flows.leaving(Ask(str(tmp_path)))
         next(iterator)
-        pulls.keep("run", (1, (number,)), pull.Pull("leaving", iterator, 0))
+        pulls.keep("run", (1, (number,)), pull.Pull("leaving", iterator, 0, view))
     assert len(lines(tmp_path, "closed")) == 1
     pulls.close()
     assert len(lines(tmp_path, "closed")) == pull.KEEP + 1

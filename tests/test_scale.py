@@ -14,8 +14,10 @@ from floxide_mp import Coordinator, Join, LoggedEvent, Node, RetryPolicy, Workfl
 from floxide_mp.node import way_of
 from floxide_mp.ports import Entry, EventPage
 from floxide_mp.runtime import codec
+from floxide_mp.runtime.fixed import FixedValues
 from floxide_mp.runtime.run_log import FEW, RunLog
 from floxide_mp.runtime.running import Running
+from floxide_mp.runtime.step_view import StepView
 from tests import flows_features, flows_run
 from tests.conftest import LIMIT
 from tests.flows_written import Reading
@@ -173,13 +175,13 @@ def entry(step: int, index: int, field: int = 0) -> Entry:
     return (1, (step,)), index, "n", field, codec.encode((step, index))
 
 
-def log_of(fetch: Callable[[int], EventPage]) -> RunLog:
-    log = RunLog("run", 0, fetch, lambda: 1)
-    log.begin("n", 1, 1, None, (2, ()))
-    return log
+def log_of(fetch: Callable[[int], EventPage]) -> StepView:
+    view = StepView(RunLog("run", 0, fetch), FixedValues(), lambda: 1)
+    view.begin("n", 1, 1, None, (2, ()), lambda: False)
+    return view
 
 
-def read(log: RunLog, field: int = 0) -> list[tuple[int, int]]:
+def read(log: StepView, field: int = 0) -> list[tuple[int, int]]:
     found: list[LoggedEvent[tuple[int, int]]] = list(log.read(field))
     assert [logged.event for logged in found] == list(log.values(field))
     assert [(logged.order[1][0], logged.index) for logged in found] == [logged.event for logged in found]

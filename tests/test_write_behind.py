@@ -27,7 +27,7 @@ from floxide_mp import (
     node,
 )
 from floxide_mp.core.records import one_by_one
-from floxide_mp.runtime import journal, running
+from floxide_mp.runtime import journal, running, tail
 from floxide_mp.stores.rows import Prepared
 from tests.flows_durable import COUNT, Durable
 from tests.flows_features import Chain
@@ -114,7 +114,7 @@ def test_very_many_events_are_written_in_several_groups(tmp_path: Path, monkeypa
 def test_a_worker_that_comes_late_gets_old_events_from_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "KEPT", 3)
+    monkeypatch.setattr(tail, "KEPT", 3)
     with Coordinator(1, store=tmp_path / "runs.db") as coordinator:
         assert coordinator.start(Reading, 200).wait(60).output == list(range(201, 0, -1))
     with Coordinator(1, store=tmp_path / "runs.db") as coordinator:

@@ -194,6 +194,11 @@ class RunState(Giving):
         else:
             self._give_up(item, error)
 
+    def stop(self, item: ItemRecord) -> None:
+        """A step saw that its run is to stop, and may have come to its end early: it has not happened."""
+        self._break_off(item)
+        self.release(item)
+
     def die(self, item: ItemRecord, error: ErrorRecord, now: float) -> None:
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)

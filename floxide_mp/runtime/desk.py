@@ -13,9 +13,10 @@ from typing import Final
 
 from ..core.graph import Graph
 from ..core.plan import Plan
+from ..core.table import Phase
 from ..errors import FloxideError, WorkerDiedError
 from ..facts import RunInfo
-from ..ports import Description, Desk, EventPage, Lease, Report, RunRecord
+from ..ports import Description, Desk, EventPage, Lease, Report, RunRecord, Suspect
 from ..retry import RetryPolicy
 from .board import SIZE, Board
 from .guest import Guest
@@ -164,7 +165,12 @@ class LedgerDesk(Desk):
             self._desks.seat_again(self)
         if reply.refused or not report.results:
             return not reply.refused
+        if isinstance(report.results[0], Suspect) and not self._cancelled():
+            return False
         return self._ledger.secure(self._run_id)  # who is told that it counts finds it after a crash
+
+    def _cancelled(self) -> bool:
+        return self._ledger.known(self._run_id).progress.phase in (Phase.CANCELLING, Phase.CANCELLED)
 
     def shape(self, run_id: str) -> dict[str, str]:
         run = self._ledger.known(run_id)

@@ -27,6 +27,7 @@ from ..ports import (
     Report,
     Results,
     Spread,
+    Suspect,
     only,
 )
 from ..retry import RetryPolicy
@@ -213,13 +214,18 @@ def _named(item: WorkItem) -> str:
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
     (result,) = report.results
     assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
+    if isinstance(result, Suspect):
+        result = result.part
     if isinstance(result, Spread):
         result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False
     kind, values, _, error, _ = result
     if error is not None:
         return ItemProcessedOutcome(error=codec.decode_error(error), kind=OutcomeKind.FAILED)
     if not counted:
-        text = f"the result of {item.node} was refused: it came too late, or run {item.run_id} is broken"
+        text = (
+            f"the result of {item.node} does not count: it came too late, the step saw that run {item.run_id} was "
+            "out of time (ctx.cancelled), or the run is broken"
+        )
         refusal = FloxideError(text, run_id=item.run_id, node=item.node)
         return ItemProcessedOutcome(error=refusal, kind=OutcomeKind.REFUSED)
     outputs = [codec.decode(payload) for arm, payload in values if ends[arm]]

@@ -7,14 +7,18 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from ..core.shared import Shared
 from ..core.terms import Packed
+from ..errors import SerializationError
 from . import codec
 
 LARGE: Final = 1 << 18  # bytes from which on a value, or a buffer of one, is shared: up to half of that is sent sooner
+MOST_REOPENED: Final = 1 << 23  # bytes of a pickle that is made to have its buffers read-only
 _SMALL: Final = frozenset({int, float, bool, type(None)})
+_ATOMS: Final = frozenset({str, bytes})
 
 
 class Arena(Protocol):
@@ -63,6 +67,38 @@ def message(value: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> memory
     pickler.dispatch_table = reducers
     pickler.dump(value)
     return stream.getbuffer()
+
+
+def reopener(value: Any, most: int) -> Callable[[], Any]:
+    """A function that gives the value as it is now, each time as an object of its own.
+
+    Texts, ``bytes`` and, where they are more than ``most`` bytes in all, buffers (of arrays) are not copied; such
+    buffers are read-only. What is more than ``most`` bytes without them, or cannot be pickled, is the same object each
+    time, with read-only buffers if it is less than ``MOST_REOPENED``.
+    """
+    for bound in (most, MOST_REOPENED):
+        atoms: list[Any] = []
+        buffers: list[memoryview] = []
+        stream = _Bounded(bound)
+        pickler = _Sparing(stream, 5, buffer_callback=partial(_put_aside, buffers))
+        pickler.atoms = atoms
+        try:
+            pickler.dump(value)
+        except codec.GivenUp:
+            continue
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            try:
+                payload = codec.encode_by_value(value, "value")  # there are functions in it that have no name
+            except SerializationError:
+                break
+            return partial(codec.decode, payload) if len(payload) <= most else partial(_same, value)
+        copied = sum(map(len, buffers)) <= most
+        kept = [bytes(raw) if copied else raw.toreadonly() for raw in buffers]
+        reopen = partial(_reopened, stream.getvalue(), kept, copied, atoms)
+        return reopen if bound == most else partial(_same, reopen() if kept and not copied else value)
+    return partial(_same, value)
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -117,6 +153,57 @@ class _Aside(list[memoryview]):
             return True
         self.append(raw)
         return False
+
+
+class _Bounded(io.BytesIO):
+    """A file of so many bytes at the most."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, data: Any) -> int:
+        count = super().write(data)
+        if self.tell() > self._most:
+            raise codec.GivenUp
+        return count
+
+
+class _Sparing(pickle.Pickler):
+    """Leaves out large texts and ``bytes``, which nobody can change."""
+
+    atoms: list[Any]
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if type(obj) not in _ATOMS or len(obj) < 1024:
+            return None
+        self.atoms.append(obj)
+        return len(self.atoms) - 1
+
+
+class _Restoring(pickle.Unpickler):
+    atoms: list[Any]
+
+    def persistent_load(self, pid: int) -> Any:
+        return self.atoms[pid]
+
+
+def _put_aside(taken: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+    try:
+        taken.append(buffer.raw())
+    except BufferError:  # not in one piece
+        return True
+    return False
+
+
+def _reopened(stream: bytes, buffers: Sequence[bytes | memoryview], copied: bool, atoms: list[Any]) -> Any:
+    unpickler = _Restoring(io.BytesIO(stream), buffers=map(bytearray, buffers) if copied else buffers)
+    unpickler.atoms = atoms
+    return unpickler.load()
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 class _Joined:

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from ..core.terms import Order, Payload, size_of
 from ..errors import FloxideError
-from ..ports import Writes
 from .clock import monotonic_ns
-from .run_log import RunLog
+from .step_view import StepView
 
 MOST_ITEMS: Final = 2048  # in a portion
 MOST_BYTES: Final = 1 << 20  # ... that has one of them, if a single one is larger
@@ -33,52 +32,52 @@ class Pull:
         name: of the node, for errors.
         iterator: at its beginning.
         given: how many values it gave before it was started again.
+        view: of the step that it belongs to: a generator has the context of its step.
 
     Attributes:
         given: ... and since.
     """
 
-    def __init__(self, name: str, iterator: Iterator[Any], given: int) -> None:
+    def __init__(self, name: str, iterator: Iterator[Any], given: int, view: StepView) -> None:
         self.given = given
+        self.view = view
         self._name = name
         self._iterator = iterator
         self._skip = given
         self._failure: BaseException | None = None  # what it raised, behind values that were told first
 
-    def draw(
-        self, route: Callable[[Any], tuple[int, Payload]], log: RunLog, whole: bool
-    ) -> tuple[Values, Writes, bool]:
-        """Its next values, what it wrote to the context meanwhile, and whether these are the last.
+    def draw(self, route: Callable[[Any], tuple[int, Payload]], whole: bool) -> tuple[Values, int | None, bool]:
+        """Its next values, how many writes to the context belong to them (None: all), and whether they are the last.
 
         What it raises before it has given a first portion is raised, as if it had given nothing. Later, what it gave
         before counts: it is raised by the next call, if there are values to be told first.
 
         Args:
             route: what becomes of a value.
-            log: where it writes to.
             whole: take all that it has.
         """
         if self._failure is not None:
             raise self._failure
         values: Values = []
+        view = self.view
         size = written = 0
         until = monotonic_ns() + (LATER if self.given else FIRST)
         try:
             for value in self._iterator:
                 if self._skip:
                     self._skip -= 1
-                    log.writes = []  # they are committed
+                    view.writes = []  # they are committed
                 else:
                     values.append(route(value))
                     size += size_of(values[-1][1])
-                    written = len(log.writes)
+                    written = len(view.writes)
                 if whole:
                     continue
                 if len(values) >= MOST_ITEMS or size >= MOST_BYTES or monotonic_ns() > until:
                     break
             else:
                 self._check_repeated()
-                return values, tuple(log.writes), True
+                return values, None, True
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -86,7 +85,7 @@ class Pull:
                 raise
             self._failure = failure
         self.given += len(values)
-        return values, tuple(log.writes[:written]), False
+        return values, written, False
 
     def close(self) -> None:
         """It is not gone on with. What it raises at that helps nobody."""

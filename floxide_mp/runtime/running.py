@@ -18,23 +18,36 @@ from typing import Final, Protocol
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
 from ..core.rank import levels
-from ..core.records import Block, EventRecord, ItemRecord
+from ..core.records import Block, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..core.terms import ErrorRecord, size_of, total_size
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
-from ..ports import HOLD, NEXT_ALL, Grant, Grants, Outcome, Portion, Progress, Result, Results, RunRecord, Spread
+from ..ports import (
+    HOLD,
+    NEXT_ALL,
+    Grant,
+    Grants,
+    Outcome,
+    Portion,
+    Progress,
+    Result,
+    Results,
+    RunRecord,
+    Spread,
+    Suspect,
+)
 from ..statuses import RunStatus
 from . import codec
 from .clock import monotonic, time
 from .home import Home
 from .pace import Pace
+from .tail import Tail
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
-KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
 
 
 class Feed(Protocol):
@@ -72,46 +85,6 @@ class Known:
     @property
     def over(self) -> bool:
         return self.progress.phase in FINAL
-
-
-class Tail:
-    """The end of a run's event log, for workers: what is not written yet, and some more, so that few need the store.
-
-    Args:
-        count: how many events there are in the store.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.start = count  # the number of events before the first one that is here
-        self.records: list[EventRecord] = []
-        self._written = count
-
-    @property
-    def total(self) -> int:
-        """How many events there are."""
-        return self.start + len(self.records)
-
-    def skip(self, count: int) -> None:
-        """So many more are in the store at once, and none is kept here."""
-        self.start += count
-
-    def add(self, records: Sequence[EventRecord]) -> None:
-        self.records += records
-
-    def wrote(self, count: int) -> None:
-        """So many more are in the store."""
-        self._written += count
-        if self._written - self.start > 2 * KEPT:
-            self._forget(KEPT)
-
-    def leave(self) -> None:
-        """Few will ask any more: the store has it."""
-        self._forget(0)
-
-    def _forget(self, kept: int) -> None:
-        spare = max(0, self._written - self.start - kept)
-        del self.records[:spare]
-        self.start += spare
 
 
 @dataclass(slots=True, eq=False)
@@ -313,6 +286,11 @@ class Running(Known):
             return None
         if isinstance(result, Spread):
             self.state.spread(item, *result)
+            return None
+        if isinstance(result, Suspect):
+            if self.state.phase is Phase.CANCELLING:  # it never goes on: this is the last that is heard of the step
+                return self._apply_one(item, result.part, on, False, home)
+            self.state.stop(item)
             return None
         outcome, values, writes, error, retryable = result
         if error is not None:

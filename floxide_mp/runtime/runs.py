@@ -33,7 +33,8 @@ from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
 from .pace import Pace
-from .running import Feed, Known, Running, Tail, check_not_over, over_at, progress_of
+from .running import Feed, Known, Running, check_not_over, over_at, progress_of
+from .tail import Tail
 from .turns import Turns
 from .view import View
 

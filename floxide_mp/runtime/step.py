@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
+from sys import getrefcount
 from types import CoroutineType, GeneratorType
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -31,13 +32,16 @@ from ..ports import (
     Portion,
     Spread,
     StepResult,
+    Suspect,
     Writes,
 )
 from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large
+from .fixed import FixedValues
 from .pull import Pull, Pulls, Values
 from .run_log import RunLog
+from .step_view import StepView
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
@@ -69,6 +73,12 @@ class Steps:
         pulls: iterators that have more to give; without it all that one has is taken at once.
     """
 
+    _view: StepView  # of the step that runs, unless it has one of its own
+    _now: StepView  # of the step that runs
+    _context: contexts.Context  # that has ``_view``
+    _parts: tuple[object, ...]  # of the context, by which it could be written to as well
+    _references: int  # to context and parts, while nobody else has any of them
+
     def __init__(
         self,
         run_id: str,
@@ -85,8 +95,12 @@ class Steps:
         self._bundle = bundle
         self._ahead = facts.ahead
         self._asks: set[int] = set()  # nodes whose steps asked for what only the coordinator can say
-        self._log = RunLog(run_id, facts.seed, fetch, identify)
-        self._context = contexts.bind(codec.decode(facts.context), self._log)
+        self._log = RunLog(run_id, facts.seed, fetch)
+        self._fixed = FixedValues()
+        self._identify = identify
+        self._free = codec.decode(facts.context)
+        self._fields = contexts.field_names(self._free)
+        self._renew()
         self._calls = calls
         self._pid = _Process.pid
         self._pulls = pulls
@@ -100,16 +114,18 @@ class Steps:
     def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
         """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
-        log = self._log
         name = self._bundle.names[node]
-        if log.writes:
-            log.writes = []
+        if self._view.over:
+            self._renew()
+        self._now = view = self._view
         try:
             cause = None if error is None else codec.decode_error(error)
-            log.begin(name, item_id, attempt, cause, order)
-            log.cancelled = cancelled
+            view.begin(name, item_id, attempt, cause, order, cancelled)
             result: Any = self._kept(order, given) if given else None
-            if result is None:
+            if result is not None:
+                self._now = view = result.view
+                view.begin(name, item_id, attempt, cause, order, cancelled)
+            else:
                 call = self._calls[node]
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
@@ -123,19 +139,37 @@ class Steps:
             if kind in _ODD or given:
                 told = self._told(node, name, result, order, given)
             else:
-                writes = tuple(log.writes) if log.writes else ()
-                told = NEXT, (self._route(node, name, result),), writes, None, False
-            if log.asked and not item_id:
+                told = NEXT, (self._route(node, name, result),), self._written(), None, False
+            if view.asked and not item_id:
                 self._asks.add(node)
             if failpoints.armed:
                 failpoints.hit("worker.encoded")
-            return told
+            return _suspect(told) if view.saw_cancelled else told
         except KeyboardInterrupt:
+            view.end()
             raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
             if _Process.pid != self._pid:
                 _end_fork(failure)
             return self._failed(node, failure, retry=True)
+
+    def _renew(self) -> None:
+        """A context for the next steps: they have one in common for as long as none of them leaves it to a thread."""
+        self._view = self._now = StepView(self._log, self._fixed, self._identify)
+        self._context = contexts.bind(self._free, self._view)
+        self._parts = tuple([getattr(self._context, name) for name in self._fields])
+        self._references = self._count_references()
+
+    def _count_references(self) -> int:
+        count = getrefcount(self._context)
+        return count + sum(map(getrefcount, self._parts)) if self._parts else count
+
+    def _written(self) -> Writes:
+        """What the step wrote. If something still has its context, a thread say, that is over from now on."""
+        view = self._now
+        if self._count_references() != self._references or view is not self._view:
+            view.end()
+        return view.written
 
     def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
@@ -158,14 +192,14 @@ class Steps:
         if kind is NextAll:
             several = _several(name, result.values)
             if given or isinstance(several, Iterator):
-                return self._drawn(node, name, order, Pull(name, iter(several), given))
+                return self._drawn(node, name, order, Pull(name, iter(several), given, self._now))
             values: Values = [self._route(node, name, value) for value in several]
-            return _spread(values, tuple(self._log.writes))
+            return _spread(values, self._written())
         if given and kind is not Abort:
             text = f"{name} was started again, and returned a {kind.__name__} where it had returned a NextAll"
             raise FloxideError(f"{text}: an iterator in NextAll must give the same values each time")
         if kind is Hold:
-            return HOLD, (), tuple(self._log.writes), None, False
+            return HOLD, (), self._written(), None, False
         if kind is Abort:
             cause = result.error
             failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
@@ -179,18 +213,22 @@ class Steps:
             raise TypeError(
                 f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])"
             )
-        return NEXT, (self._route(node, name, result),), tuple(self._log.writes), None, False
+        return NEXT, (self._route(node, name, result),), self._written(), None, False
 
     def _drawn(self, node: int, name: str, order: Order, pull: Pull) -> Outcome:
         """What an iterator gives next."""
         # Steps of serial nodes see every commit before them: nothing may come between what one of them gives.
         whole = self._pulls is None or self._bundle.nodes[node].serial
-        values, writes, last = pull.draw(partial(self._route, node, name), self._log, whole)
-        told = _spread(values, writes)
+        values, written, last = pull.draw(partial(self._route, node, name), whole)
+        told = _spread(values, self._written()[:written])
         if last or self._pulls is None:
+            return told
+        if self._now.saw_cancelled:
+            pull.close()  # what it gave since then does not count
             return told
         if failpoints.armed:
             failpoints.hit("worker.portion")
+        self._now.end()  # from now on it is this iterator's alone, and goes on with the next portion
         self._pulls.keep(self._run_id, order, pull)
         return Portion(told)
 
@@ -206,6 +244,7 @@ class Steps:
         return arm, large.share(value, "the result of ", name)
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
+        self._now.end()
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
@@ -225,6 +264,12 @@ def _spread(values: Values, writes: Writes) -> StepResult | Spread:
     if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
         return Spread(arms.pop(), [payload for _, payload in values], writes)
     return NEXT_ALL, tuple(values), writes, None, False
+
+
+def _suspect(told: Outcome) -> Outcome:
+    """The result of a step that saw that its run is to stop. What fails then is given back as it is."""
+    failed = not isinstance(told, Spread | Portion) and told[0] == FAIL
+    return told if failed or isinstance(told, Portion | Suspect) else Suspect(told)
 
 
 class _Process:

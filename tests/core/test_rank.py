@@ -13,7 +13,8 @@ from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.state import RunState
 from floxide_mp.ports import RunRecord
 from floxide_mp.runtime.pace import Pace
-from floxide_mp.runtime.running import Running, Tail, progress_of
+from floxide_mp.runtime.running import Running, progress_of
+from floxide_mp.runtime.tail import Tail
 
 from .graphs import graphs
 

@@ -1,0 +1,50 @@
+"""``Tail``: the end of a run's event log, in the coordinator's process, so that few looks of workers need the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..core.records import EventRecord
+
+KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
+
+
+class Tail:
+    """What of a run's log is not written yet, and some more.
+
+    Args:
+        count: how many events there are in the store.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.start = count  # the number of events before the first one that is here
+        self.records: list[EventRecord] = []
+        self._written = count
+
+    @property
+    def total(self) -> int:
+        """How many events there are."""
+        return self.start + len(self.records)
+
+    def skip(self, count: int) -> None:
+        """So many more are in the store at once, and none is kept here."""
+        self.start += count
+
+    def add(self, records: Sequence[EventRecord]) -> None:
+        self.records += records
+
+    def wrote(self, count: int) -> None:
+        """So many more are in the store."""
+        self._written += count
+        if self._written - self.start > 2 * KEPT:
+            self._forget(KEPT)
+
+    def leave(self) -> None:
+        """Few will ask any more: the store has it."""
+        self._forget(0)
+
+    def _forget(self, kept: int) -> None:
+        spare = max(0, self._written - self.start - kept)
+        del self.records[:spare]
+        self.start += spare

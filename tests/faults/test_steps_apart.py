@@ -1,0 +1,272 @@
+"""A step that ends early, that leaves a thread behind, that has threads which look at the context, or that changes what
+is not its own: other steps see none of it, and the answer does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floxide_mp import (
+    Context,
+    Coordinator,
+    EventLog,
+    Fixed,
+    ItemProcessedOutcome,
+    Node,
+    RunFailedError,
+    RunTimeoutError,
+    SharedState,
+    StepCallbacks,
+    WorkItem,
+)
+from floxide_mp.core.table import Phase
+from floxide_mp.core.terms import Order
+from floxide_mp.ports import EventPage
+from floxide_mp.runtime import codec, runs
+from floxide_mp.runtime.fixed import FixedValues, is_constant
+from floxide_mp.runtime.run_log import RunLog
+from floxide_mp.runtime.step_view import StepView
+from tests import flows_steps as flows
+from tests.conftest import LIMIT
+from tests.flows_run import Gate, until
+
+
+def shared(table: Any = None) -> flows.Shared:
+    return flows.Shared(EventLog(), flows.Sum(), SharedState(None), Fixed(table))
+
+
+def warm(coordinator: Coordinator) -> None:
+    """Its workers are there, and have imported what they need: a run's time-out counts that as well."""
+    run = coordinator.start(flows.InThreads, 1)
+    run.wait(LIMIT)
+
+
+# -- a step that ends early because its run is out of time --------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("early", "outputs", "log"),
+    [
+        (flows.early, ["whole"], ["whole"]),
+        (flows.early_list, list(range(10, 30)), []),
+        (flows.early_iterator, list(range(10, 30)), list(range(10, 30))),
+        (flows.early_hold, ["whole"], []),
+    ],
+    ids=["value", "list", "iterator", "hold"],
+)
+def test_row_87_what_a_step_gives_after_it_was_to_stop_does_not_count(
+    early: Node, outputs: list[Any], log: list[Any], workers: int, tmp_path: Path
+) -> None:
+    flow = flows.alone("Early", early)
+    with Coordinator(workers) as coordinator:
+        warm(coordinator)
+        run = coordinator.start(flow, str(tmp_path), timeout=1.5)
+        with pytest.raises(RunTimeoutError):
+            run.wait(LIMIT)
+        assert run.metrics().completed == 0, "half an answer is none"
+        assert list(run.context().log) == []
+        (tmp_path / "resumed").touch()
+        coordinator.resume(flow, run.run_id)
+        result = run.wait(LIMIT)
+        assert result.outputs == outputs
+        assert list(result.context.log) == log
+        assert run.errors() == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_87_a_step_that_did_not_look_whether_it_is_to_stop_counts(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = flows.alone("NeverLooks", flows.never_looks)
+    monkeypatch.setattr(runs, "GRACE", LIMIT)
+    with Coordinator(workers) as coordinator:
+        warm(coordinator)
+        run = coordinator.start(flow, str(tmp_path), timeout=1.5)
+        raised: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                run.wait(LIMIT)
+            except RunTimeoutError as error:
+                raised.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        if workers:
+            known = coordinator._ledger.known(run.run_id)
+            until(lambda: known.progress.phase is Phase.EXPIRING)
+        (tmp_path / "open").touch()
+        waiting.join(LIMIT)
+        assert len(raised) == workers // 2, "inline, nobody notices during a step that does not look"
+        assert run.metrics().completed == (1 if workers else 2)
+        if workers:
+            coordinator.resume(flow, run.run_id)
+        assert run.wait(LIMIT).outputs == ["whole"]
+
+
+def test_row_87_a_loop_of_ones_own_is_told_that_it_does_not_count(tmp_path: Path) -> None:
+    flow = flows.alone("Early", flows.early)
+    gate = Gate(tmp_path)
+    told: list[ItemProcessedOutcome] = []
+
+    class Told(StepCallbacks):
+        def on_item_processed(self, run_id: str, item: WorkItem, outcome: ItemProcessedOutcome) -> None:
+            told.append(outcome)
+
+    with Coordinator(0) as coordinator:
+        run_id = flow().start_distributed(shared(), str(gate.path), coordinator, timeout=1.5)
+        loop = threading.Thread(target=flow().step_distributed, args=(coordinator, 0, Told()))
+        loop.start()
+        gate.entered(1)
+        with pytest.raises(RunTimeoutError):
+            coordinator.run(run_id).wait(LIMIT)
+        loop.join(LIMIT)
+        assert [outcome.terminal for outcome in told] == [False]
+        assert "does not count" in str(told[0].error)
+        (gate.path / "resumed").touch()
+        coordinator.resume(flow, run_id)
+        assert coordinator.run(run_id).wait(LIMIT).outputs == ["whole"]
+
+
+# -- threads of a step --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("what", ["ctx", "log", "state", "total", "append"])
+def test_row_89_a_thread_that_outlives_its_step_writes_to_no_other(what: str, workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        result = coordinator.start(flows.straggling(what), 0).wait(LIMIT)
+    first, error = result.context.log
+    assert first == "first"
+    assert error.startswith("RuntimeError: the step of work that this context belongs to is over")
+    assert result.context.state.get() is None
+    assert result.context.total.number == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_122_threads_that_look_at_the_same_time_see_each_event_once(workers: int) -> None:
+    count = 500
+    with Coordinator(workers) as coordinator:
+        result = coordinator.start(flows.InThreads, count).wait(LIMIT)
+    (seen, least, total), log, at_last = result.output
+    assert seen == list(range(count))
+    assert log == [*range(count), -1]
+    assert count <= least <= count + 8
+    assert total == at_last == result.context.total.number == count + 8
+
+
+def entry(step: int) -> tuple[Order, int, str, int, bytes]:
+    return (1, (step,)), 0, "n", 0, codec.encode(flows.Sum(1))
+
+
+def test_row_122_a_look_in_the_middle_of_anothers_fetch_and_fold() -> None:
+    """Without chance: the second look comes while the first one has fetched and not yet put away what it fetched, and
+    while it merges.
+    """
+    committed = [entry(step) for step in range(0, 200, 2)]
+    inner: list[Any] = []
+
+    def fetch(since: int) -> EventPage:
+        page = EventPage(committed[since:], False)
+        if len(inner) == 0:
+            inner.append(None)
+            inner[0] = len(view.read(0))
+        return page
+
+    class Nosy(flows.Sum):
+        def merge(self, other: flows.Sum) -> None:
+            if len(inner) == 1:
+                committed.append(entry(3))  # before others that are there
+                inner.append(view.fold(0, flows.Sum()).number)  # type: ignore[attr-defined]
+            super().merge(other)
+
+    view = StepView(RunLog("run", 0, fetch), FixedValues(), lambda: 1)
+    view.begin("n", 1, 1, None, (2, ()), lambda: False)
+    assert (len(view.read(0)), inner) == (100, [100])
+    assert view.fold(0, Nosy()).number == 100  # type: ignore[attr-defined]
+    assert inner == [100, 101]
+    assert view.fold(0, flows.Sum()).number == 101  # type: ignore[attr-defined]
+    assert [logged.order[1][0] for logged in view.read(0)] == sorted([*range(0, 200, 2), 3])
+
+
+def test_row_122_a_merge_that_raises_leaves_no_half() -> None:
+    committed = [entry(step) for step in range(200)]
+    view = StepView(RunLog("run", 0, lambda since: EventPage(committed[since:], False)), FixedValues(), lambda: 1)
+    view.begin("n", 1, 1, None, (2, ()), lambda: False)
+    broken = True
+
+    class Broken(flows.Sum):
+        def merge(self, other: flows.Sum) -> None:
+            if broken and self.number == 50:
+                raise ValueError("no more")
+            super().merge(other)
+
+    with pytest.raises(ValueError, match="no more"):
+        view.fold(0, Broken())
+    broken = False
+    assert view.fold(0, Broken()).number == 200  # type: ignore[attr-defined]
+
+
+# -- what is given when the run starts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_row_88_what_a_step_does_to_a_fixed_value_no_other_step_sees(workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        result = coordinator.start(flows.each_of_five(flows.changes_table), 0, ctx=shared({"seen": []})).wait(LIMIT)
+    assert result.outputs == [([], 0)] * 5
+    assert result.context.table.value == {"seen": []}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_88_a_fixed_value_is_not_set(workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        run = coordinator.start(flows.each_of_five(flows.sets_table), 0, ctx=shared(1))
+        with pytest.raises(RunFailedError, match="AttributeError: the value of a Fixed is given when the run starts"):
+            run.wait(LIMIT)
+    with pytest.raises(AttributeError, match=r"make a new Fixed"):
+        shared(1).table.value = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("size", "outcome"), [(10, "written"), (100_000, "read-only")], ids=["small is one's own", "large is read-only"]
+)
+def test_row_88_arrays_in_a_fixed_value(size: int, outcome: str, workers: int) -> None:
+    numpy = pytest.importorskip("numpy")
+    with Coordinator(workers) as coordinator:
+        flow = flows.each_of_five(flows.changes_array)
+        result = coordinator.start(flow, 0, ctx=shared({"array": numpy.zeros(size)})).wait(LIMIT)
+    assert [before for before, _ in result.outputs] == [0.0] * 5
+    assert all(outcome in told for _, told in result.outputs)
+
+
+def test_row_88_a_large_array_is_not_copied_for_each_step() -> None:
+    numpy = pytest.importorskip("numpy")
+    values, array = FixedValues(), numpy.zeros(100_000)
+    first, second = (values.open(0, {"array": array, "text": "x" * 5000}) for _ in range(2))
+    assert first is not second
+    assert numpy.shares_memory(first["array"], array)
+    assert first["text"] is second["text"]
+    wide = dict.fromkeys(range(100_000), array)
+    assert values.open(1, wide) is values.open(1, wide), "too much to be opened for each step"
+    assert not values.open(1, wide)[5].flags.writeable
+
+
+@pytest.mark.parametrize("value", [1, "x", (1, ("x", None)), Path("x"), frozenset([1]), print, Context])
+def test_row_88_what_cannot_change_is_not_opened_again(value: object) -> None:
+    assert is_constant(value)
+    assert FixedValues().open(0, value) is value
+
+
+@pytest.mark.parametrize("value", [[1], {}, (1, [2]), bytearray(b"x"), flows.Sum(1), lambda: 1], ids=repr)
+def test_row_88_what_can_change_is(value: object) -> None:
+    callable_alone = callable(value)
+    assert is_constant(value) == callable_alone
+    values = FixedValues()
+    assert (values.open(0, value) is values.open(0, value)) == callable_alone

@@ -1,0 +1,221 @@
+"""Workflows whose steps end early, have threads, or change what is not theirs. Imported by workers by name."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from floxide_mp import Context, EventLog, Fixed, Hold, Merge, NextAll, Node, SharedState, Workflow, node
+from tests.flows_run import enter, until
+
+
+class Sum(Merge):
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def merge(self, other: Sum) -> None:
+        self.number += other.number
+
+
+@dataclass
+class Shared(Context):
+    log: EventLog[Any]
+    total: Sum
+    state: SharedState[Any] = field(default_factory=lambda: SharedState(None))
+    table: Fixed[Any] = field(default_factory=lambda: Fixed(None))
+
+
+# -- steps that end early -----------------------------------------------------------------------------------------
+
+
+def until_told(ctx: Context, folder: Path) -> bool:
+    """Wait in the first life of a run until it is to stop; whether it is."""
+    if (folder / "resumed").exists():
+        return False
+    enter(folder)
+    until(lambda: ctx.cancelled)
+    return True
+
+
+@node
+def early(ctx: Shared, path: str) -> str:
+    told = until_told(ctx, Path(path))
+    ctx.log.append("half" if told else "whole")
+    return "half" if told else "whole"
+
+
+@node
+def early_list(ctx: Shared, path: str) -> NextAll[int]:
+    return NextAll(range(10, 12) if until_told(ctx, Path(path)) else range(10, 30))
+
+
+@node
+def early_iterator(ctx: Shared, path: str) -> NextAll[int]:
+    def numbers() -> Iterator[int]:
+        for number in range(10, 30):
+            ctx.log.append(number)
+            yield number
+            if number == 15 and until_told(ctx, Path(path)):
+                return
+
+    return NextAll(numbers())
+
+
+@node
+def early_hold(ctx: Shared, path: str) -> Any:
+    return Hold() if until_told(ctx, Path(path)) else "whole"
+
+
+@node
+def never_looks(path: str) -> str:
+    """Takes longer than its run may, and does not ask."""
+    if (Path(path) / "began").exists():
+        return "again"
+    (Path(path) / "began").touch()
+    enter(Path(path))
+    until((Path(path) / "open").exists)
+    return "whole"
+
+
+def alone(name: str, only: Node, after: Node | None = None) -> type[Workflow]:
+    nodes = {"only": only, "after": after or node(lambda value: value)}
+    return Workflow.build(name, nodes=nodes, start="only", edges={"only": ["after"]}, context=Shared)
+
+
+# -- threads ------------------------------------------------------------------------------------------------------
+
+
+class Straggling(Node):
+    """The first step leaves a thread behind, which writes to the context that it was given while the second one runs,
+    which waits for it.
+    """
+
+    errors: queue.Queue[str] = queue.Queue()
+    orders: queue.Queue[str] = queue.Queue()
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def process(self, ctx: Shared, number: int) -> Any:
+        if number == 0:
+            held = {"log": ctx.log, "state": ctx.state, "total": ctx.total, "ctx": ctx, "append": ctx.log.append}
+            held = {self.what: held[self.what]}  # and nothing else
+            threading.Thread(target=self.straggle, kwargs=held, daemon=True).start()
+            ctx.log.append("first")
+        else:
+            self.orders.put("write")
+            ctx.log.append(self.errors.get(timeout=30))
+        return number
+
+    def straggle(
+        self, ctx: Any = None, log: Any = None, state: Any = None, total: Any = None, append: Any = None
+    ) -> None:
+        self.orders.get(timeout=30)
+        try:
+            if ctx is not None:
+                assert ctx.cancelled, "it had better end"
+                ctx.log.append("late")
+            elif state is not None:
+                state.set("late")
+            elif total is not None:
+                total.merge(Sum(1000))
+            else:
+                (append or log.append)("late")
+        except BaseException as error:
+            self.errors.put(f"{type(error).__name__}: {error}")
+        else:
+            self.errors.put("written")
+
+
+@node
+def two(_: object) -> NextAll[int]:
+    return NextAll([0, 1])
+
+
+def straggling(what: str) -> type[Workflow]:
+    nodes = {"two": two, "work": Straggling(what)}
+    return Workflow.build("Straggling", nodes=nodes, start="two", edges={"two": ["work"]}, context=Shared)
+
+
+@node
+def in_threads(ctx: Shared, number: int) -> tuple[list[int], int, int]:
+    """Eight threads look at the same time, and write."""
+    barrier = threading.Barrier(8)
+
+    def look(which: int) -> tuple[list[Any], int]:
+        barrier.wait(30)
+        seen = list(ctx.log), ctx.total.number
+        ctx.total.merge(Sum(1))
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(look, range(8)))
+    ctx.log.append(number)
+    logs, totals = [one[0] for one in seen], [one[1] for one in seen]
+    assert all(log == logs[0] for log in logs), logs
+    return logs[0], min(totals), ctx.total.number
+
+
+@node
+def once_more(ctx: Shared, seen: tuple[list[int], int, int]) -> Any:
+    return seen, list(ctx.log), ctx.total.number
+
+
+@node
+def events(ctx: Shared, count: int) -> int:
+    for number in range(count):
+        ctx.log.append(number)
+        ctx.total.merge(Sum(1))
+    return -1
+
+
+class InThreads(Workflow):
+    context = Shared
+    events, in_threads, once_more = events, in_threads, once_more
+    start = events
+    edges = {events: [in_threads], in_threads: [once_more]}
+
+
+# -- what is given when the run starts ----------------------------------------------------------------------------
+
+
+@node
+def five(_: object) -> NextAll[int]:
+    return NextAll(range(5))
+
+
+@node
+def changes_table(ctx: Shared, number: int) -> Any:
+    """Does to the value what a careless step would do, and says what it saw before."""
+    table = ctx.table.value
+    assert table is ctx.table.value is ctx.table.get()  # of one step, it is one object
+    seen = list(table["seen"])
+    table["seen"].append(number)
+    table[number] = "new"
+    return seen, 1 + max((key for key in table if isinstance(key, int) and key != number), default=-1)
+
+
+@node
+def sets_table(ctx: Shared, number: int) -> Any:
+    ctx.table.value = number  # type: ignore[misc]
+
+
+@node
+def changes_array(ctx: Shared, number: int) -> Any:
+    array = ctx.table.value["array"]
+    before = float(array[0])
+    try:
+        array += 1
+    except ValueError as error:
+        return before, str(error)
+    return before, "written"
+
+
+def each_of_five(each: Node) -> type[Workflow]:
+    nodes = {"five": five, "each": each}
+    return Workflow.build("EachOfFive", nodes=nodes, start="five", edges={"five": ["each"]}, context=Shared)
