@@ -22,7 +22,8 @@ from floxide_mp.core.state import RunState
 from floxide_mp.ports import NEXT, RunRecord
 from floxide_mp.runtime.home import Home
 from floxide_mp.runtime.pace import Pace
-from floxide_mp.runtime.running import ONE_BY_ONE, Running, Tail, progress_of
+from floxide_mp.runtime.running import ONE_BY_ONE, Running, progress_of
+from floxide_mp.runtime.tail import Tail
 
 MACHINES = 2
 
