@@ -101,7 +101,9 @@ class _Board(Board):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(memoryview(bytearray(SIZE)))
         self._ledger = ledger
+        self._pid = os.getpid()
 
     def cancelled(self, lease: int) -> bool:
-        self._ledger.overdue()
+        if self._pid == os.getpid():  # else a node has forked, and some lock of the ledger's may be held for ever
+            self._ledger.overdue()
         return super().cancelled(lease)

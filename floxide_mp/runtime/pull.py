@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..core.terms import Order, Payload, size_of
 from ..errors import FloxideError
 from .clock import monotonic_ns
+from .forks import end_child, mark
 from .step_view import StepView
 
 MOST_ITEMS: Final = 2048  # in a portion
@@ -61,9 +62,12 @@ class Pull:
         values: Values = []
         view = self.view
         size = written = 0
+        pid = mark[0]
         until = monotonic_ns() + (LATER if self.given else FIRST)
         try:
             for value in self._iterator:
+                if mark[0] != pid:
+                    end_child(None)
                 if self._skip:
                     self._skip -= 1
                     view.writes = []  # they are committed
@@ -78,10 +82,10 @@ class Pull:
             else:
                 self._check_repeated()
                 return values, None, True
-        except KeyboardInterrupt:
-            raise
         except BaseException as failure:
-            if whole or not self.given or not values:
+            if mark[0] != pid:
+                end_child(failure)
+            if isinstance(failure, KeyboardInterrupt) or whole or not self.given or not values:
                 raise
             self._failure = failure
         self.given += len(values)

@@ -140,6 +140,14 @@ class RunLog:
         now.fold(map(_logged, own))
         return now
 
+    def see_all(self) -> None:
+        """Have here all that is committed by now."""
+        self._look(0)
+
+    def in_child(self) -> None:
+        """A step has forked, and this is the child, where no other thread will ever let go of the lock."""
+        self._lock = threading.RLock()
+
     def _look(self, field: int) -> _Field:
         """The field, with all events that are committed by now."""
         while True:

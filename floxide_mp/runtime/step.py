@@ -5,14 +5,12 @@ Whatever goes wrong in it is that item's failure, told as plain data; only Keybo
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from sys import getrefcount
 from types import CoroutineType, GeneratorType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
@@ -39,6 +37,7 @@ from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large
 from .fixed import FixedValues
+from .forks import end_child, here, mark, refused, runs_steps
 from .pull import Pull, Pulls, Values
 from .run_log import RunLog
 from .step_view import StepView
@@ -95,7 +94,10 @@ class Steps:
         self._bundle = bundle
         self._ahead = facts.ahead
         self._asks: set[int] = set()  # nodes whose steps asked for what only the coordinator can say
-        self._log = RunLog(run_id, facts.seed, fetch)
+        self._pid = here()
+        self._fetch = fetch
+        self._all_seen = False  # a child that is forked now may look at the context
+        self._log = RunLog(run_id, facts.seed, self._events)
         self._fixed = FixedValues()
         self._identify = identify
         self._free = codec.decode(facts.context)
@@ -103,7 +105,6 @@ class Steps:
         self._renew()
         self._calls = calls
         self._sees = [way in ("both", "context") for way in bundle.ways]
-        self._pid = _Process.pid
         self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
@@ -112,6 +113,7 @@ class Steps:
         # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
         return -1 if after in self._asks else after
 
+    @runs_steps
     def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
         """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
@@ -132,8 +134,8 @@ class Steps:
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
                 result = call(self._context, _opened(payload))
-                if _Process.pid != self._pid:
-                    _end_fork(None)
+                if mark[0] != self._pid:
+                    end_child(None)
             kind = type(result)
             if kind is CoroutineType:
                 result = _awaited(result)
@@ -147,14 +149,45 @@ class Steps:
                 self._asks.add(node)
             if failpoints.armed:
                 failpoints.hit("worker.encoded")
+            if mark[0] != self._pid:
+                end_child(None)  # a value has forked as it was pickled
             return _suspect(told) if view.saw_cancelled else told
-        except KeyboardInterrupt:
-            view.end()
-            raise
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
-            if _Process.pid != self._pid:
-                _end_fork(failure)
+            if mark[0] != self._pid:
+                end_child(failure)
+            if isinstance(failure, KeyboardInterrupt):
+                view.end()
+                raise
             return self._failed(node, failure, retry=True)
+
+    # -- a fork in a step ----------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """The child is to see what this step could see now."""
+        if mark[0] != self._pid:
+            return  # a child's child sees what the child sees
+        try:
+            self._now.see_all(looks=bool(self._fields))
+            self._all_seen = True
+        except Exception:
+            pass  # it is an error in the child, if it looks
+
+    def after_fork(self) -> None:
+        """It is done; this is the parent."""
+        if mark[0] == self._pid:
+            self._all_seen = False
+
+    def in_child(self) -> None:
+        """It is done; this is the child."""
+        self._log.in_child()
+        self._now.in_child()
+
+    def _events(self, since: int) -> EventPage:
+        if mark[0] == self._pid:
+            return self._fetch(since)
+        if self._all_seen:
+            return EventPage((), False)
+        raise refused("look at the context")
 
     def _renew(self) -> None:
         """A context for the next steps: they have one in common for as long as none of them leaves it to a thread."""
@@ -274,19 +307,6 @@ def _suspect(told: Outcome) -> Outcome:
     return told if failed or isinstance(told, Portion | Suspect) else Suspect(told)
 
 
-class _Process:
-    """Asking the kernel who we are takes as long as the rest of a short step."""
-
-    pid = os.getpid()
-
-
-def _note_fork() -> None:
-    _Process.pid = os.getpid()
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
-
 def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
     """The items of a lease, each by itself."""
     for item in items:
@@ -299,19 +319,6 @@ def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
             order = (depth, (*prefix, branch + number)) if path else item.order
             # Successors that a worker goes on with by itself have no id yet.
             yield (first + number if first else 0), node, 1, order, payload, None
-
-
-def _end_fork(failure: BaseException | None) -> NoReturn:
-    """A node has forked, and this is the child, back from it: it must not go on as a second worker."""
-    code = 0 if failure is None else 1
-    if isinstance(failure, SystemExit):
-        code = failure.code if isinstance(failure.code, int) else int(failure.code is not None)
-    elif failure is not None:
-        traceback.print_exception(failure)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    os._exit(code & 0xFF)
 
 
 def _opened(payload: Payload) -> Any:
@@ -328,12 +335,27 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        return _run(coroutine)
     from concurrent.futures import ThreadPoolExecutor
 
     # Inline, in a thread that runs a loop already, as a notebook's does: a loop of its own needs a thread of its own.
     with ThreadPoolExecutor(1) as elsewhere:
-        return elsewhere.submit(asyncio.run, coroutine).result()
+        return elsewhere.submit(_run, coroutine).result()
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
+    pid = mark[0]
+    try:
+        result = asyncio.run(coroutine)
+    except BaseException as failure:
+        if mark[0] != pid:
+            end_child(failure)
+        raise
+    if mark[0] != pid:
+        end_child(None)
+    return result
 
 
 def refuse(grants: Iterable[Grant | Grants], failure: BaseException) -> tuple[StepResult, ...]:

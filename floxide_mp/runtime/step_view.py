@@ -18,6 +18,7 @@ from ..ports import Entry, Writes
 from . import large
 from .clock import sleep
 from .fixed import FixedValues
+from .forks import refuse_write
 from .run_log import RunLog
 
 
@@ -86,6 +87,17 @@ class StepView:
         if not self.writes:
             return ()
         return tuple(self.writes[: self._count] if self.over else self.writes)
+
+    def see_all(self, looks: bool) -> None:
+        """Have here all that the step could ask for now. ``looks``: its context has fields."""
+        _ = self.item
+        if looks:
+            self._look()
+            self._log.see_all()
+
+    def in_child(self) -> None:
+        """The step has forked, and this is the child."""
+        self.__class__ = ChildView
 
     # -- what the context asks for: in any thread of the step ----------------------------------------
 
@@ -163,3 +175,11 @@ class StepView:
             for index, (written, payload) in enumerate(self.writes)
             if written == field
         ]
+
+
+class ChildView(StepView):
+    """What a child that the step forked sees of the context: what the step did then. Nobody sees what it writes."""
+
+    def write(self, field: int, value: Any) -> None:
+        refuse_write()
+        super().write(field, value)

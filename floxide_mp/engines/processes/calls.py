@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ...errors import FloxideError
 from ...ports import Description, EventPage, Reply, Report
+from ...runtime.forks import here, mark, refused
 
 IDENT: Final = "ledger"  # what the server knows the one object by
 
@@ -25,6 +26,7 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._pid = here()
         self._owed = False  # a reply may be under way that nobody has read
         self._over = False  # the coordinator has hung up, maybe in the middle of a node, which took it for its failure
 
@@ -33,6 +35,8 @@ class Line:
         return self._answer()
 
     def _ask(self, verb: str, *arguments: Any) -> None:
+        if mark[0] != self._pid:
+            raise refused("ask the coordinator on its connection")
         if self._over:
             raise EOFError
         if self._owed:  # it must not be taken for that of this call

@@ -19,6 +19,7 @@ from ...runtime.worker import Worker
 from .calls import LedgerProxy
 from .ends import WORN
 from .lifeline import die_with
+from .lines import own
 from .orders import take
 from .sharing import WorkerEnd
 from .shutdown import REPLACED, shut_down
@@ -45,7 +46,8 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     orders, memory = told
     if memory >= 0:
         _keep(memory)
-    proxy = LedgerProxy((TrippedEnd if failpoints.armed else WorkerEnd)(connection, memory, orders.part))
+    kind = TrippedEnd if failpoints.armed else WorkerEnd
+    proxy = LedgerProxy(own(kind(connection, memory, orders.part)))
     be_worker()
     worker = Worker(orders.session, proxy, Board(memoryview(page)), worn=worn_by(orders.limits))
     if sys.stdout is not None:  # the program has closed it
