@@ -15,7 +15,7 @@ from typing import Any
 from . import report, store_option
 from .context import Context, field_names
 from .core.records import EventRecord
-from .errors import StoreVersionError
+from .errors import FloxideError, StoreVersionError
 from .event_log import EventLog
 from .merge import Fixed, Merge, SharedState
 from .ports import RunRecord
@@ -73,11 +73,15 @@ def show(options: Namespace) -> list[str]:
 def _opened(record: RunRecord, events: list[EventRecord], target: str | None) -> Context:
     try:
         return replay(record, events)
+    except FloxideError as error:
+        raise Refused(report.message(str(error))) from None
     except Exception:
         pass  # its classes may be a script's: these came with the workflow, and so did where to look for modules
     try:
         codec.decode_bundle(record.workflow)
         return replay(record, events)
+    except FloxideError as error:
+        raise Refused(report.message(str(error))) from None
     except ModuleNotFoundError as error:
         hint = "" if target else "say which module the workflow is in: ... context RUN --store PATH MODULE"
         raise Refused(report.message(f"the context cannot be opened here: {error}", hint)) from None

@@ -148,6 +148,7 @@ class Description(NamedTuple):
     """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``.
 
     ``ahead`` has for each node and arm the node with whose item a worker may go on by itself, or -1.
+    ``fields`` are as in ``RunRecord``.
     """
 
     key: bytes
@@ -155,6 +156,7 @@ class Description(NamedTuple):
     context: Packed
     seed: int
     ahead: tuple[tuple[int, ...], ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 Entry: TypeAlias = tuple[Order, int, str, int, Packed]
@@ -270,6 +272,8 @@ class RunRecord(NamedTuple):
     ``versions`` is what made these pickles and those of the steps: ``python`` (its minor version, such as "3.11"),
     ``cloudpickle``, ``floxide_mp``; empty where that is not known.
     ``hash_seed`` is the ``PYTHONHASHSEED`` of all worker processes that work on it, 0 to 2**32 - 1; None: any.
+    ``fields`` are (name, kind) of the context's fields, in the order that the numbers in events count; empty: in that
+    of its class.
     """
 
     run_id: str
@@ -287,6 +291,7 @@ class RunRecord(NamedTuple):
     main: tuple[str, ...]
     versions: Mapping[str, str] = MappingProxyType({})
     hash_seed: int | None = None
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Progress(NamedTuple):

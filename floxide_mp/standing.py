@@ -112,7 +112,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One write to the context. ``number`` counts from 0 in the order of commits, ``field`` in that of the class;
+    """One write to the context. ``number`` counts from 0 in the order of commits, ``field`` is its name;
     ``size`` is that of what was written, in bytes: what it is only those can know who have the user's modules.
     """
 
@@ -120,7 +120,7 @@ class Event:
     node: str
     order: Order
     index: int
-    field: int
+    field: str
     size: int
 
 
@@ -164,7 +164,8 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
         Item(row.id, places[row.place], row.attempt, row.status.value, row.order, _due(row)) for row in snapshot.items
     ]
     items += [Item(0, places[a.place], 1, WorkItemStatus.ARRIVED.value, a.order, None) for a in snapshot.arrivals]
-    events = [Event(n, e.node, e.order, e.index, e.field, len(e.payload)) for n, e in logged]
+    names = dict(enumerate(name for name, _ in record.fields))
+    events = [Event(n, e.node, e.order, e.index, names.get(e.field, ""), len(e.payload)) for n, e in logged]
     return Details(
         standing=standing,
         owner=owner,

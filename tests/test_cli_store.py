@@ -166,7 +166,7 @@ def test_row_26_starting_the_same_again_takes_it_up_too(tmp_path: Path) -> None:
     for _ in range(2):
         done = floxide(tmp_path, *begin("--workers", "1"))
         assert (done.returncode, done.stdout, done.stderr) == (0, LINES, "")
-    assert "was started with another input" in refused(tmp_path, "run", "gated", *begin()[1:4], "--input", "7")
+    assert "began with another input" in refused(tmp_path, "run", "gated", *begin()[1:4], "--input", "7")
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -338,7 +338,7 @@ def test_a_run_is_looked_at_while_another_process_writes_it(tmp_path: Path) -> N
         assert counts["wait"]["finished"] == found["metrics"]["completed"] - 1
         assert counts["wait"]["waiting"] == len(found["unfinished"]) == COUNTS + 1 - found["metrics"]["completed"]
         assert len(found["events"]) == found["metrics"]["completed"] - 1
-        assert {(event["node"], event["field"]) for event in found["events"]} <= {("wait", 0)}
+        assert {(event["node"], event["field"]) for event in found["events"]} <= {("wait", "log")}
         (line,) = floxide(tmp_path, "runs", "--store", "runs.db", "--json").stdout.splitlines()
         assert json.loads(line) | {"committed_at": 0} == {key: found[key] for key in json.loads(line)} | {
             "committed_at": 0
@@ -417,7 +417,7 @@ def test_row_81_show_opens_no_pickle_and_context_does(tmp_path: Path) -> None:
     )
     assert floxide(tmp_path, "loud", "--store", "runs.db", "--run-id", "r", "--workers", "0").returncode == 0
     page = floxide(tmp_path, "show", "r", "--store", "runs.db", "--events").stdout
-    assert "  0. tell, field 0: " in page and " bytes (depth 0, branch -)" in page
+    assert "  0. tell, field log: " in page and " bytes (depth 0, branch -)" in page
     for more in (["runs"], ["show", "r", "--json"], ["db", "check"], ["db", "info"]):
         assert floxide(tmp_path, *more, "--store", "runs.db").returncode == 0
     assert not (tmp_path / "opened").exists()
@@ -571,8 +571,9 @@ def test_a_script_that_starts_what_the_command_line_began_is_told_to_resume_it(t
     begun = floxide(tmp_path, "script.py", "--store", "runs.db", "--run-id", "r", "--input", "4", "--workers", "0")
     assert begun.returncode == 0, begun.stderr
     again = pasted(tmp_path, shlex.join([sys.executable, str(path), "0"]))
-    text = "run 'r' was started with another input, ctx or seed, or as a module, not as a script: then resume it;"
+    text = "run 'r' is there and began with another ctx (input and seed are the same): script.Ctx is __main__.Ctx now."
     assert text in again.stderr
+    assert "to go on with that run: coordinator.resume(Flow, 'r')" in again.stderr
 
 
 # -- the file -----------------------------------------------------------------------------------------------------

@@ -180,13 +180,17 @@ def test_a_known_id_with_another_input_is_refused(workers: int, state: str, tmp_
     else:
         flows.Chain().run_with_checkpoint(str(tmp_path), **options)
     before = ran(tmp_path)
-    text = "run 'x' was started with another input, ctx or seed"
+    begun = "run 'x' is there and began with another"
+    go_on = r"run_id; to go on with that run: coordinator\.resume\(Chain, 'x'\)"
+    text = rf"{begun} input \(ctx and seed are the same\)\. For this one choose another {go_on}"
     with pytest.raises(FloxideError, match=text):
         flows.Chain().run_with_checkpoint("/elsewhere", **options)
-    with pytest.raises(FloxideError, match=text):
+    with pytest.raises(FloxideError, match=rf"{begun} ctx \(input and seed are the same\)"):
         flows.Chain().run_with_checkpoint(str(tmp_path), ctx=flows.Log(flows.EventLog(["more"])), **options)
-    with pytest.raises(FloxideError, match=text):
+    with pytest.raises(FloxideError, match=rf"{begun} seed \(input and ctx are the same\)"):
         flows.Chain().run_with_checkpoint(str(tmp_path), seed=1, **options)
+    with pytest.raises(FloxideError, match=rf"{begun} input and another seed \(ctx is the same\)"):
+        flows.Chain().run_with_checkpoint("/elsewhere", seed=1, **options)
     with pytest.raises(FloxideError, match="'x' is a run of Chain; choose another run_id for Flow"):
         flows.Flow().run_with_checkpoint(1, **options)
     with pytest.raises(FloxideError, match="'x' began in another graph of that name: second, last, third changed"):

@@ -20,6 +20,7 @@ from floxide_mp.engines.processes.extents import Extents
 from floxide_mp.engines.processes.sharing import Memory
 from floxide_mp.engines.processes.views import Views
 from floxide_mp.runtime import codec, large
+from floxide_mp.runtime.sameness import Likeness, compare
 from tests import flows_shared as flows
 from tests.flows_shared import SIZE, Blob, Lap
 
@@ -247,8 +248,9 @@ def test_a_large_value_comes_back_however_it_is_carried(value: Any) -> None:
         full = large.share(value, "it", memory=Full())  # type: ignore[arg-type]
         assert isinstance(full, bytes)
         assert codec.decode(full) == value
-        assert codec.same(shared, full) and codec.same(shared, large.share(value, "it", memory=Shelf()))  # type: ignore[arg-type]
-        assert not codec.same(shared, codec.encode(3)) and not codec.same(shared, None)
+        other = large.share(value, "it", memory=Shelf())  # type: ignore[arg-type]
+        assert {compare(shared, one) for one in (full, other, shared.tobytes())} == {Likeness.SAME}
+        assert {compare(shared, one) for one in (codec.encode(3), None)} == {Likeness.OTHER}
     small = large.share((1, Blob.of(1, 100)), "it", memory=Shelf())  # type: ignore[arg-type]
     assert isinstance(small, bytes) and codec.decode(small) == (1, Blob.of(1, 100))
 

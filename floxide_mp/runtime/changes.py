@@ -4,13 +4,17 @@ what is refused, before anything of the run is opened.
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from .. import context as contexts
 from ..core.carry import carried
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.records import Snapshot
+from ..core.records import EventRecord, Snapshot
+from ..core.terms import Packed
 from ..errors import FloxideError, StoreVersionError
 from ..facts import RunInfo
 from ..ports import RunRecord
@@ -18,6 +22,9 @@ from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
 from . import codec
+from .sameness import Likeness, compare, moved
+
+log = logging.getLogger("floxide_mp")
 
 
 def versions() -> dict[str, str]:
@@ -45,30 +52,65 @@ def check_versions(old: RunRecord) -> None:
         raise StoreVersionError(text, run_id=old.run_id, found=dict(old.versions), known=here)
 
 
-def check_same(old: RunRecord, info: RunInfo, new: RunRecord, compiled: Compiled, failed: bool = False) -> None:
-    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
+def check_begun(old: RunRecord, new: RunRecord, compiled: Compiled) -> None:
+    """A run id that is taken: it is one of this workflow, made by these versions, in this graph.
 
     Raises:
         StoreVersionError: as ``check_versions``.
-        FloxideError: it is not fine.
+        FloxideError: it is not.
     """
-    who = f"run {new.run_id!r}"
     if old.name != new.name:
-        raise FloxideError(f"{who} is a run of {old.name}; choose another run_id for {new.name}", run_id=new.run_id)
+        text = f"run {new.run_id!r} is a run of {old.name}; choose another run_id for {new.name}"
+        raise FloxideError(text, run_id=new.run_id)
     check_versions(old)
     check_shape(old, compiled)
-    mine, theirs = (old.context, old.input), (new.context, new.input)
-    same = all(map(codec.same, mine, theirs)) and old.seed == new.seed
-    if not same:
-        # A script's classes are in ``__main__``, and others than those of the module that it is on the command line.
-        module = any(map(codec.needs_main, theirs))
-        other = ", or as a module, not as a script: then resume it" if module else ""
-        text = f"{who} was started with another input, ctx or seed{other}; choose another run_id"
+
+
+def check_same(old: RunRecord, info: RunInfo, new: RunRecord, failed: bool = False) -> None:
+    """A run id that is taken: fine if it is the same run, and has not ``failed`` or may have.
+
+    Raises:
+        FloxideError: it is not fine.
+    """
+    lost = {name for name, _ in old.fields} - {name for name, _ in new.fields}  # which the class has no more
+    found = {
+        "input": compare(old.input, new.input),
+        "ctx": compare(old.context, new.context, lost),
+        "seed": Likeness.SAME if old.seed == new.seed else Likeness.OTHER,
+    }
+    who = f"run {new.run_id!r}"
+    others = [what for what, likeness in found.items() if likeness is Likeness.OTHER]
+    if others:
+        alike = [what for what in found if what not in others]
+        rest = f" ({' and '.join(alike)} {'are' if len(alike) > 1 else 'is'} the same)" if alike else ""
+        where = [name for before, now in _values(old, new).values() for name in moved(before, now)]
+        names = f": {', '.join(where)}" if where else ""
+        text = (
+            f"{who} is there and began with another {' and another '.join(others)}{rest}{names}. For this one choose "
+            f"another run_id; to go on with that run: coordinator.resume({new.name}, {new.run_id!r})"
+        )
         raise FloxideError(text, run_id=new.run_id)
+    _warn(old, new, found)
     if info.status is RunStatus.FAILED and not failed:
-        how = f"coordinator.resume(workflow, {new.run_id!r})"
+        how = f"coordinator.resume({new.name}, {new.run_id!r})"
         text = f"{who} has failed; go on with it by {how}, or choose another run_id"
         raise FloxideError(text, run_id=new.run_id)
+
+
+def _warn(old: RunRecord, new: RunRecord, found: Mapping[str, Likeness]) -> None:
+    """Say in the log what is taken for the same, and may not be."""
+    how = "it goes on with what it began with; for another one choose another run_id"
+    for what, (before, now) in _values(old, new).items():
+        if found[what] is Likeness.UNKNOWN:
+            log.warning("run %s is there; whether it began with this %s cannot be told: %s", new.run_id, what, how)
+        elif found[what] is Likeness.MOVED:
+            names = [name for name in moved(before, now) if not name.startswith("__main__.")]  # a script's: as usual
+            if names:
+                log.warning("run %s: of its %s, %s: %s", new.run_id, what, ", ".join(names), how)
+
+
+def _values(old: RunRecord, new: RunRecord) -> dict[str, tuple[Packed | None, Packed | None]]:
+    return {"input": (old.input, new.input), "ctx": (old.context, new.context)}
 
 
 def check_shape(old: RunRecord, compiled: Compiled) -> None:
@@ -84,6 +126,43 @@ def check_shape(old: RunRecord, compiled: Compiled) -> None:
         how = f"coordinator.resume(workflow, {old.run_id!r}, allow_changes=True) goes on in this one"
         text = f"run {old.run_id!r} began in another graph of that name{what}; {how}"
         raise FloxideError(text, run_id=old.run_id)
+
+
+def carried_context(
+    old: RunRecord, compiled: Compiled, events: Callable[[], Iterable[EventRecord]], encode: Callable[[Any], Packed]
+) -> RunRecord:
+    """The run with the context that it began with as one of today's class. Fields are found by their names: new ones
+    have their defaults, and are counted behind those of before.
+
+    Args:
+        events: gives the run's, if they have to be looked at.
+        encode: turns the context into bytes.
+
+    Raises:
+        FloxideError: a field is gone, or is of another kind now, that steps have written to; names it.
+        WorkflowDefinitionError: a new field has no default.
+    """
+    declared = contexts.fields_of(compiled.context)
+    if not old.fields or contexts.alike(old.fields, declared):
+        return old
+    codec.lend(old.main, compiled)
+    try:
+        context = codec.decode(old.context)
+    except Exception:
+        return old  # a worker may be able to, or says what is missing
+    context = contexts.complete(context, old.fields)
+    now = contexts.fields_of(type(context), context)  # it may have been given as one of a class derived from that
+    suspects = contexts.unread(old.fields, now, range(len(old.fields)))
+    lost = contexts.unread(old.fields, now, {event.field for event in events()}) if suspects else ""
+    if lost:
+        text = f"run {old.run_id!r} cannot go on with this {type(context).__name__}: {lost}; put that field back"
+        raise FloxideError(f"{text}, and give what is new another name", run_id=old.run_id)
+    kinds, known = dict(now), {name for name, _ in old.fields}
+    fields = (
+        *((name, kinds.get(name) or kind) for name, kind in old.fields),
+        *((name, kind) for name, kind in now if name not in known),
+    )
+    return old if fields == old.fields else old._replace(context=encode(context), fields=fields)
 
 
 def carried_over(old: RunRecord, plan: Plan, snapshot: Snapshot) -> Snapshot:

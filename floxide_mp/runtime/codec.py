@@ -128,27 +128,6 @@ def decode(payload: Payload) -> Any:
     return Arrivals(found)
 
 
-def needs_main(payload: Packed | None) -> bool:
-    """Whether something of it is in the ``__main__`` of whoever made it."""
-    stream = payload.open()[0].tobytes() if isinstance(payload, Shared) else payload
-    return stream is not None and b"__main__" in stream
-
-
-def same(one: Packed | None, other: Packed | None) -> bool:
-    """Whether two payloads are the same or equal values: equal ones may have different pickles."""
-    if one is other:
-        return True
-    if one is None or other is None:
-        return False
-    try:
-        if isinstance(one, bytes) and isinstance(other, bytes):
-            return one == other or bool(decode(one) == decode(other))
-        first, second = decode(one), decode(other)
-        return encode(first) == encode(second) or bool(first == second)
-    except Exception:  # their classes are not here any more, or cannot be compared
-        return False
-
-
 def decode_each(payloads: Iterable[Packed]) -> Iterator[Any]:
     """The values of payloads, each when it is asked for."""
     return (pickle.loads(payload) if isinstance(payload, bytes) else decode(payload) for payload in payloads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, ClassVar, Final, NoReturn, Self
 
@@ -13,22 +13,24 @@ from .. import context as contexts
 from .. import standard_streams
 from ..context import Context
 from ..core.memory import Memory
+from ..core.records import EventRecord
+from ..core.terms import Packed
 from ..errors import FloxideError, NotStartedError, StoreLockedError
 from ..facts import RunInfo, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
 from ..stepping import StepBackend, StepCallbacks
-from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 from . import codec, large
-from .changes import check_same, check_shape, check_versions, versions
+from .arguments import as_instance, checked_seconds, new_id, store_of
+from .changes import carried_context, check_begun, check_same, check_shape, check_versions, versions
 from .clock import monotonic, time
 from .cpus import checked_memory, checked_workers, usable_cpus, usable_memory
 from .desk import Desks
 from .guest import Guests
 from .ledger import Ledger
-from .run import Run, checked_seconds, info_of
+from .run import Run, info_of
 from .source import Source
 
 SHARE: Final = 4  # a coordinator's unfinished values may take one in so many bytes of what there is
@@ -96,7 +98,7 @@ class Coordinator:
         self._door: Door | None = None
         standard_streams.occupy()
         with ExitStack() as opened:
-            found = _store_of(store, opened)
+            found = store_of(store, opened)
             self._have(found, opened)
             self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
             self._ledger.memory = Memory(limit)
@@ -154,7 +156,7 @@ class Coordinator:
             raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
         limit = None if timeout is None else checked_seconds("timeout", timeout)
         source = input if isinstance(input, Source) else None
-        record = self._record(compiled, None if source else input, ctx, run_id or _new_id(compiled))
+        record = self._record(compiled, None if source else input, ctx, run_id or new_id(compiled))
         record = record._replace(seed=seed, timeout=limit, finish=failure == "finish")
         feed = None
         if source is not None:
@@ -162,7 +164,7 @@ class Coordinator:
             feed = source.open(lambda full: self._fed(record.run_id, full))
         try:
             while not (created := self._ledger.create(record, compiled.plan, self._retry, feed)) and run_id is None:
-                record = record._replace(run_id=_new_id(compiled))  # it is taken: nobody has named that run here
+                record = record._replace(run_id=new_id(compiled))  # it is taken: nobody has named that run here
             if feed is not None and not created:
                 raise FloxideError(f"run {run_id!r} exists; what a source feeds is a new run", run_id=run_id)
         except BaseException:
@@ -343,10 +345,12 @@ class Coordinator:
             main=workflow.main,
             versions=versions(),
             hash_seed=self._ledger.hash_seed,
+            fields=contexts.fields_of(type(context), context),
         )
 
     def _with_nodes(self, old: RunRecord, compiled: Compiled) -> RunRecord:
-        """The run with the nodes of another instance of its workflow."""
+        """The run with the nodes of another instance of its workflow, and its context as of the class of today."""
+        old = self._with_context(old, compiled)
         workflow = self._pickled(compiled, main=old.main)
         return old._replace(
             key=workflow.key,
@@ -356,6 +360,20 @@ class Coordinator:
             main=workflow.main,
             versions=versions(),
         )
+
+    def _with_context(self, old: RunRecord, compiled: Compiled) -> RunRecord:
+        def events() -> Iterator[EventRecord]:
+            more = True
+            seen = 0
+            while more:
+                entries, more = self._ledger.events(old.run_id, seen)
+                yield from (EventRecord(*entry) for entry in entries)
+                seen += len(entries)
+
+        def encode(context: Context) -> Packed:
+            return large.share(context, "ctx", memory=self._ledger.arena)
+
+        return carried_context(old, compiled, events, encode)
 
     def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
         bundle = codec.Bundle.of(compiled, self._retry)
@@ -377,8 +395,10 @@ class Coordinator:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         run = self._ledger.known(new.run_id)
         old, info = run.record, info_of(run)
+        check_begun(old, new, compiled)
         codec.lend(old.main, compiled)
-        check_same(old, info, new, compiled, failed)
+        old = self._with_context(old, compiled)
+        check_same(old, info, new, failed)
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
             self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
@@ -397,33 +417,3 @@ class Coordinator:
     def _check_open(self) -> None:
         if self._closed:
             raise FloxideError("the coordinator is closed")
-
-
-def _store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: ExitStack) -> CheckpointStore:
-    if isinstance(store, str | os.PathLike):
-        from ..stores.sqlite import SQLiteStore  # 10 ms that runs in memory do not need
-
-        made = SQLiteStore(store)
-        opened.callback(made.close)
-        return made
-    if store is not None and (isinstance(store, type) or not isinstance(store, CheckpointStore)):
-        raise TypeError(f"store must be a CheckpointStore, such as a MemoryStore(), or a path, not {store!r}")
-    return MemoryStore() if store is None else store
-
-
-def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:
-    """The workflow, or an instance of the class.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if isinstance(workflow, type) and issubclass(workflow, Workflow):
-        return workflow()
-    if isinstance(workflow, Workflow):
-        return workflow
-    raise TypeError(f"a Workflow is needed, not {workflow!r}")
-
-
-def _new_id(compiled: Compiled) -> str:
-    """An id for a run that the caller gave no name."""
-    return f"{compiled.graph.name}-{os.urandom(8).hex()}"

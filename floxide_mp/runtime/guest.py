@@ -35,9 +35,9 @@ from ..statuses import WorkItemStatus
 from ..stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
 from ..workflow import Compiled
 from . import codec
+from .arguments import checked_seconds
 from .board import Board
 from .clock import monotonic, sleep
-from .run import checked_seconds
 from .running import ONE_BY_ONE
 from .step import users_traceback
 from .worker import Worker

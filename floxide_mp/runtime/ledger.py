@@ -101,7 +101,7 @@ class Ledger(Runs):
             record = run.record
             workflow = None if record.key in known else record.workflow
             ahead = run.state.plan.ahead if isinstance(run, Running) else ()
-            return Description(record.key, workflow, record.context, record.seed, ahead)
+            return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
 
     def events(self, run_id: str, since: int) -> EventPage:
         with self._lock:

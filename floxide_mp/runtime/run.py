@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any
 
 from .. import context as contexts
 from ..context import Context
@@ -17,11 +17,10 @@ from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
 from ..ports import CheckpointStore, Engine, RunRecord
 from ..statuses import RunStatus, WorkItemStatus
 from . import codec
+from .arguments import checked_seconds
 from .ledger import Ledger
 from .running import Known, Running
 from .runs import GRACE
-
-LONG: Final = 1e9  # seconds: a lifetime, and less than what locks take
 
 
 class RunResult:
@@ -202,23 +201,18 @@ class Run:
         return f"<Run {self.run_id}: {self.status.value}>"
 
 
-def checked_seconds(what: str, seconds: object) -> float:
-    """A number of seconds to wait, cut to what the system's clocks can take.
+def replay(record: RunRecord, events: list[EventRecord]) -> Context:
+    """The context that a run began with, with ``events`` folded in, in the run's order.
 
     Raises:
-        ValueError: it is none.
+        FloxideError: its class has changed so that events cannot be read; names the fields.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise ValueError(f"{what} must be seconds, 0 or more, not {seconds!r}")
-    return min(float(seconds), LONG)
-
-
-def replay(record: RunRecord, events: list[EventRecord]) -> Context:
-    """The context that a run began with, with ``events`` folded in, in the run's order."""
-    context: Context = codec.decode(record.context)
+    context: Context = contexts.complete(codec.decode(record.context), record.fields)
     ordered = sorted(events, key=place)
     return contexts.fold(
-        context, ((e.field, LoggedEvent(codec.decode(e.payload), e.node, e.order, e.index)) for e in ordered)
+        context,
+        ((e.field, LoggedEvent(codec.decode(e.payload), e.node, e.order, e.index)) for e in ordered),
+        record.fields,
     )
 
 

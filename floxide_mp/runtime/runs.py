@@ -175,7 +175,7 @@ class Runs(View):
             self.store.replace(record, snapshot)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
             self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
-        elif old.versions != record.versions:
+        elif (old.versions, old.fields) != (record.versions, record.fields):
             self.store.replace(record)
         run.life = self._runs[run_id].life + 1
         self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store

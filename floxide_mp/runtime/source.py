@@ -16,8 +16,8 @@ from ..context import Context
 from ..errors import FloxideError
 from ..workflow import Workflow
 from . import codec
+from .arguments import checked_seconds
 from .clock import monotonic
-from .run import checked_seconds
 
 T = TypeVar("T")
 

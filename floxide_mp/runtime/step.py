@@ -100,7 +100,8 @@ class Steps:
         self._log = RunLog(run_id, facts.seed, self._events)
         self._fixed = FixedValues()
         self._identify = identify
-        self._free = codec.decode(facts.context)
+        self._numbered = facts.fields
+        self._free = contexts.complete(codec.decode(facts.context), facts.fields)
         self._fields = contexts.field_names(self._free)
         self._renew()
         self._calls = calls
@@ -192,7 +193,7 @@ class Steps:
     def _renew(self) -> None:
         """A context for the next steps: they have one in common for as long as none of them leaves it to a thread."""
         self._view = self._now = StepView(self._log, self._fixed, self._identify)
-        self._context = contexts.bind(self._free, self._view)
+        self._context = contexts.bind(self._free, self._view, self._numbered)
         self._parts = (self._context, *[getattr(self._context, name) for name in self._fields])
         self._references = sum([getrefcount(part) for part in self._parts])
 

@@ -235,4 +235,3 @@ class Guard:
 
 def _lost(path: str, text: str) -> StoreCorruptError:
     return StoreCorruptError(f"{text}; what was written last may be in no file any more", path=path)
-

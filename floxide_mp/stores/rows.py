@@ -195,12 +195,14 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
         *(str(record.seed), record.key),
         *(json.dumps(plain) for plain in (dict(record.shape), record.places, record.main, dict(record.versions))),
         record.hash_seed,
+        json.dumps(record.fields),
     )
     return head, pack(tuple(values))
 
 
 def run_record(row: Row) -> RunRecord:
-    _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, hash_seed, packed = row
+    _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, *others = row
+    hash_seed, fields, packed = others
     values: dict[str, Any] = dict(_parts(unpack(packed)))
     return RunRecord(
         untext(run_id),
@@ -218,6 +220,7 @@ def run_record(row: Row) -> RunRecord:
         tuple(json.loads(main)),
         json.loads(versions),
         hash_seed,
+        tuple((name, kind) for name, kind in json.loads(fields)),
     )
 
 

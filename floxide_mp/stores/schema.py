@@ -6,7 +6,7 @@ has its own, but for those that were added together to ``events``, ``outputs`` a
 reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
     store      one row: who owns the store, in which epoch, and how many runs there are
-    runs       what each run began with; ``shape``, ``places``, ``main`` and ``versions`` are JSON
+    runs       what each run began with; ``shape``, ``places``, ``main``, ``versions`` and ``fields`` are JSON
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
     blocks     many such items in one row, numbered from ``block`` on; ``place`` is NULL if they differ in it
@@ -101,7 +101,7 @@ RUNS: Final = Table(
     "runs",
     "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
     "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
-    "main TEXT NOT NULL, versions TEXT NOT NULL, hash_seed INTEGER",
+    "main TEXT NOT NULL, versions TEXT NOT NULL, hash_seed INTEGER, fields TEXT NOT NULL",
     1,
     "payload BLOB NOT NULL",
 )

@@ -325,7 +325,7 @@ def test_row_63_four_different_errors_that_say_what_to_do(coordinator: Coordinat
     assert "coordinator.start" in str(unknown)
     assert isinstance(completed, AlreadyCompletedError)
     assert "coordinator.run('done-1').wait()" in str(completed)
-    assert "coordinator.resume(workflow, 'failed-1')" in str(has_failed)
+    assert "coordinator.resume(Failing, 'failed-1')" in str(has_failed)
     assert "choose another run_id" in str(other_input)
     assert "is a run of Failing, not of Echo" in str(other_workflow)
     assert [error.run_id for error in told] == [

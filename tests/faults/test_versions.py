@@ -163,6 +163,6 @@ def test_row_81_a_swapped_item_is_not_unpickled_by_who_resumes(tmp_path: Path) -
 def test_row_63_equal_inputs_are_the_same_run() -> None:
     store: MemoryStore = left(HERE, {1: "a", 2: "b"})
     with Coordinator(0, store) as coordinator:
-        with pytest.raises(FloxideError, match="was started with another input"):
+        with pytest.raises(FloxideError, match="began with another input"):
             coordinator.start(Echo, {1: "a"}, run_id="x")
         assert coordinator.start(Echo, {2: "b", 1: "a"}, run_id="x").wait(60).output == {1: "a", 2: "b"}

@@ -1,0 +1,54 @@
+"""What callers give, checked, and as it is used from then on. In the caller's process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import Final
+
+from ..ports import CheckpointStore
+from ..stores.memory import MemoryStore
+from ..workflow import Compiled, Workflow
+
+LONG: Final = 1e9  # seconds: a lifetime, and less than what locks take
+
+
+def checked_seconds(what: str, seconds: object) -> float:
+    """A number of seconds to wait, cut to what the system's clocks can take.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ValueError(f"{what} must be seconds, 0 or more, not {seconds!r}")
+    return min(float(seconds), LONG)
+
+
+def store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: ExitStack) -> CheckpointStore:
+    if isinstance(store, str | os.PathLike):
+        from ..stores.sqlite import SQLiteStore  # 10 ms that runs in memory do not need
+
+        made = SQLiteStore(store)
+        opened.callback(made.close)
+        return made
+    if store is not None and (isinstance(store, type) or not isinstance(store, CheckpointStore)):
+        raise TypeError(f"store must be a CheckpointStore, such as a MemoryStore(), or a path, not {store!r}")
+    return MemoryStore() if store is None else store
+
+
+def as_instance(workflow: Workflow | type[Workflow]) -> Workflow:
+    """The workflow, or an instance of the class.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(workflow, type) and issubclass(workflow, Workflow):
+        return workflow()
+    if isinstance(workflow, Workflow):
+        return workflow
+    raise TypeError(f"a Workflow is needed, not {workflow!r}")
+
+
+def new_id(compiled: Compiled) -> str:
+    """An id for a run that the caller gave no name."""
+    return f"{compiled.graph.name}-{os.urandom(8).hex()}"
