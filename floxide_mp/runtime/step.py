@@ -51,6 +51,7 @@ _NEEDED = (
 )
 
 Calls: TypeAlias = list[Call]  # by number of node
+ASKING: Final = ("both", "value")  # ways to call a node that gets its input
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
@@ -106,6 +107,8 @@ class Steps:
         self._renew()
         self._calls = calls
         self._sees = [way in ("both", "context") for way in bundle.ways]
+        # Of nodes that do not ask for it, the input stays closed: it may be what their item is to be rescued from.
+        self._closed = frozenset(node for node, way in enumerate(bundle.ways) if way not in ASKING)
         self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
@@ -134,7 +137,7 @@ class Steps:
                 call = self._calls[node]
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
-                result = call(self._context, _opened(payload))
+                result = call(self._context, None if node in self._closed else _opened(payload))
                 if mark[0] != self._pid:
                     end_child(None)
             kind = type(result)
