@@ -27,6 +27,7 @@ WORDS = {
     "failpoints",
     "standard_streams",
     "stepping",
+    "texts",
     "version",
 }
 LADDER = [  # a room may import its own and those above it

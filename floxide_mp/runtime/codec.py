@@ -25,6 +25,7 @@ from ..errors import RemoteError, SerializationError
 from ..node import Node, Way
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
+from ..texts import clipped
 from ..workflow import UNDECLARED, Compiled, Workflow
 from . import search_path
 from .reasons import explained, told
@@ -33,6 +34,7 @@ CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
+MOST_EXCEPTION: Final = 32 << 10  # bytes of a pickled exception that is kept; of larger ones there is the text
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
 # included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
@@ -230,10 +232,15 @@ def lend(names: Iterable[str], compiled: Compiled) -> None:
 
 
 def encode_error(error: BaseException, text: str) -> ErrorRecord:
-    """An exception as a record; the exception itself goes along only if it survives the way there and back."""
+    """An exception as a record: of its texts, head and tail where they are long.
+
+    The exception itself goes along only if it survives the way there and back, and is small.
+    """
     pickled = None
     try:
-        pickled = pickle.dumps(error, 5)
+        limited = _Limited()
+        pickle.Pickler(limited, 5).dump(error)
+        pickled = b"".join(limited.parts)
         back = pickle.loads(pickled)
         back.add_note("")  # as ``decode_error`` will
         if type(back) is not type(error):
@@ -242,7 +249,7 @@ def encode_error(error: BaseException, text: str) -> ErrorRecord:
         raise
     except BaseException:
         pickled = None
-    return ErrorRecord(type(error).__qualname__, told(error), text, pickled)
+    return ErrorRecord(type(error).__qualname__, clipped(told(error)), clipped(text), pickled)
 
 
 def decode_error(record: ErrorRecord) -> BaseException:
@@ -324,6 +331,20 @@ class _Seen:
 
     def write(self, data: bytes | memoryview) -> None:
         self.main = self.main or b"__main__" in bytes(data)  # which copies none that are ``bytes``
+
+
+class _Limited:
+    """A file that takes so much and no more: what an exception carries may be all that its program has."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._left = MOST_EXCEPTION
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise OverflowError
+        self.parts.append(bytes(data))
 
 
 class _Nowhere:
