@@ -13,6 +13,7 @@ from typing import Final
 from ..facts import RunMetrics
 from ..retry import RetryPolicy
 from ..statuses import RunStatus, WorkItemStatus
+from .error_rows import bounded, error_size
 from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder
@@ -21,8 +22,6 @@ from .records import Block, Commit, Given, ItemRecord, Scope
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 from .terms import ErrorRecord, Packed, Payload, behind, size_of
 
-MOST_ERRORS: Final = 16 << 20  # characters of a run's errors, from where on the texts of others are cut short
-SHORT: Final = 500  # ... to these
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
@@ -407,13 +406,8 @@ class RunState(Giving):
         self._errors += 1
         name = self.plan.places[item.place].spec.name
         error = error._replace(number=self._errors, node=name, item_id=item.id, attempt=item.attempt)
-        self._error_size += len(error.message) + len(error.traceback) + len(error.payload or b"")
-        if self._error_size <= MOST_ERRORS:
-            self._commit.errors.append(error)
-        else:  # the item's fallback gets the whole of it all the same
-            cut = f"... (the {MOST_ERRORS >> 20} MB of errors before it are kept whole)"
-            short = error.message if len(error.message) <= SHORT else error.message[:SHORT] + cut
-            self._commit.errors.append(error._replace(message=short, traceback="", payload=None))
+        self._error_size += error_size(error)
+        self._commit.errors.append(bounded(error, self._error_size))  # a fallback gets the whole of it
         return error
 
     # -- the end -------------------------------------------------------------------------------------
