@@ -347,7 +347,7 @@ def _converted(workflow: Workflow, value: Any) -> Any:
 def _log_to_stderr(options: Namespace) -> None:
     level = logging.INFO if options.verbose else logging.ERROR if options.quiet else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{report.PROGRAM}: %(message)s"))
+    handler.setFormatter(report.LogLines(f"{report.PROGRAM}: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False  # a module that configures logging would have every line twice

@@ -86,7 +86,10 @@ class Job:
         """Print what a run gave."""
         hook = getattr(self.workflow, "cli_report", None)
         try:
-            self.results.write(map(report.line_of, result.outputs) if hook is None else _lines(hook(result)))
+            if hook is None:
+                self.results.write(map(report.line_of, result.outputs))
+            else:
+                self.results.write(_lines(hook(result)), own=True)
         except Exception as error:
             return unwritten(error, self.results)
         return COMPLETED
@@ -167,7 +170,7 @@ class Job:
     def _driven(self, coordinator: Coordinator, value: Any) -> int:
         before = set(coordinator.runs())  # of earlier programs; what is not changed was not touched by this one
         try:
-            self.results.write(_lines(self.workflow.cli_run(coordinator, value)), at_once=True)
+            self.results.write(_lines(self.workflow.cli_run(coordinator, value)), at_once=True, own=True)
         except WorkflowDefinitionError:
             raise
         except FloxideError as error:

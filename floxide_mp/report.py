@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 from .errors import FloxideError, WorkflowDefinitionError
 from .facts import RunInfo
+from .texts import printable
 
 PROGRAM: Final = "floxide-mp"
 MOST_STOPPED: Final = 2  # runs that are told of one by one: all that a stopped program says is five lines
@@ -30,6 +32,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, text: str) -> NoReturn:
         raise Refused(message(text, f"{self.prog} --help says more"))
+
+
+class LogLines(logging.Formatter):
+    """Formats log records without what a terminal would take for an order: they may quote what a stranger sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def line_of(value: Any) -> str:
@@ -117,6 +126,6 @@ def _modules(error: BaseException) -> list[str]:
 def say(text: str) -> None:
     """Write to standard error, whatever has become of it."""
     try:
-        print(text, end="", file=sys.stderr, flush=True)
+        print(printable(text), end="", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # nobody is there to read

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -20,6 +21,7 @@ from .facts import RunMetrics
 from .report import Parser
 from .standing import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings
 from .statuses import RunStatus, WorkItemStatus
+from .texts import printable
 
 MOST_ITEMS: Final = 20  # shown one by one; JSON has all
 MOST_ERRORS: Final = 10
@@ -122,9 +124,9 @@ def _page(found: Details, store: str) -> Iterator[str]:
         yield f"  {store_option.resuming(run.run_id, store, target)}"
     yield ""
     yield from _nodes(found)
-    items, errors, events = found.unfinished, found.errors, found.events or []
+    errors, events = found.errors, found.events or []
     live = run.status == RunStatus.RUNNING.value
-    yield from _few("unfinished:", (_item(item, live) for item in items), len(items), MOST_ITEMS)
+    yield from _few("unfinished:", (lines := _unfinished(found.unfinished, live)), len(lines), MOST_ITEMS)
     yield from _few("failed attempts, the last first:", map(_error, reversed(errors)), len(errors), MOST_ERRORS)
     yield from _few("writes to the context, in the run's order:", map(_event, events), len(events), len(events))
 
@@ -145,11 +147,16 @@ def _nodes(found: Details) -> list[str]:
     return _table(rows, ("node", "finished", "waiting or running", "failed"))
 
 
+def _unfinished(items: Sequence[Item], live: bool) -> list[str]:
+    """A line for each item, but one for all values that have arrived at a join."""
+    arrived = Counter(item.node for item in items if not item.item_id)
+    lines = [f"  {node}: {count} value{'s' * (count > 1)} arrived, and it waits" for node, count in arrived.items()]
+    return lines + [_item(item, live) for item in items if item.item_id]
+
+
 def _item(item: Item, live: bool) -> str:
     """A line for it; of a ``live`` run, a store is not told which items run."""
     due = f", due {_date(item.due)}" if item.due is not None else ""
-    if not item.item_id:
-        return f"  {item.node}: a value has {item.status}"
     status = f"{item.status} or running" if live and item.status == WorkItemStatus.PENDING.value else item.status
     return f"  {item.node} (item {item.item_id}, attempt {item.attempt}): {status}{due}"
 
@@ -158,7 +165,7 @@ def _error(error: Error) -> str:
     where = f"{error.node} (item {error.item_id}, attempt {error.attempt})"
     who = "" if error.worker_id is None else f" on worker {error.worker_id}"
     first = f"  {error.number}. {where}{who}, {_date(error.at)}: {error.type_name}: {error.message}"
-    return "\n".join([*first.splitlines()[:1], textwrap.indent(error.traceback.rstrip(), "    ")]).rstrip()
+    return "\n".join([printable(first).split("\n", 1)[0], textwrap.indent(error.traceback.rstrip(), "    ")]).rstrip()
 
 
 def _event(event: Event) -> str:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from . import report
+from .texts import printable
 
 if TYPE_CHECKING:
     from .runtime.coordinator import Coordinator
@@ -120,14 +121,16 @@ class Results:
         os.dup2(self._file.fileno(), 1)
         self._file.close()
 
-    def write(self, lines: Iterable[str], at_once: bool = False) -> None:
+    def write(self, lines: Iterable[str], at_once: bool = False, own: bool = False) -> None:
         """Write lines; ``at_once``: each is there for the reader before the next is asked for.
+
+        Control characters become escapes, but for those in the user's ``own`` words.
 
         Raises:
             OSError: they cannot be written (``lost`` is true), or ``lines`` raised it.
         """
         for line in lines:
-            self._do(self._file.write, f"{line}\n")
+            self._do(self._file.write, f"{line if own else printable(line)}\n")
             if at_once:
                 self._do(self._file.flush)
         self._do(self._file.flush)
@@ -161,6 +164,6 @@ def discard(number: int) -> None:
 
 def _write(number: int, text: str) -> None:
     try:
-        os.write(number, text.encode())
+        os.write(number, printable(text).encode())
     except OSError:
         pass  # the terminal is gone

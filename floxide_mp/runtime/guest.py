@@ -33,6 +33,7 @@ from ..ports import (
 from ..retry import RetryPolicy
 from ..statuses import WorkItemStatus
 from ..stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
+from ..texts import printable
 from ..workflow import Compiled
 from . import codec
 from .arguments import checked_seconds
@@ -170,7 +171,8 @@ class Guest(Backend):
         except Exception as error:
             if name not in self._warned:
                 self._warned.add(name)
-                what = users_traceback(error).rstrip()  # as text: a log may keep it for longer than this guest lives
+                # As text: a log may keep it for longer than this guest lives.
+                what = printable(users_traceback(error)).rstrip()
                 log.warning("%s raised for %s; if it does again, nothing is said:\n%s", name, where, what)
             return False
 

@@ -16,6 +16,7 @@ from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
 from ..ports import CheckpointStore, Engine, RunRecord
 from ..statuses import RunStatus, WorkItemStatus
+from ..texts import printable
 from . import codec
 from .arguments import checked_seconds
 from .ledger import Ledger
@@ -235,7 +236,7 @@ def info_of(run: Known) -> RunInfo:
 
 def failure_text(run_id: str, failure: ErrorRecord) -> str:
     """Why a run failed, in one line."""
-    text = failure.message[:1000].split("\n", 1)[0]
+    text = printable(failure.message[:1000].split("\n", 1)[0])  # it may quote what a stranger sent
     if not failure.node:
         return text if failure.type_name == RunTimeoutError.__name__ else f"run {run_id} failed: {text}"
     where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"
