@@ -55,6 +55,7 @@ NAMES: Final = {
     "coordinator.reply": "what a worker asked for is done, the reply is not sent",
     "coordinator.replied": "the reply is sent",
     "store.make": "a store is owned, and its file is about to be made",
+    "store.key": "the key of a new store is written, and not there under its name",
     "store.schema": "a table or a view is about to be made",
     "store.store.insert": "a new file is about to be given its row of who owns it",
     "store.version": "the version of the schema is about to be written",

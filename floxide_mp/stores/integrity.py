@@ -13,6 +13,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, Final
 
+from .. import failpoints
 from ..errors import StoreCorruptError
 from .files import open_own, write_private
 
@@ -58,6 +59,8 @@ def make_key(database: str) -> bytes:
     key = secrets.token_bytes(KEY_BYTES)
     path = key_path(database)
     write_private(path + ".new", key)
+    if failpoints.armed:
+        failpoints.hit("store.key")
     os.rename(path + ".new", path)
     return key
 

@@ -201,8 +201,7 @@ _OBJECTS: Final = dict(map(_object, STATEMENTS))
 
 def create(connection: sqlite3.Connection, seals: Seals) -> None:
     """All of it, in an empty database, in one transaction, and in this one file."""
-    # Not with a write-ahead log: closing carries it over, and is silent when it cannot, on a full disk say. Whoever
-    # opens it chooses the log.
+    # Not with a write-ahead log: closing carries it over, and is silent when it cannot, on a full disk say.
     connection.execute("PRAGMA journal_mode = MEMORY")
     connection.execute("BEGIN IMMEDIATE")
     for statement in STATEMENTS:
@@ -212,6 +211,18 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
+    use_log(connection, seals.path)
+
+
+def use_log(connection: sqlite3.Connection, path: str) -> None:
+    """From now on the database has a write-ahead log. Of a new file, before it has its name: whoever is killed
+    meanwhile would leave a journal that nobody who only reads can roll back.
+
+    Raises:
+        StoreError: there can be none.
+    """
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
 
 
 def expect_schema(connection: sqlite3.Connection, path: str) -> None:

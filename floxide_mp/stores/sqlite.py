@@ -272,8 +272,7 @@ def _opened(path: str, patience: float) -> sqlite3.Connection:
     try:
         schema.expect_version(connection, path)
         schema.expect_schema(connection, path)
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            raise StoreError(f"{path}: its file system does not allow a write-ahead log", path=path)
+        schema.use_log(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -285,6 +284,9 @@ def _make(path: str, key: bytes, patience: float) -> None:
     if failpoints.armed:
         failpoints.hit("store.make")
     new = path + ".new"
+    for end in files.SIDES:  # of one who was killed here
+        with suppress(FileNotFoundError):
+            os.unlink(new + end)
     files.write_private(new, b"")
     connection = connect(new, patience, "rw")
     try:

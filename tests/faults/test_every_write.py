@@ -23,7 +23,7 @@ from tests.filled import Reading, everything, facts, step
 from .test_store_faults import python
 
 CALLS = "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "rename", "unlink"
-FILES = "runs.db", "runs.db-wal", "runs.db-shm", "runs.db-journal", "runs.db.key", "runs.db.lock", "runs.db.new"
+FILES = tuple("runs.db" + end for end in ("", "-wal", "-shm", "-journal", ".key", ".lock", ".new", ".key.new"))
 STRIDE = 1 if os.environ.get("FLOXIDE_SWEEP") == "all" else 3
 STEPS = 4
 ERRORS = {"ENOSPC": "", "EIO": "disk I/O error"}  # and how the store says it when it is open

@@ -432,6 +432,44 @@ def test_row_78_other_users_are_not_let_in(caplog: pytest.LogCaptureFixture) -> 
         assert f"process {child} of user 65534 was not let in" in caplog.text
 
 
+def flooding(name: str, times: int) -> int:
+    """A forked process of another user that connects so often, and hangs up."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            for _ in range(times):
+                with socket.socket(socket.AF_UNIX) as line:
+                    line.connect(name)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def test_row_119_a_flood_of_another_user_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Everybody can connect to an abstract socket: the kernel says who it is, before anything is made for them."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    with Coordinator(0) as coordinator:
+        proxy = coordinator.proxy()
+        threads = threading.active_count()
+        flood = [flooding(address(proxy), 3000) for _ in range(2)]
+        run_id = flows_run.Thousand().start_distributed(None, 1, proxy)
+        ended: dict[int, int] = {}
+        while len(ended) < len(flood):
+            proxy.info(run_id)
+            proxy._idle.pop().leave()  # the next one connects anew
+            assert threading.active_count() <= threads + 3
+            for child in set(flood) - ended.keys():
+                if (found := os.waitpid(child, os.WNOHANG))[0]:
+                    ended[child] = found[1]
+        assert set(ended.values()) == {0}
+    assert len([r for r in caplog.records if "of user 65534 was not let in" in r.getMessage()]) == 1
+
+
 def test_row_78_a_listener_of_another_user_is_not_trusted() -> None:
     """The name of a coordinator that has gone may be taken by anybody."""
     if os.getuid() != 0:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from floxide_mp import failpoints
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreLockedError
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import SQLiteStore
@@ -246,6 +249,42 @@ def test_row_127_the_log_is_taken_away(
     with pytest.raises(StoreCorruptError, match=text):
         store.commit("run", *step(101))
     store.close()
+
+
+# -- its beginning --------------------------------------------------------------------------------------------------
+
+
+def opened(folder: Path, environment: str) -> int:
+    """How a program ends that makes a store."""
+    folder.mkdir()
+    code = "import sys; from floxide_mp.stores.sqlite import SQLiteStore; SQLiteStore(sys.argv[1]).close()"
+    armed = {**os.environ, "FLOXIDE_FAILPOINTS": environment}
+    return subprocess.run([sys.executable, "-c", code, folder / "runs.db"], env=armed).returncode
+
+
+def test_row_128_killed_at_each_step_of_the_first_open(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    points = [point for point in failpoints.NAMES if point.startswith("store.")]
+    assert opened(tmp_path / "whole", ",".join(f"{point}=note:{notes}" for point in points)) == 0
+    passed = Counter(line.split()[0] for line in notes.read_text().splitlines())
+    assert {"store.key", "store.make", "store.schema", "store.version", "store.made", "store.open"} <= passed.keys()
+    for point, times in passed.items():
+        for turn in {1, 1 + times // 2, times}:
+            path = tmp_path / f"{point} {turn}" / "runs.db"
+            assert opened(path.parent, f"{point}=kill@{turn}") == -signal.SIGKILL
+            if path.exists():
+                with Reading(path) as reader:
+                    reader.check()
+            else:
+                with pytest.raises(StoreError, match="there is no store"):
+                    SQLiteStore.open_reader(path)
+            store = SQLiteStore(path)
+            store.create(*everything("run"))
+            store.commit("run", *step(100))
+            assert said(store) == expected(1)
+            store.check()
+            store.close()
+            assert {file.name for file in path.parent.iterdir()} == {"runs.db", "runs.db.key", "runs.db.lock"}
 
 
 # -- its schema -----------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ log = logging.getLogger("floxide_mp")
 
 ENDING: Final = 1.0  # seconds between the end of a process's connections and its own, at the most
 ANSWERS: Final = 1.0  # seconds for the last answers when this is closed; one who does not take his is hung up on
+BACKLOG: Final = 16  # who wait to be let in: so many strangers at the most are looked at before one who may come
 PAUSE: Final = 0.1  # seconds before the next try, where nobody can be let in
 
 
@@ -55,6 +56,7 @@ class Listener(Door):
         self._closed = False
         self._lock = threading.Lock()
         self._lines: dict[Connection, threading.Thread] = {}
+        self._strangers: set[int] = set()  # users of whom it was logged
         self._thread = threading.Thread(target=self._listen, name="floxide-listener", daemon=True)
         with ExitStack() as undone:
             try:
@@ -63,7 +65,7 @@ class Listener(Door):
                     undone.callback(close, self._socket)
                 self._socket.setblocking(False)
                 self._socket.bind(self._address)
-                self._socket.listen(128)
+                self._socket.listen(BACKLOG)
                 self._thread.start()
             except (OSError, RuntimeError) as error:
                 raise FloxideError(f"a coordinator cannot listen for its proxies: {error}") from error
@@ -92,19 +94,31 @@ class Listener(Door):
         while not self._closed:
             wait([self._socket])
             try:
-                with no_fork():
-                    line, _ = self._socket.accept()
-                    who = peer_of(line)
-                    connection = own(Connection(line.detach()))
-                if who.uid != os.geteuid():
-                    log.warning("process %d of user %d was not let in", who.pid, who.uid)
-                    close(connection)
-                else:
-                    self._receive(connection, who.pid)
+                while True:  # until nobody is waiting
+                    self._let_in()
+            except BlockingIOError:
+                pass
             except (OSError, RuntimeError) as error:  # no descriptor, or no thread
-                if not self._closed and not isinstance(error, BlockingIOError):
+                if not self._closed:
                     log.warning("nobody can be let in: %s", error)
                     sleep(PAUSE)
+
+    def _let_in(self) -> None:
+        """Take the next one who connects. Another user's is told by the kernel, costs three system calls and no more,
+        and is logged once: everybody on the machine can connect to an abstract socket, as often as they like."""
+        with no_fork():
+            line, _ = self._socket.accept()
+            who = peer_of(line)
+            if who.uid != os.geteuid():
+                line.close()
+                connection = None
+            else:
+                connection = own(Connection(line.detach()))
+        if connection is not None:
+            self._receive(connection, who.pid)
+        elif who.uid not in self._strangers:
+            self._strangers.add(who.uid)
+            log.warning("process %d of user %d was not let in, nor will others of that user be", who.pid, who.uid)
 
     def _receive(self, connection: Connection, pid: int) -> None:
         thread = threading.Thread(target=self._serve, args=(connection, pid), name=f"floxide-guest-{pid}", daemon=True)
