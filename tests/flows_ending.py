@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import atexit
 import ctypes
 import gzip
@@ -12,13 +14,14 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
-from floxide_mp import Workflow, node
+from floxide_mp import NextAll, Workflow, node
 
 from .flows_faults import note
 
@@ -120,6 +123,93 @@ def shares(_: object) -> str:
     return memory.name
 
 
+# -- what is raised that is no Exception: row 100 -------------------------------------------------------------------
+
+RAISED: dict[str, BaseException] = {
+    "KeyboardInterrupt": KeyboardInterrupt("asked"),
+    "SystemExit": SystemExit("asked"),
+    "GeneratorExit": GeneratorExit("asked"),
+    "CancelledError": asyncio.CancelledError("asked"),
+}
+
+
+def interrupts_main() -> None:
+    """As libraries do that limit times: in a process of its own this can only be the node's doing."""
+    _thread.interrupt_main()
+    time.sleep(60)
+
+
+def raises(what: str) -> Any:
+    """``what``: number, name of the exception, where it is raised, folder."""
+    number, name, where, folder = what.split()
+    note(folder, "executed", number)
+
+    async def waits() -> None:
+        await asyncio.sleep(0)
+        raise RAISED[name]
+
+    def gives() -> Iterator[str]:
+        yield "given"
+        raise RAISED[name]
+
+    if name == "fine":
+        return number
+    if where == "coroutine":
+        return waits()
+    if where == "generator":
+        return NextAll(gives())
+    if where == "main":
+        interrupts_main()
+    raise RAISED[name]
+
+
+def fan_out(all_of_it: list[str]) -> NextAll[str]:
+    return NextAll(all_of_it)
+
+
+def told(ctx: Any, what: str) -> str:
+    return f"{type(ctx.item.error).__name__} {ctx.item.error}"
+
+
+class Untold(Exception):
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def raises_what_cannot_be_told(_: object) -> None:
+    raise Untold
+
+
+def pressed(where: tuple[str, str]) -> Any:
+    """Somebody presses Ctrl-C in its first execution."""
+    folder, how = where
+    token = Path(folder, how)
+    if token.exists():
+        return "second"
+    token.touch()
+
+    async def waits() -> None:
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    if how == "waits":
+        return waits()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("another") from None
+
+
+RaisesWhatCannotBeTold = alone("RaisesWhatCannotBeTold", raises_what_cannot_be_told)
+Pressed = alone("Pressed", pressed)
+Raises = Workflow.build(
+    "Raises",
+    nodes={"fan_out": node(fan_out), "raises": node(raises), "told": node(told)},
+    start="fan_out",
+    edges={"fan_out": ["raises"], "raises": [], "told": []},
+    on_failure={"raises": ["told"]},
+)
 Shares = alone("Shares", shares)
 Keeps = alone("Keeps", keeps)
 KeepsAndHangs = alone("KeepsAndHangs", keeps_and_hangs)

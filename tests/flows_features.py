@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,9 @@ class Step(Node):
         what = trouble.read_text() if trouble.exists() else "nothing"
         if what == "fails":
             raise ValueError(f"{self.name} fails")
-        if what == "interrupts":  # as if Ctrl-C were pressed; only inline
+        if what == "interrupts":  # Ctrl-C is pressed; only inline
             trouble.unlink()
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         if what == "hangs":
             trouble.rename(f"{trouble}-hangs")
             time.sleep(3600)

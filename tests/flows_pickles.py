@@ -7,6 +7,7 @@ import collections
 import enum
 import functools
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -230,7 +231,20 @@ def result_is_cancelled(ctx: Log) -> Any:
 
 @trick
 def result_interrupts(ctx: Log) -> Any:
-    return Unruly(KeyboardInterrupt())
+    return Unruly(KeyboardInterrupt("of the value"))
+
+
+class Pressed:
+    """Ctrl-C is pressed while it is pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not interrupted")
+
+
+@trick
+def result_is_interrupted(ctx: Log) -> Any:
+    return Pressed()
 
 
 @trick

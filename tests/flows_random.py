@@ -49,7 +49,7 @@ class Sum(Merge):
 class Trouble(NamedTuple):
     """Which items wait to be killed, by order key, and the directory where they say so. Inline, nobody waits.
 
-    With ``interrupts`` they do not wait, but raise what Ctrl-C raises, the first time.
+    With ``interrupts`` they do not wait, but press Ctrl-C, the first time.
     """
 
     victims: frozenset[Any] = frozenset()
@@ -112,7 +112,7 @@ def wait_for_the_end(item: Item, trouble: Trouble) -> None:
                 (Path(trouble.bells) / str(item.item_id)).touch(exist_ok=False)
             except FileExistsError:
                 return
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         (Path(trouble.bells) / str(os.getpid())).touch()
         signal.sigtimedwait([], 30)
         raise AssertionError("nobody killed this worker")

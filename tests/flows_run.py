@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -376,10 +377,10 @@ class Asynchronous(Workflow):
 
 @node
 def interrupted(path: str) -> Any:
-    """As if Ctrl-C were pressed in its first execution."""
+    """Ctrl-C is pressed in its first execution."""
     if not os.path.exists(path):
         Path(path).touch()
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
     return "second"
 
 

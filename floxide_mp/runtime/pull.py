@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..core.terms import Order, Payload, size_of
 from ..errors import FloxideError
 from .clock import monotonic_ns
+from .ctrl_c import is_ctrl_c
 from .forks import end_child, mark
 from .step_view import StepView
 
@@ -85,7 +86,7 @@ class Pull:
         except BaseException as failure:
             if mark[0] != pid:
                 end_child(failure)
-            if isinstance(failure, KeyboardInterrupt) or whole or not self.given or not values:
+            if is_ctrl_c(failure) or whole or not self.given or not values:
                 raise
             self._failure = failure
         self.given += len(values)
@@ -97,10 +98,9 @@ class Pull:
         if close is not None:
             try:
                 close()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # SystemExit, too: it would be taken for the failure of what runs meanwhile
-                pass
+            except BaseException as failure:  # SystemExit, too: it would be the failure of what runs meanwhile
+                if is_ctrl_c(failure):
+                    raise
 
     def _check_repeated(self) -> None:
         if self._skip:

@@ -1,6 +1,6 @@
 """One step: decode, call the node, route, encode. Everything that looks into a user's value happens here.
 
-Whatever goes wrong in it is that item's failure, told as plain data; only KeyboardInterrupt passes.
+Whatever goes wrong in it is that item's failure, told as plain data; only Ctrl-C passes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ..ports import (
 from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large
+from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
 from .forks import end_child, here, mark, refused, runs_steps
 from .pull import Pull, Pulls, Values
@@ -159,7 +160,7 @@ class Steps:
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
             if mark[0] != self._pid:
                 end_child(failure)
-            if isinstance(failure, KeyboardInterrupt):
+            if is_ctrl_c(failure):
                 view.end()
                 raise
             return self._failed(node, failure, retry=True)
@@ -286,7 +287,14 @@ class Steps:
         self._now.end()
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
-        return FAIL, (), (), codec.encode_error(failure, users_traceback(failure)), retryable
+        try:
+            record = codec.encode_error(failure, users_traceback(failure))
+        except KeyboardInterrupt as trouble:
+            if is_ctrl_c(trouble):
+                raise
+            text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
+            record = codec.encode_error(FloxideError(text), "")
+        return FAIL, (), (), record, retryable
 
 
 def _several(name: str, values: Any) -> Iterable[Any]:
@@ -378,7 +386,7 @@ def users_traceback(failure: BaseException) -> str:
         inner = inner.tb_next
     try:
         return "".join(traceback.format_exception(type(failure), failure, inner or failure.__traceback__))
-    except KeyboardInterrupt:
-        raise
     except BaseException as trouble:  # a user's __str__ or __repr__ on the way
+        if is_ctrl_c(trouble):
+            raise
         return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"

@@ -85,6 +85,45 @@ def test_row_99_a_worker_that_is_replaced_ends_itself(tmp_path: Path) -> None:
     assert (tmp_path / "plain").read_text() == "written"
 
 
+# -- row 100: what is no Exception ---------------------------------------------------------------------------------
+
+
+def raised(c: Coordinator, name: str, where: str, folder: Path) -> list[str]:
+    """What five items come to of which one raises that, each of them executed once."""
+    run = c.start(flows.Raises, [f"{n} {name if n == 2 else 'fine'} {where} {folder}" for n in range(5)])
+    outputs = run.wait(30).outputs
+    assert sorted(lines(folder, "executed")) == list(range(5))
+    assert [error.type_name for error in run.errors()] == [name]
+    return outputs
+
+
+@pytest.mark.parametrize("where", ["node", "coroutine", "generator"])
+@pytest.mark.parametrize("name", flows.RAISED)
+def test_row_100_it_is_the_failure_of_its_item(
+    name: str, where: str, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    assert raised(coordinator, name, where, tmp_path) == ["0", "1", "3", "4", f"{name} asked"]
+
+
+def test_row_100_a_library_interrupts_the_main_thread_of_a_worker(processes: Coordinator, tmp_path: Path) -> None:
+    assert raised(processes, "KeyboardInterrupt", "main", tmp_path) == ["0", "1", "3", "4", "KeyboardInterrupt "]
+
+
+def test_row_100_what_kills_the_error_itself_is_told_in_its_place(coordinator: Coordinator) -> None:
+    with pytest.raises(RunFailedError, match="it cannot be told: it raises KeyboardInterrupt"):
+        coordinator.start(flows.RaisesWhatCannotBeTold).wait(30)
+
+
+def test_row_100_inline_ctrl_c_is_the_callers(inline: Coordinator, tmp_path: Path) -> None:
+    """Also where the node catches it and raises another one, and where it waits in a coroutine."""
+    for how in ("catches", "waits"):
+        run = inline.start(flows.Pressed, (str(tmp_path), how))
+        with pytest.raises(KeyboardInterrupt):
+            run.wait(30)
+        assert run.wait(30).output == "second"
+        assert run.errors() == []
+
+
 # -- row 101: signals and descriptors ------------------------------------------------------------------------------
 
 

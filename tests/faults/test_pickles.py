@@ -221,14 +221,15 @@ def test_row_48_without_on_failure_the_run_fails_and_says_why(coordinator: Coord
 
 
 def test_row_48_an_interrupt_while_a_result_is_pickled() -> None:
-    """In a worker it can only be the value's doing; inline it may be Ctrl-C, and is the caller's."""
-    with Coordinator(2) as coordinator:
-        result = coordinator.start(flows.Tricks, ["fine", "result_interrupts", "fine"]).wait(LIMIT)
-        rescued = [output for output in result.outputs if output != "fine"]
-        assert len(result.outputs) == 3
-        assert [(name, kind) for name, kind, _ in rescued] == [("result_interrupts", "WorkerDiedError")]
+    """The value's doing is its step's failure; inline it may be Ctrl-C, and is the caller's."""
+    for workers in (2, 0):
+        with Coordinator(workers) as coordinator:
+            result = coordinator.start(flows.Tricks, ["fine", "result_interrupts", "fine"]).wait(LIMIT)
+            rescued = [output for output in result.outputs if output != "fine"]
+            assert len(result.outputs) == 3
+            assert [(name, kind) for name, kind, _ in rescued] == [("result_interrupts", "KeyboardInterrupt")]
     with Coordinator(0) as coordinator:
-        run = coordinator.start(flows.Strict, ["result_interrupts"])
+        run = coordinator.start(flows.Strict, ["result_is_interrupted"])
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 run.wait(LIMIT)

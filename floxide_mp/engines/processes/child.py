@@ -14,6 +14,7 @@ from typing import Any
 
 from ... import checks, failpoints, standard_streams
 from ...runtime.board import SIZE, Board
+from ...runtime.ctrl_c import Process
 from ...runtime.importing import be_worker
 from ...runtime.worker import Worker
 from .calls import LedgerProxy
@@ -56,6 +57,7 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     sys.stderr.flush()
     os.dup2(stderr, 2)
     os.close(stderr)
+    Process.is_worker = True
     code = 0
     limit: float | None = REPLACED
     try:
