@@ -89,8 +89,11 @@ class Fixed(Generic[T]):
             )
         object.__setattr__(self, name, value)
 
-    def __reduce__(self) -> Any:
-        return type(self), (self.value,)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Fixed.__init__(self, state["value"])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Fixed) and bool(self.value == other.value)

@@ -76,10 +76,22 @@ class Suspect(NamedTuple):
     part: StepResult | Spread
 
 
-Outcome: TypeAlias = StepResult | Spread | Portion | Suspect
+class Trouble(NamedTuple):
+    """What an item needs could not be opened where it was to be run: a module or a class is not there, say. It has not
+    begun, and is as it was; the run fails with this error, and can be resumed where that is mended."""
+
+    error: ErrorRecord
+
+
+Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Trouble
 """What came of one step, or of the next part of one."""
 
 Result: TypeAlias = Outcome | Results
+
+
+def failed(result: Result) -> bool:
+    """Whether it is of a step that failed."""
+    return type(result) is tuple and result[0] == FAIL
 
 
 def steps_in(result: Result) -> int:

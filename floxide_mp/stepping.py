@@ -19,7 +19,7 @@ class OutcomeKind(Enum):
     PASSED_ON = "passed on"  # all values went to successors, or there were none
     HELD = "held"  # the node returned ``Hold``
     FAILED = "failed"  # the attempt raised or aborted; a retry is the coordinator's decision
-    REFUSED = "refused"  # the result came too late, or the run is broken: nothing of it is committed
+    REFUSED = "refused"  # nothing of it is committed: it came too late, or what it needs to begin is not there
 
 
 @dataclass(frozen=True, slots=True)

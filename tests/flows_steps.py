@@ -219,3 +219,40 @@ def changes_array(ctx: Shared, number: int) -> Any:
 def each_of_five(each: Node) -> type[Workflow]:
     nodes = {"five": five, "each": each}
     return Workflow.build("EachOfFive", nodes=nodes, start="five", edges={"five": ["each"]}, context=Shared)
+
+
+# -- what is needed before a node is called ------------------------------------------------------------------------
+
+
+class Bad:
+    """Can be pickled, and raises when it is opened."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+@node
+def split(values: list[Any]) -> NextAll[Any]:
+    return NextAll([Bad() if value == "bad" else value for value in values])
+
+
+@node
+def number_of(ctx: Shared, thing: Any) -> int:
+    ctx.log.append("opened")
+    return thing.number if hasattr(thing, "number") else -1
+
+
+class Things(Workflow):
+    context = Shared
+    split, number_of = split, number_of
+    rescue = node(lambda: "rescued")
+    start = split
+    edges = {split: [number_of]}
+    on_failure = {split: [rescue]}
+
+
+class BadOnes(Workflow):
+    context = Shared
+    split, number_of = split, number_of
+    start = split
+    edges = {split: [number_of]}

@@ -196,9 +196,11 @@ class RunState(Giving):
         else:
             self._give_up(item, error)
 
-    def stop(self, item: ItemRecord) -> None:
-        """A step saw that its run is to stop, and may have come to its end early: it has not happened."""
+    def undo(self, item: ItemRecord, error: ErrorRecord | None = None) -> None:
+        """A step has not happened: it saw that its run is to stop, or it could not begin: then the run fails."""
         self._break_off(item)
+        if error is not None:
+            self.abandon(error)
         self.release(item)
 
     def die(self, item: ItemRecord, error: ErrorRecord, now: float) -> None:

@@ -25,7 +25,7 @@ from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
 from ..runtime.run_log import pages
 from ..runtime.running import ONE_BY_ONE
-from ..runtime.step import Calls, Steps, calls_of, refuse
+from ..runtime.step import WORKFLOW, Calls, Steps, calls_of, trouble
 from ..runtime.worker import KEEP
 from .health import healths
 
@@ -204,14 +204,16 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
 
 def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy, given: int) -> Outcome | None:
     """Run one item; None if the workflow is needed for it."""
-    if facts.workflow is not None:
-        try:
+    try:
+        if facts.workflow is not None:
             _keep(facts.key, codec.decode_bundle(facts.workflow))
-        except Exception as failure:
-            return refuse((grant,), failure)[0]
-    known = _known.get(facts.key)
-    if known is None:
-        return None
-    steps = Steps(run_id, *known, facts, view.events)
+        known = _known.get(facts.key)
+        if known is None:
+            return None
+        steps = Steps(run_id, *known, facts, view.events)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        return trouble(WORKFLOW, failure)
     before = monotonic_ns()
     return steps.in_time(grant, steps.run(grant, view.cancelled, given), monotonic_ns() - before)

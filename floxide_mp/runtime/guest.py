@@ -28,6 +28,7 @@ from ..ports import (
     Results,
     Spread,
     Suspect,
+    Trouble,
     only,
 )
 from ..retry import RetryPolicy
@@ -216,6 +217,8 @@ def _named(item: WorkItem) -> str:
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
     (result,) = report.results
     assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
+    if isinstance(result, Trouble):
+        return ItemProcessedOutcome(error=codec.decode_error(result.error), kind=OutcomeKind.REFUSED)
     if isinstance(result, Suspect):
         result = result.part
     if isinstance(result, Spread):

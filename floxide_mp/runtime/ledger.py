@@ -14,19 +14,7 @@ from typing import Final, TypeVar
 from ..core.records import Block, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..errors import FloxideError
-from ..ports import (
-    CheckpointStore,
-    Description,
-    EventPage,
-    Lease,
-    Portion,
-    Reply,
-    Report,
-    Results,
-    Spread,
-    Suspect,
-    steps_in,
-)
+from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report, failed, steps_in
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
@@ -260,7 +248,7 @@ class Ledger(Runs):
         steps = 0
         for result in report.results:
             steps += steps_in(result)
-            worker.errors += not isinstance(result, Results | Spread | Portion | Suspect) and result[3] is not None
+            worker.errors += failed(result)
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
                 left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)

@@ -36,6 +36,7 @@ from ..ports import (
     RunRecord,
     Spread,
     Suspect,
+    Trouble,
 )
 from ..statuses import RunStatus
 from . import codec
@@ -287,10 +288,13 @@ class Running(Known):
         if isinstance(result, Spread):
             self.state.spread(item, *result)
             return None
+        if isinstance(result, Trouble):
+            self.state.undo(item, result.error._replace(worker=on[1], at=time()))
+            return None
         if isinstance(result, Suspect):
             if self.state.phase is Phase.CANCELLING:  # it never goes on: this is the last that is heard of the step
                 return self._apply_one(item, result.part, on, False, home)
-            self.state.stop(item)
+            self.state.undo(item)
             return None
         outcome, values, writes, error, retryable = result
         if error is not None:

@@ -31,7 +31,9 @@ from ..ports import (
     Spread,
     StepResult,
     Suspect,
+    Trouble,
     Writes,
+    failed,
 )
 from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
@@ -50,6 +52,8 @@ _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
 )
+
+WORKFLOW: Final = "the workflow, or its context,"  # what a worker opens before the first step of a run
 
 Calls: TypeAlias = list[Call]  # by number of node
 ASKING: Final = ("both", "value")  # ways to call a node that gets its input
@@ -163,6 +167,8 @@ class Steps:
             if is_ctrl_c(failure):
                 view.end()
                 raise
+            if isinstance(failure, _Missing):
+                return trouble(f"the input of {name}", failure.cause)
             return self._failed(node, failure, retry=True)
 
     # -- a fork in a step ----------------------------------------------------------------------------
@@ -214,7 +220,7 @@ class Steps:
     def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
         limit = self._bundle.nodes[grant[1]].timeout
-        if limit is None or nanoseconds <= limit * 1e9:
+        if limit is None or nanoseconds <= limit * 1e9 or isinstance(result, Trouble):
             return result
         name = self._bundle.names[grant[1]]
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
@@ -315,8 +321,7 @@ def _spread(values: Values, writes: Writes) -> StepResult | Spread:
 
 def _suspect(told: Outcome) -> Outcome:
     """The result of a step that saw that its run is to stop. What fails then is given back as it is."""
-    failed = not isinstance(told, Spread | Portion) and told[0] == FAIL
-    return told if failed or isinstance(told, Portion | Suspect) else Suspect(told)
+    return told if failed(told) or isinstance(told, Portion | Suspect | Trouble) else Suspect(told)
 
 
 def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
@@ -333,12 +338,36 @@ def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
             yield (first + number if first else 0), node, 1, order, payload, None
 
 
+class _Missing(BaseException):
+    """What the input of an item needs is not there (``cause``). Never leaves this module."""
+
+    def __init__(self, cause: BaseException) -> None:
+        self.cause = cause
+
+
 def _opened(payload: Payload) -> Any:
     try:
         return codec.decode(payload)
-    except ImportError as failure:
-        failure.add_note(_NEEDED)
+    except KeyboardInterrupt:
         raise
+    except BaseException as failure:
+        if _is_missing(failure):
+            raise _Missing(failure) from None
+        raise
+
+
+def _is_missing(failure: BaseException) -> bool:
+    """Whether a pickle could not be opened for want of a module or of something in one; else it is the pickle's own
+    trouble, or that of its classes' code.
+    """
+    if isinstance(failure, ImportError):
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
+    if any(frame.f_code.co_name == "<module>" for frame in frames):
+        return True  # a module is there, and raises when it is imported
+    inner = frames[-1].f_globals.get("__name__", "") if frames else ""
+    # Raised by the unpickler itself, which did not find a name, or what it imported could not be compiled.
+    return isinstance(failure, AttributeError | SyntaxError) and inner.startswith(("floxide_mp.", "cloudpickle."))
 
 
 def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -370,13 +399,13 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return result
 
 
-def refuse(grants: Iterable[Grant | Grants], failure: BaseException) -> tuple[StepResult, ...]:
-    """The results of items whose workflow cannot be had in this worker."""
+def trouble(what: str, failure: BaseException) -> Trouble:
+    """That something which is needed before a node is called cannot be opened in this process."""
     if isinstance(failure, ImportError):
         failure.add_note(_NEEDED)
     record = codec.encode_error(failure, users_traceback(failure))
-    count = sum(len(grant.payloads) if isinstance(grant, Grants) else 1 for grant in grants)
-    return ((FAIL, (), (), record, False),) * count
+    text = f"{what} cannot be opened: {record.type_name}: {record.message}"
+    return Trouble(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
 
 
 def users_traceback(failure: BaseException) -> str:

@@ -17,7 +17,7 @@ from .board import Board
 from .clock import monotonic, monotonic_ns
 from .importing import importing
 from .pull import Pulls
-from .step import Calls, Steps, calls_of, each, refuse
+from .step import WORKFLOW, Calls, Steps, calls_of, each, trouble
 from .work import Work
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
@@ -159,8 +159,10 @@ class Worker:
         board.enter(0, monotonic_ns() + IMPORTING)
         try:
             steps = self._steps(lease)
-        except Exception as failure:
-            return Report(lease.id, refuse(lease.items, failure), ())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:  # a module that calls sys.exit() when it is imported, too
+            return Report(lease.id, (trouble(WORKFLOW, failure),), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
         if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:

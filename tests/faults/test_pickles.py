@@ -354,6 +354,7 @@ def test_row_55_a_module_that_the_workers_do_not_have(tmp_path: Path) -> None:
                 assert cause.name == "byhand"
                 told = "\n".join(cause.__notes__)
                 assert "must be importable there" in told
+                assert run.errors() == [], "no item is to blame"
             assert innocent.wait(LIMIT).output == "fine"
             assert all(worker.pid for worker in coordinator.workers())
     finally:

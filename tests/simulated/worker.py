@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from floxide_mp.core.terms import Order
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, Spread
+from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, failed
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
@@ -154,7 +154,7 @@ class Worker:
         self.running = False
         self._ended += STEP
         self.work.add(self.grant[1], result, self._ended)
-        if not isinstance(result, Portion) and (isinstance(result, Spread) or result[3] is None):
+        if not (isinstance(result, Portion) or failed(result)):
             self._done.append(self.grant[3])
 
     def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:
