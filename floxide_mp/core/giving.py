@@ -1,4 +1,4 @@
-"""``Giving``: what a run does about ``Sources``, between ``leasing`` and ``state``."""
+"""``Giving``: what comes bit by bit, between ``leasing`` and ``state``: the values of ``Sources``, and input."""
 
 from __future__ import annotations
 
@@ -34,8 +34,30 @@ class Giving(Leasing):
         super().__init__(plan)
         self._waiting = 0  # for their retry
         self._sources = Sources()
+        self._open = False  # more input may come
+        self._fed = 0
 
     # -- facts ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Instead of one input there are many, ``feed`` by ``feed`` until ``close``: each an item of the start node."""
+        self._open = True
+        self.root.alive[self.root.plan.component_of[0]] += 1
+        self._settle_all(self.root)
+
+    def feed(self, payload: Packed) -> None:
+        """One more input is here."""
+        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
+        self._fed += 1
+
+    def close(self) -> None:
+        """There is no more input."""
+        if self._open:
+            self._open = False
+            component = self.root.plan.component_of[0]
+            self.root.alive[component] -= 1
+            self._settle(self.root, [component])
+            self._check_end()
 
     def pull(self, lease: int, worker: int, session: int | None) -> ItemRecord | None:
         """A worker takes an item that has more to give, if there is one, and room for what it gives.
@@ -92,6 +114,18 @@ class Giving(Leasing):
         self._sources.forsake(session)
 
     # -- what there is to know -----------------------------------------------------------------------
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether one more input could be claimed now."""
+        start = self.plan.places[0].spec
+        free = self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
+        return self._open and free and not self._held_back(0)
+
+    @property
+    def open(self) -> bool:
+        """Whether more input may come."""
+        return self._open
 
     @property
     def giving(self) -> bool:

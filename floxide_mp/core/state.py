@@ -42,8 +42,6 @@ class RunState(Giving):
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
         self._timers: list[tuple[float, int]] = []
         self._passed: set[int] = set()
-        self._open = False  # more input may come
-        self._fed = 0
         self._completed = self._failed = self._retries = self._errors = 0
         self._error_size = 0  # of the errors' texts and exceptions since the run was taken up
 
@@ -53,26 +51,6 @@ class RunState(Giving):
         """The run's input is here."""
         self._queue(self._add(0, (0, ()), payload, self.root))
         self._settle_all(self.root)
-
-    def begin(self) -> None:
-        """Instead of one input there are many, ``feed`` by ``feed`` until ``close``: each an item of the start node."""
-        self._open = True
-        self.root.alive[self.root.plan.component_of[0]] += 1
-        self._settle_all(self.root)
-
-    def feed(self, payload: Packed) -> None:
-        """One more input is here."""
-        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
-        self._fed += 1
-
-    def close(self) -> None:
-        """There is no more input."""
-        if self._open:
-            self._open = False
-            component = self.root.plan.component_of[0]
-            self.root.alive[component] -= 1
-            self._settle(self.root, [component])
-            self._check_end()
 
     def succeed(
         self,
@@ -302,13 +280,6 @@ class RunState(Giving):
         return self.phase in FINAL
 
     @property
-    def takes_input(self) -> bool:
-        """Whether one more input could be claimed now."""
-        start = self.plan.places[0].spec
-        free = self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
-        return self._open and free and not self._held_back(0)
-
-    @property
     def next_due(self) -> float | None:
         """When ``due`` has something to do, or None."""
         return self._timers[0][0] if self._timers and self.phase is Phase.RUNNING else None
@@ -321,11 +292,6 @@ class RunState(Giving):
     def counts(self) -> tuple[int, int]:
         """How many items and how many error rows there have been: the last numbers given."""
         return self._last_id, self._errors
-
-    @property
-    def open(self) -> bool:
-        """Whether more input may come."""
-        return self._open
 
     def take_commit(self) -> Commit:
         """What was decided since the last time."""
