@@ -8,10 +8,11 @@ time, or all workers could.
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -213,7 +214,8 @@ AFTER = Workflow.build("Changed", {"first": passes, "second": again}, "first", {
 
 def main(folder: str) -> None:
     """Says what it knows, line by line: that the run is started, each output once it is written, the end."""
-    with Coordinator(2, store=database(folder), retry=RETRY) as coordinator:
+    with closing(SQLiteStore(database(folder))) as store, Coordinator(2, store=store, retry=RETRY) as coordinator:
+        store._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * LARGE)  # so that the ballast is too large for a row
         run = coordinator.start(Swept, folder, run_id=ID)
         print("started", flush=True)
         for output in run.stream():

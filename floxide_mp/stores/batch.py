@@ -8,27 +8,27 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from ..core.records import Arrival, ArrivalBlock, Block, EventRecord, OutputBlock, OutputRecord, ScopeRecord, Snapshot
 from ..core.terms import ErrorRecord
-from ..ports import Progress
-from . import rows, schema
+from ..ports import Progress, RunRecord
+from . import parts, rows, schema
 from .blocks import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
 from .due import Clocks
 from .index import Index
-from .integrity import Seals, corrupt
+from .integrity import Body, Seals, corrupt
 from .packing import Range, merged, total, total_sum, without
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
 from .tally import Tally
 
-# Many keys are handed over as one value: one statement for any number of them.
-_FINISHED: Final = "DELETE FROM items WHERE run = ? AND item IN (SELECT value FROM json_each(?))"
-_EMPTY: Final = "DELETE FROM {} WHERE run = ? AND block IN (SELECT value FROM json_each(?))"
-_USED: Final = "DELETE FROM arrivals WHERE run = ? AND scope = ? AND place = ?"
-_CLOSED: Final = "DELETE FROM {} WHERE run = ? AND scope IN (SELECT value FROM json_each(?))"
-_UNMARKED: Final = "DELETE FROM marks WHERE run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
+# Which rows. Many keys are handed over as one value: one statement for any number of them.
+_OF_ITEMS: Final = "run = ? AND item IN (SELECT value FROM json_each(?))"
+_OF_BLOCKS: Final = "run = ? AND block IN (SELECT value FROM json_each(?))"
+_OF_SCOPES: Final = "run = ? AND scope IN (SELECT value FROM json_each(?))"
+_OF_JOIN: Final = "run = ? AND scope = ? AND place = ?"
+_OF_MARKS: Final = "run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
 _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
     ", ".join(f"{column} = ?" for column in [*schema.PROGRESS.names[1:], "seal"])
 )
@@ -38,21 +38,6 @@ _number: Final = attrgetter("id")
 def run_name(run_id: str) -> bytes:
     """What binds a run's progress to its name."""
     return run_id.encode("utf-8", "surrogatepass")
-
-
-def append(
-    connection: sqlite3.Connection, seals: Seals, table: Table, made: Sequence[tuple[Row, bytes | None]], seal: bytes
-) -> bytes:
-    """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
-    found: list[Row] = []
-    for at in range(0, len(made), schema.CHUNK):
-        together = made[at : at + schema.CHUNK]
-        seal = seals.of_rows(table.name, together, seal)
-        found += [(*head, body, b"") for head, body in together[:-1]]
-        head, body = together[-1]
-        found.append((*head, body, seal))
-    table.insert(connection, found)
-    return seal
 
 
 class Batch:
@@ -69,6 +54,8 @@ class Batch:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
         self.done, self.index = done, index
         self.progress: Progress
+        self._anew = False  # what was unfinished is to be deleted
+        self._most: int  # bytes of a payload in its row
         self._blocks: list[Block] = []
         self._over: list[Range] = []  # of these, and of those on disk
         self._created: dict[int, Fixed] = {}
@@ -130,7 +117,8 @@ class Batch:
             self._done[name] = self._done.get(name, 0) + count
 
     def renew(self, snapshot: Snapshot, progress: Progress, clocks: Clocks) -> None:
-        """Instead of commits: all that is unfinished, after everything that was has been deleted."""
+        """Instead of commits: all that is unfinished, in place of everything that was."""
+        self._anew = True
         tally = self.tally
         tally.revision += 1
         tally.items = tally.item_sum = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
@@ -183,11 +171,20 @@ class Batch:
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def create(self, connection: sqlite3.Connection, seals: Seals, head: Row, epoch: int, now: float) -> None:
-        """Write it as a run's first, in the transaction that is open. ``head`` is the row of the run, sealed."""
-        schema.RUNS.insert(connection, [head])
+    def create(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord, epoch: int, now: float) -> None:
+        """Write it as a run's first, in the transaction that is open."""
+        self._write_run(connection, seals, run)
         self._write_rows(connection, seals)
         schema.PROGRESS.insert(connection, [self._progress_row(seals, epoch, now)])
+
+    def replace(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
+        """Write what the run goes on with from now on."""
+        self._remove(connection, schema.RUNS, "run = ?")
+        self._write_run(connection, seals, run)
+
+    def _write_run(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
+        self._most = parts.most(connection)
+        self._insert(connection, seals, schema.RUNS, [rows.run_row(self.run, run)])
 
     def write(self, connection: sqlite3.Connection, seals: Seals, epoch: int, now: float) -> None:
         """Write it, in the transaction that is open."""
@@ -198,6 +195,10 @@ class Batch:
 
     def _write_rows(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run = self.run
+        self._most = parts.most(connection)
+        if self._anew:
+            for table in schema.LIVING:
+                self._remove(connection, table, "run = ?")
         self._write_items(connection, seals)
         if self._closed or self._released or self._used or self._given:
             self._delete(connection, seals)
@@ -251,8 +252,9 @@ class Batch:
             self._insert(connection, seals, schema.BLOCKS, together)
         tally.blocks += len(together)
         if changed:
-            again = (rows.item_row(run, fixed, state) for fixed, state in changed.values())
-            self._insert(connection, seals, schema.ITEMS, again, "REPLACE")
+            self._remove(connection, schema.ITEMS, _OF_ITEMS, list(changed))
+            again = [rows.item_row(run, fixed, state) for fixed, state in changed.values()]
+            self._insert(connection, seals, schema.ITEMS, again)
 
     def _take_out(self, connection: sqlite3.Connection, seals: Seals, over: list[Range]) -> None:
         """What is over goes, and what was changed gets a row of its own."""
@@ -261,43 +263,44 @@ class Batch:
         outside, changed, empty = self.index.take_out(merged([*over, *again]))
         single = [number for start, stop in without(outside, again) for number in range(start, stop)]
         if single:
-            found = connection.execute(_FINISHED, (run, str(single))).rowcount
-            self._expect(seals, len(single), found, "items")
+            self._expect(seals, len(single), self._remove(connection, schema.ITEMS, _OF_ITEMS, single), "items")
         if empty:
-            found = connection.execute(_EMPTY.format("blocks"), (run, str(empty))).rowcount
-            self._expect(seals, len(empty), found, "blocks")
-            connection.execute(_EMPTY.format("gone"), (run, str(empty)))
+            self._expect(seals, len(empty), self._remove(connection, schema.BLOCKS, _OF_BLOCKS, empty), "blocks")
+            self._remove(connection, schema.GONE, _OF_BLOCKS, empty)
             self.tally.blocks -= len(empty)
         if changed:
             heads = [self.index.gone_row(run, first) for first in changed]
             schema.GONE.insert(connection, [(*head, seals.of("gone", head)) for head in heads], "REPLACE")
 
     def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
-        run, tally = self.run, self.tally
+        tally = self.tally
         for scope, place in self._used:
-            tally.arrivals -= connection.execute(_USED, (run, scope, place)).rowcount
+            tally.arrivals -= self._remove(connection, schema.ARRIVALS, _OF_JOIN, scope, place)
         if self._released:
-            tally.marks -= connection.execute(_UNMARKED, (run, "held", str(self._released))).rowcount
+            tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, "held", self._released)
         if self._given:
-            tally.marks -= connection.execute(_UNMARKED, (run, "given", str(self._given))).rowcount
+            tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, "given", self._given)
         if self._closed:
-            closed = str(self._closed)
-            done = connection.execute(_CLOSED.format("scopes"), (run, closed)).rowcount
+            done = self._remove(connection, schema.SCOPES, _OF_SCOPES, self._closed)
             self._expect(seals, len(self._closed), done, "scopes")
             tally.scopes -= done
             for kind in ("depth", "joined"):
-                tally.marks -= connection.execute(_UNMARKED, (run, kind, closed)).rowcount
+                tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, kind, self._closed)
             if tally.spoilt:
-                tally.spoilt -= connection.execute(_CLOSED.format("spoilt"), (run, closed)).rowcount
+                tally.spoilt -= self._remove(connection, schema.SPOILT, _OF_SCOPES, self._closed)
+
+    def _remove(self, connection: sqlite3.Connection, table: Table, where: str, *keys: object) -> int:
+        """Delete rows of the run, and what belongs to them; how many there were. Lists of keys go as JSON."""
+        values = (self.run, *(str(key) if isinstance(key, list) else key for key in keys))
+        if self.tally.large and table.payload:
+            parts.delete(connection, table, where, values)
+        return connection.execute(f"DELETE FROM {table.name} WHERE {where}", values).rowcount
 
     def _write_spoilt(self, connection: sqlite3.Connection, seals: Seals) -> None:
         """A batch may be spoilt again, by an item that comes before the one that spoilt it first."""
-        known = connection.execute(
-            "SELECT count(*) FROM spoilt WHERE run = ? AND scope IN (SELECT value FROM json_each(?))",
-            (self.run, str(list(self._spoilt))),
-        ).fetchone()[0]
+        known = self._remove(connection, schema.SPOILT, _OF_SCOPES, list(self._spoilt))
         made = (((self.run, s, n), rows.pack_error(error)) for s, (n, error) in self._spoilt.items())
-        self._insert(connection, seals, schema.SPOILT, made, "REPLACE")
+        self._insert(connection, seals, schema.SPOILT, made)
         self.tally.spoilt += len(self._spoilt) - known
 
     def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
@@ -327,28 +330,59 @@ class Batch:
         run, tally = self.run, self.tally
         if self._events:
             made = list(event_rows(run, tally.events + 1, self._events))
-            tally.event_seal = append(connection, seals, schema.EVENTS, made, tally.event_seal)
+            tally.event_seal = self._append(connection, seals, schema.EVENTS, made, tally.event_seal)
             tally.events += len(self._events)
         if self._outputs:
             made = list(output_rows(run, tally.outputs + 1, self._outputs))
-            tally.output_seal = append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
+            tally.output_seal = self._append(connection, seals, schema.OUTPUTS, made, tally.output_seal)
             tally.outputs += sum([head[2] for head, _ in made])
         if self._errors:
             errors = [rows.error_row(run, n, error) for n, error in enumerate(self._errors, tally.errors + 1)]
-            tally.error_seal = append(connection, seals, schema.ERRORS, errors, tally.error_seal)
+            tally.error_seal = self._append(connection, seals, schema.ERRORS, errors, tally.error_seal)
             tally.errors += len(self._errors)
 
     def _insert(
+        self, connection: sqlite3.Connection, seals: Seals, table: Table, made: Iterable[tuple[Row, bytes | None]]
+    ) -> None:
+        name = table.name
+        fitted = self._fitted(connection, seals, made)
+        table.insert(connection, [(*head, body, seals.of(name, head, body)) for head, body in fitted])
+
+    def _append(
         self,
         connection: sqlite3.Connection,
         seals: Seals,
         table: Table,
-        made: Iterable[tuple[Row, bytes | None]],
-        verb: str = "INSERT",
-    ) -> None:
-        name = table.name
-        found: list[tuple[Any, ...]] = [(*head, body, seals.of(name, head, body)) for head, body in made]
-        table.insert(connection, found, verb)
+        made: Sequence[tuple[Row, bytes | None]],
+        seal: bytes,
+    ) -> bytes:
+        """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
+        found: list[Row] = []
+        fitted = self._fitted(connection, seals, made)
+        for at in range(0, len(fitted), schema.CHUNK):
+            together = fitted[at : at + schema.CHUNK]
+            seal = seals.of_rows(table.name, together, seal)
+            found += [(*head, body, b"") for head, body in together[:-1]]
+            head, body = together[-1]
+            found.append((*head, body, seal))
+        table.insert(connection, found)
+        return seal
+
+    def _fitted(
+        self, connection: sqlite3.Connection, seals: Seals, made: Iterable[tuple[Row, bytes | None]]
+    ) -> list[tuple[Row, Body]]:
+        """The rows, with a number for each payload that is too large for one, which is written elsewhere."""
+        most = self._most
+        return [
+            (head, body if body is None or len(body) <= most else self.put_aside(connection, seals, body))
+            for head, body in made
+        ]
+
+    def put_aside(self, connection: sqlite3.Connection, seals: Seals, value: bytes) -> int:
+        """Write a value that is too large for a row; the number by which it is found."""
+        self.tally.large += 1
+        parts.write(connection, seals, self.run, self.tally.large, value)
+        return self.tally.large
 
     def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:
         head = (self.run, *rows.progress_columns(self.progress), now, epoch, *self.tally.columns())

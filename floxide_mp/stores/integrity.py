@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .. import failpoints
 from ..errors import StoreCorruptError
@@ -19,6 +19,10 @@ from .files import open_own, write_private
 
 KEY_BYTES: Final = 32
 SEAL_BYTES: Final = 16
+Body: TypeAlias = "bytes | memoryview | int | None"
+"""A row's payload; a number: it is in ``parts``."""
+_BODIES: Final = bytes, int, type(None)  # what a payload can be that is read
+_LARGE: Final = 1 << 16  # bytes that are not copied to be sealed
 
 
 def corrupt(path: str, what: str, run_id: str | None = None, row: str | None = None) -> StoreCorruptError:
@@ -81,27 +85,33 @@ class Seals:
         self.path = path
         self._keyed = blake2b(digest_size=SEAL_BYTES, key=key)  # which nobody can read the key from
 
-    def of(self, table: str, head: tuple[Any, ...], body: bytes | None = None, before: bytes = b"") -> bytes:
+    def of(self, table: str, head: tuple[Any, ...], body: Body = None, before: bytes = b"") -> bytes:
         """The seal of a row.
 
         Args:
             table: which.
             head: its columns but for the last but one; ``ascii`` of them is the same in every Python.
-            body: that one: the payload, which may be large.
+            body: that one: the payload, which may be large; or the number by which it is found.
             before: the seal of the row before, in tables that are only added to.
         """
         mac = self._keyed.copy()
-        mac.update(f"{table}{head!a}{body is None}".encode() + before + (body or b""))
+        if isinstance(body, int):
+            mac.update(f"{table}{head!a}{body}".encode() + before)
+        elif body is None or len(body) < _LARGE:
+            mac.update(f"{table}{head!a}{body is None}".encode() + before + (body or b""))
+        else:
+            mac.update(f"{table}{head!a}False".encode() + before)
+            mac.update(body)
         return mac.digest()
 
-    def of_rows(self, table: str, found: Sequence[tuple[tuple[Any, ...], bytes | None]], before: bytes) -> bytes:
+    def of_rows(self, table: str, found: Sequence[tuple[tuple[Any, ...], Body]], before: bytes) -> bytes:
         """The seal of rows that were added together: ``head`` and ``body`` of each."""
         if len(found) == 1:
             return self.of(table, *found[0], before)
         mac = self._keyed.copy()
-        heads = [(head, body is None or len(body)) for head, body in found]
+        heads = [(head, -1 - body if isinstance(body, int) else body is None or len(body)) for head, body in found]
         mac.update(f"{len(found)} rows of {table}{heads!a}".encode() + before)
-        mac.update(b"".join([body or b"" for _, body in found]))
+        mac.update(b"".join([body for _, body in found if body and not isinstance(body, int)]))
         return mac.digest()
 
     def check(
@@ -123,9 +133,10 @@ class Seals:
         Raises:
             StoreCorruptError: it is not that of the row.
         """
-        made, split = row[-1], -2 if body else -1
-        expected = self.of(table, tuple(row[:split]), row[-2] if body else None, before)
-        if not isinstance(made, bytes) or not compare_digest(made, expected):
+        made: bytes = row[-1]
+        split, found = (-2, row[-2]) if body else (-1, None)
+        told = isinstance(made, bytes) and isinstance(found, _BODIES)
+        if not told or not compare_digest(made, self.of(table, tuple(row[:split]), found, before)):
             name = " ".join(str(part) for part in (table, *row[1:key]))
             raise corrupt(self.path, "it is not what was written", run_id, name)
         return made
@@ -136,9 +147,9 @@ class Seals:
         Raises:
             StoreCorruptError: it is not theirs.
         """
-        made = found[-1][-1]
-        expected = self.of_rows(table, [(tuple(row[:-2]), row[-2]) for row in found], before)
-        if not isinstance(made, bytes) or not compare_digest(made, expected):
+        made: bytes = found[-1][-1]
+        told = isinstance(made, bytes) and all(isinstance(row[-2], _BODIES) for row in found)
+        if not told or not compare_digest(made, self.of_rows(table, [(tuple(r[:-2]), r[-2]) for r in found], before)):
             which = str(found[0][1]) if len(found) == 1 else f"{found[0][1]} to {found[-1][1]}"
             raise corrupt(self.path, "it is not what was written", run_id, f"{table} {which}")
         return made

@@ -19,7 +19,7 @@ from ..core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
 from ..core.terms import ErrorRecord
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
-from . import blocks, rows, schema
+from . import blocks, parts, rows, schema
 from .batch import run_name
 from .due import Clocks
 from .files import connected, disconnected, identity
@@ -113,8 +113,9 @@ class Reader:
         with self._transaction():
             found = self._reader.execute("SELECT * FROM runs ORDER BY run").fetchall()
             owner = self._owner()
-        for row in found:
-            self._seals.check("runs", row, 3)
+            for row in found:
+                self._seals.check("runs", row, 3)
+            found = [_whole(self._reader, self._seals, None, row) for row in found]
         if len(found) != owner.runs:
             raise corrupt(self.path, differing(owner.runs, len(found), "run"))
         return [rows.run_record(row[:-1]) for row in found]
@@ -274,12 +275,12 @@ class Reader:
                 raise corrupt(self.path, "it is missing", run_id, f"{name} {end + 1}")
             end += row[2] if counted and isinstance(row[2], int) else 1
             found.append(row)
-            if row[-2]:
+            if isinstance(row[-2], bytes):
                 size += len(row[-2])
             if row[-1] == b"" and len(found) < schema.CHUNK:
                 continue
             seal = self._seals.check_rows(name, found, seal, run_id)
-            yield from (row[:-1] for row in found)
+            yield from (_whole(self._reader, self._seals, run_id, row)[:-1] for row in found)
             found = []
             if most is not None and end < count and (end >= since + most or size > PAGE_BYTES):
                 return
@@ -397,4 +398,11 @@ def _all_of(
         seals.check(table.name, row, table.key, run_id=run_id, body=bool(table.payload))
     if count not in (None, len(found)):
         raise corrupt(seals.path, differing(count or 0, len(found), "row"), run_id, table.name)
-    return found
+    return [_whole(connection, seals, run_id, row) for row in found] if table.payload else found
+
+
+def _whole(connection: sqlite3.Connection, seals: Seals, run_id: str | None, row: Row) -> Row:
+    """A row with its payload, wherever that is."""
+    if not isinstance(row[-2], int):
+        return row
+    return (*row[:-2], parts.read(connection, seals, run_id, row[0], row[-2]), row[-1])

@@ -22,6 +22,7 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
     steps      how many steps of each node are completed
+    parts      what is too large for a row (``parts``): the row has the number ``value`` in place of its payload
 
 Two views are for reading: ``overview`` has a line for each run, ``queue`` one for each unfinished item or block.
 """
@@ -173,10 +174,16 @@ ERRORS: Final = Table(
     2,
     "payload BLOB",
 )
+PARTS: Final = Table(
+    "parts",
+    "run INTEGER NOT NULL, value INTEGER NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL",
+    3,
+    "payload BLOB NOT NULL",
+)
 STEPS: Final = Table("steps", "run INTEGER NOT NULL, node TEXT NOT NULL, done INTEGER NOT NULL", 2)
 LIVING: Final = ITEMS, BLOCKS, GONE, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
-TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, STEPS
+TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, PARTS, STEPS
 
 VIEWS: Final = (
     "CREATE VIEW overview AS SELECT run_id, name, phase, completed, total, failed, retries, events, outputs, errors, "

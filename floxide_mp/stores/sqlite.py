@@ -162,25 +162,20 @@ class SQLiteStore(Reader):
         if known is not None:
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
-        head, body = rows.run_row(number, run)
         batch = Batch(run.run_id, number, Tally(), {}, Index())
         batch.add(prepared)
-        sealed = (*head, body, self._seals.of("runs", head, body))
-        batch.create(self._writer, self._seals, sealed, self._epoch, self._clocks.wall())
+        batch.create(self._writer, self._seals, run, self._epoch, self._clocks.wall())
         owner = read_owner(self._writer, self._seals)
         self._set_owner(owner._replace(runs=owner.runs + 1))
         return {run.run_id: batch}
 
     def _replace(self, run: RunRecord, snapshot: Snapshot | None) -> dict[str, Batch]:
-        number, progress, _ = read_stand(self._writer, self._seals, run.run_id)
-        head, body = rows.run_row(number, run)
-        schema.RUNS.insert(self._writer, [(*head, body, self._seals.of("runs", head, body))], "REPLACE")
-        if snapshot is None:
-            return {}
-        for table in schema.LIVING:
-            self._writer.execute(f"DELETE FROM {table.name} WHERE run = ?", (number,))
+        _, progress, _ = read_stand(self._writer, self._seals, run.run_id)
         batch = Batch(run.run_id, *self._stood(run.run_id))
-        batch.renew(snapshot, progress, self._clocks)
+        batch.progress = progress
+        batch.replace(self._writer, self._seals, run)
+        if snapshot is not None:
+            batch.renew(snapshot, progress, self._clocks)
         batch.write(self._writer, self._seals, self._epoch, self._clocks.wall())
         return {run.run_id: batch}
 

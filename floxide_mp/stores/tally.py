@@ -19,6 +19,7 @@ class Tally:
         arrived, held: how many arrivals and held items there have ever been: the last numbers given.
         events, outputs, errors: rows of these tables, and ``..._seal`` the seal of the last one.
         steps: rows of this table, and ``done`` the sum of what they say.
+        large: how many values there have ever been that are too large for a row: the last number given.
     """
 
     revision: int = 0
@@ -39,11 +40,12 @@ class Tally:
     steps: int = 0
     done: int = 0
     blocks: int = 0
+    large: int = 0
 
     def columns(self) -> tuple[Any, ...]:
         """Its values, in order."""
         return (
             *(self.revision, self.items, self.item_sum, self.arrivals, self.arrived, self.scopes, self.spoilt),
             *(self.marks, self.held, self.events, self.outputs, self.errors),
-            *(self.event_seal, self.output_seal, self.error_seal, self.steps, self.done, self.blocks),
+            *(self.event_seal, self.output_seal, self.error_seal, self.steps, self.done, self.blocks, self.large),
         )
