@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +86,12 @@ def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
     from .engines.processes.hatch import hatch
     from .engines.processes.preparation import Preparation
 
-    preparation = Preparation()
-    try:
-        hatchling = hatch(preparation) if _is_new(options.get("store")) else None
-    except OSError:
-        hatchling = None  # the engine will not do better, and says so
-    try:
+    with Preparation() as preparation, ExitStack() as unused:
+        hatchling = None
+        if _is_new(options.get("store")):
+            with suppress(OSError):  # the engine will not do better, and says so
+                hatchling = hatch(preparation)
+                unused.callback(hatchling.discard)
         from .assembly import Coordinator, engine_for
 
         class Prepared(Coordinator):
@@ -99,10 +99,6 @@ def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
 
         with Prepared(workers, **options) as coordinator:
             yield coordinator
-    finally:
-        if hatchling is not None:
-            hatchling.discard()
-        preparation.close()
 
 
 def _is_new(store: Any) -> bool:

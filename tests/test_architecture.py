@@ -41,7 +41,7 @@ LADDER = [  # a room may import its own and those above it
     ("testing", {"testing"}),
     (
         "people",
-        {"assembly", "launch", "report", "cli", "job", "targets", "terminal", "store_option", "standing"}
+        {"assembly", "ctrl_c", "launch", "report", "cli", "job", "targets", "terminal", "store_option", "standing"}
         | {
             *("graph_command", "runs_command", "context_command", "db_command", "__main__", "__init__"),
         },

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import multiprocessing
 import pickle
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ from floxide_mp import (
     node,
     source,
 )
+from floxide_mp.engines.processes.calls import LedgerProxy
 from floxide_mp.runtime import desk
 
 from . import flows_graphs, flows_run
@@ -687,3 +692,24 @@ def test_a_coordinator_cannot_be_pickled_and_says_what_can() -> None:
             pickle.dumps(coordinator)
         proxy = coordinator.proxy()
         assert pickle.loads(pickle.dumps(proxy)).info(flows_run.Echo().start_distributed(None, 1, proxy))
+
+
+def test_row_120_a_message_that_cannot_be_sent_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 says of a ``BytesIO`` that it is collected before a view of it, as those that an error refers to."""
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with ours:
+        try:
+            LedgerProxy(ours).describe("run", ())
+        except ConnectionError as error:
+            kept = [error]
+            kept.append(kept)  # type: ignore[arg-type]  # what a user's frame may be: garbage in a cycle
+            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+            views = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, memoryview)]
+            del frames
+    assert views == []
+    del kept
+    gc.collect()
+    assert said == []

@@ -225,7 +225,7 @@ def few_processes(more: int, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 5, 8, 12, 13])
-def test_row_69_few_processes(more: int, tmp_path: Path) -> None:
+def test_rows_69_120_few_processes(more: int, tmp_path: Path) -> None:
     """Each worker is a process here and a thread of its coordinator, whose supervisor is another."""
     done = few_processes(more, tmp_path)
     assert done.returncode == 0, done.stderr

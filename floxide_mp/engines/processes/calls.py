@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from traceback import clear_frames
 from typing import Any, Final
 
 from ...errors import FloxideError
@@ -44,8 +45,11 @@ class Line:
         self._owed = True
         try:
             self._connection.send((IDENT, verb, arguments, {}))
-        except (EOFError, ConnectionError):
-            self._over = True
+        except BaseException as error:
+            # The frames hold a view of the message. With the error they may be garbage in a cycle, and Python 3.13
+            # complains of a ``BytesIO`` that is collected before a view of it.
+            clear_frames(error.__traceback__)
+            self._over = self._over or isinstance(error, EOFError | ConnectionError)
             raise
 
     def _answer(self) -> Any:
