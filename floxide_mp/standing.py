@@ -209,7 +209,7 @@ def _counts(record: RunRecord, snapshot: Snapshot, finished: Mapping[str, int]) 
 def _workers_of(owner: int | None) -> list[Process]:
     """The worker processes of a process, by number."""
     found = []
-    for entry in Path("/proc").iterdir() if owner else ():
+    for entry in Path("/proc").iterdir() if owner and os.path.isdir("/proc") else ():
         try:
             if entry.name.isdigit() and _WORKER in (entry / "cmdline").read_bytes():
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()

@@ -63,10 +63,23 @@ def _status(worker: Session, state: str, busy: bool) -> WorkerStatus:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """State and CPU time, see ``Look``. A process that is not there, or cannot be read, gives no sign of life."""
+    """State and CPU time, see ``Look``. A process that is not there gives no sign of life.
+
+    Where there is no ``/proc``, one that is there may be stopped, and nobody can tell.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # the name before it may have any character in it
     except OSError:
-        return "X", 0
+        return "?" if _exists(pid) else "X", 0
     return fields[0].decode(), int(fields[11]) + int(fields[12])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True

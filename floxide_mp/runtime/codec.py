@@ -150,7 +150,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         SerializationError: naming the node and the path to what cannot be pickled.
     """
     # Two pickles, one after the other: the path must be in force before modules are looked for.
-    path = pickle.dumps(search_path.absolute(), 5)
+    path = pickle.dumps(tuple(search_path.here()), 5)
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
         return _pickled(path + by_name, ())
     finder = _MainFinder()
@@ -207,7 +207,7 @@ def _by_name(bundle: Bundle, first_values: Sequence[Any]) -> bytes | None:
 def decode_bundle(payload: bytes) -> Bundle:
     """The workflow, in a worker: what it needs of ``__main__`` is put there, and ``sys.path`` is extended."""
     stream = io.BytesIO(payload)
-    sys.path.extend(entry for entry in pickle.load(stream) if entry not in sys.path)
+    search_path.take_up(search_path.Place(*pickle.load(stream)))
     found, bundle = pickle.load(stream)
     vars(sys.modules["__main__"]).update(found)
     return bundle  # type: ignore[no-any-return]

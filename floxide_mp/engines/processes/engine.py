@@ -26,6 +26,7 @@ from ..health import healths, look
 from .ends import WORN, Shortage
 from .hatch import Hatchling
 from .manager import LedgerServer
+from .patched import check_unpatched
 from .preparation import Preparation, not_python
 from .sharing import Memory
 from .spawn import WorkerProcess, spawn
@@ -80,6 +81,7 @@ class ProcessEngine:
         self._server = LedgerServer(ledger)
         self._memory: Memory | None = None
         check_may_start()
+        check_unpatched()
         self._held = ExitStack()
         self._preparation = preparation or self._held.enter_context(Preparation())
         self._hatchling = hatchling

@@ -22,6 +22,7 @@ from ...runtime.hash_seed import NAME
 from ...runtime.importing import MARK, check_may_start
 from .lifeline import watch
 from .lines import close, no_fork, own
+from .patched import check_unpatched
 from .preparation import Preparation, not_python
 
 _MODULE: Final = "floxide_mp.engines.processes.child"
@@ -101,6 +102,7 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
         FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
     check_may_start()
+    check_unpatched()
     standard_streams.occupy()
     with ExitStack() as inherited, ExitStack() as kept:
         if preparation is None:

@@ -9,7 +9,10 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, Self
 
+from ...errors import FloxideError
+
 LEAST: Final = 16 << 20  # bytes: an interpreter that has nothing to do needs more
+_STATUS: Final = "/proc/self/status"
 _RESIDENT: Final = re.compile(rb"\nRss(?:Anon|File):\s*(\d+) kB")
 
 
@@ -25,11 +28,14 @@ class Limits(NamedTuple):
 
         Raises:
             ValueError: they are none, or so low that workers would be replaced without end.
+            FloxideError: nobody can tell how much memory a worker has.
         """
         for name, value, least in (("max_tasks_per_worker", items, 1), ("max_worker_rss", size, LEAST)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 unit = " of bytes" if least == LEAST else ""
                 raise ValueError(f"{name} must be a whole number{unit} from {least:,} on, or None, not {value!r}")
+        if size is not None and not resident():
+            raise FloxideError(f"max_worker_rss cannot be kept here: {_STATUS} cannot be read, so mount /proc")
         return cls(items, size)  # type: ignore[arg-type]
 
 
@@ -49,7 +55,13 @@ def worn_by(limits: Limits) -> Callable[[int], bool] | None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now, without what it shares: large values, which others have, too."""
-    with open("/proc/self/status", "rb") as file:
-        found = _RESIDENT.findall(file.read())
+    """Bytes of memory that this process has now, without what it shares: large values, which others have, too.
+
+    0: where there is no ``/proc``.
+    """
+    try:
+        with open(_STATUS, "rb") as file:
+            found = _RESIDENT.findall(file.read())
+    except OSError:
+        return 0
     return sum(int(size) << 10 for size in found)

@@ -1,0 +1,143 @@
+"""Row 102: hosts: what a program may be that starts workers, and what its machine may lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..scripts import having, mounting, printed, run_python
+
+SQUARES = """
+from floxide_mp import FloxideError, NextAll, Workflow, node
+
+@node
+def numbers(count: int) -> NextAll[int]:
+    return NextAll(range(count))
+
+@node
+def square(n: int) -> int:
+    return n * n
+
+class Squares(Workflow):
+    numbers, square = numbers, square
+    start = numbers
+    edges = {numbers: [square]}
+"""
+
+
+# -- libraries that replace threads --------------------------------------------------------------------------------
+
+PATCHED = """
+from {library} import monkey
+monkey.{how}
+{squares}
+print(Squares().run(3, workers=0).outputs)
+try:
+    print(Squares().run(3, workers=1).outputs)
+except FloxideError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("how", "what"), [("patch_all()", "threads"), ("patch_socket()", "sockets")])
+def test_row_102_where_gevent_has_replaced_threads_workers_are_refused(how: str, what: str, tmp_path: Path) -> None:
+    pytest.importorskip("gevent")
+    done = run_python(["-c", PATCHED.format(library="gevent", how=how, squares=SQUARES)], None, tmp_path)
+    assert done.stderr == ""
+    inline, refused = done.stdout.splitlines()
+    assert inline == "[0, 1, 4]"
+    assert refused.startswith(f"gevent has replaced this program's {what} by its own")
+    assert "use workers=0, or start the coordinator in a process where that is not done" in refused
+
+
+# -- modules that their names do not lead to -----------------------------------------------------------------------
+
+TEST_FILE = """
+from dataclasses import dataclass
+from floxide_mp import Workflow, node
+
+@dataclass
+class Job:
+    n: int
+
+@node
+def double(job: Job) -> Job:
+    return Job(2 * job.n)
+
+class Doubles(Workflow):
+    double = double
+    start = double
+
+def test_doubles():
+    assert Doubles().run(Job(2), workers=1).output == Job(4)
+"""
+
+
+@pytest.mark.parametrize("packages", [False, True], ids=["plain folders", "packages"])
+def test_row_102_test_files_that_pytest_imports_by_their_path(packages: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "inner"
+    folder.mkdir(parents=True)
+    (folder / "test_flow.py").write_text(TEST_FILE)
+    if packages:
+        (folder / "__init__.py").touch()
+        (folder.parent / "__init__.py").touch()
+    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", str(tmp_path)]
+    done = run_python(["-m", "pytest", *options, "tests"], None, tmp_path)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+PLUGIN = """
+import importlib.util, pathlib, sys
+folder = pathlib.Path("plugins")
+folder.mkdir()
+(folder / "squares.py").write_text({squares!r})
+spec = importlib.util.spec_from_file_location("loaded_squares", folder.absolute() / "squares.py")
+module = sys.modules["loaded_squares"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.Squares().run(4, workers=1).outputs)
+"""
+
+
+def test_row_102_a_module_that_the_program_loads_by_its_path(tmp_path: Path) -> None:
+    assert printed(PLUGIN.format(squares=SQUARES), tmp_path) == "[0, 1, 4, 9]\n"
+
+
+# -- a machine without /proc ---------------------------------------------------------------------------------------
+
+BARE = """
+import os
+from functools import partial
+from floxide_mp import Coordinator, FloxideError, LivenessStatus
+from floxide_mp.engines.processes import ProcessEngine
+from tests import flows_faults as flows
+print(os.path.exists("/proc/vmstat"), os.path.exists("/proc/self/stat"))
+folder = os.environ["FOLDER"]
+with Coordinator(2, store=os.path.join(folder, "runs.db")) as c:
+    print(c.start(flows.Harm, flows.Plan(folder, "killed_once")).wait(30).outputs)
+    run = c.start(flows.HarmAll, flows.Plan(folder, "waits_for_go", count=2))
+    flows.wait_for(folder, "entered")
+    print({worker.liveness for worker in c.workers(threshold=1e-9)} == {LivenessStatus.ALIVE})
+    open(os.path.join(folder, "go"), "w").close()
+    print(run.wait(30).outputs)
+try:
+    with Coordinator(1, engine=partial(ProcessEngine, max_worker_rss=1 << 30)) as c:
+        print("it can be kept")
+except FloxideError as error:
+    print(error)
+"""
+KEPT = "it can be kept"
+NOT_KEPT = "max_worker_rss cannot be kept here: /proc/self/status cannot be read, so mount /proc"
+
+
+@mounting
+@pytest.mark.parametrize(
+    ("mount", "there", "kept"),
+    [("-t proc -o subset=pid proc", "False True", KEPT), ("-t tmpfs none", "False False", NOT_KEPT)],
+    ids=["ProcSubset=pid", "none"],
+)
+def test_row_102_machines_where_proc_is_not_all_there(mount: str, there: str, kept: str, tmp_path: Path) -> None:
+    done = run_python(["-c", BARE], None, tmp_path, having(f"mount {mount} /proc"))
+    everything = "[0, 1, 2, 3, 4, 5]"
+    assert done.stdout.splitlines() == [there, everything, "True", "[0, 1]", kept], done.stderr
+    assert "Traceback" not in done.stderr
