@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,26 @@ def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("TMPDIR", place)
         patch.setattr(tempfile, "tempdir", place)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_as_from_a_terminal() -> Iterator[None]:
+    """Programs that tests start inherit what is ignored and blocked: under ``nohup``, or behind ``&`` in a script, none
+    of them would be ended by Ctrl-C."""
+    wanted = {
+        signal.SIGINT: signal.default_int_handler,
+        **dict.fromkeys((signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD), signal.SIG_DFL),
+    }
+    before = {number: signal.signal(number, wanted[number]) for number in wanted if _ignored(number)}
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,8 @@
 """FAULTS row 16: somebody kills a worker every 50 ms. Each run completes, with the right answer.
 
+Where workers take long to start, since the machine has much else to do, all would be killed before they did anything:
+after so many kills, in which no step was completed, the next one waits until one is.
+
 Some seconds of it, or ``FLOXIDE_ATTRITION=60`` seconds; ``FLOXIDE_SEED=N`` chooses another series of victims.
 """
 
@@ -22,6 +25,7 @@ from .. import flows_graphs as graphs
 SECONDS = float(os.environ.get("FLOXIDE_ATTRITION", "4"))
 SEED = int(os.environ.get("FLOXIDE_SEED", "16"))
 PACE = 0.05
+IN_VAIN = 20  # kills
 
 
 class Killer(threading.Thread):
@@ -36,7 +40,14 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         chance = random.Random(SEED)
+        completed = in_vain = 0
         while not self._over.wait(PACE):
+            before, completed = completed, sum(info.metrics.completed for info in self._coordinator.runs())
+            if completed != before:
+                in_vain = 0
+            elif in_vain == IN_VAIN:
+                continue
+            in_vain += 1
             started = [w.pid for w in self._coordinator.workers() if w.status is not WorkerStatus.STARTING]
             if started:
                 os.kill(chance.choice(started), signal.SIGKILL)
