@@ -324,6 +324,9 @@ class CheckpointStore(Protocol):
 
     A store with an attribute ``takes_shared`` that is true may be given large values as ``Shared``, which it keeps, or
     turns into bytes by ``tobytes``, when it likes. Others get bytes only.
+
+    A store with an attribute ``in_flight``, a path, is on disk: a coordinator keeps a small file there for as long as
+    it has the store, to tell its successor what was leased when its program ended.
     """
 
     def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:

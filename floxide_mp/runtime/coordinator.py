@@ -102,6 +102,7 @@ class Coordinator:
             self._have(found, opened)
             self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
             self._ledger.memory = Memory(limit)
+            self._ledger.suspicion.watch(found, opened)
             self._desks = Desks(self._ledger, retry, count)
             self._guests = Guests(self._desks.guest)
             self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)

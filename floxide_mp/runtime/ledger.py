@@ -24,6 +24,7 @@ from .liveness import Attention
 from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
 from .runs import Runs
+from .suspicion import MOST_LIVES
 
 log = logging.getLogger("floxide_mp")
 
@@ -256,6 +257,7 @@ class Ledger(Runs):
             self._crash(run, error)
         if report.last:
             del worker.leases[lease.id]
+            self.suspicion.ended(lease.id)
         else:
             lease.reported += steps
             lease.items, left = _head(left)
@@ -275,11 +277,19 @@ class Ledger(Runs):
         if seed is not None and self._makes_room(worker, False):
             return None
         session = None if any_home else worker.number
-        run = self._turns.giving(session, worker.only, seed) or self._turns.next(monotonic(), worker.only, seed)
-        if run is None:
+        run = self.suspicion.waiting(worker) or self._turns.giving(session, worker.only, seed)
+        run = run or self._turns.next(monotonic(), worker.only, seed)
+        if run is None or self.suspicion.holds(run, self._sessions.values()):
             return None
         self._numbers += 1
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
+        if run.lives(items[0]) >= MOST_LIVES:
+            (culprit, *_) = items
+            assert isinstance(culprit, ItemRecord)
+            log.warning("%s", run.give_up(culprit, worker.worker_id))
+            self._commit(run)
+            return self._grant(worker, want, any_home)
+        self.suspicion.began(self._numbers, run, items)
         if run.feed is not None:
             self._check_feed(run)
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it
@@ -336,6 +346,7 @@ class Ledger(Runs):
         worker.home.leave()
         blamed = False
         for lease in worker.leases.values():
+            self.suspicion.ended(lease.id)
             found = lease.find(at)
             if found is None and (steps := lease.ahead(at)):
                 lease.items[0].alone = steps  # what ended the worker is so far behind: next time it is to be blamed

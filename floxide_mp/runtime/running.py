@@ -22,7 +22,7 @@ from ..core.records import Block, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, STATUS, Phase
 from ..core.terms import ErrorRecord, size_of, total_size
-from ..errors import AlreadyCompletedError, FloxideError, StoreError
+from ..errors import AlreadyCompletedError, FloxideError, StoreError, WorkerDiedError
 from ..ports import (
     HOLD,
     NEXT_ALL,
@@ -42,12 +42,14 @@ from ..statuses import RunStatus
 from . import codec
 from .clock import monotonic, time
 from .home import Home
+from .in_flight import Suspects
 from .pace import Pace
 from .tail import Tail
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
+MOST_AHEAD: Final = 1024  # steps that come of an item for which nobody goes ahead, if it may have ended a program
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 
 
@@ -117,6 +119,7 @@ class Running(Known):
     written: int = 0
     unwritten: int = 0
     ranked: bool = False
+    suspects: Suspects | None = None  # those of its items that were leased when an earlier program ended
 
     @property
     def ended(self) -> bool:
@@ -132,7 +135,8 @@ class Running(Known):
     def plenty(self, seconds: float) -> bool:
         """Whether that much work is ready, in short steps: for long ones, a round trip more does not count."""
         first = self.state.first()
-        each = None if first is None else self._expected(first.place)
+        alone = first is None or self.lives(first)
+        each = None if alone or first is None else self._expected(first.place)
         return each is not None and each < LONG and self.ready * each > seconds
 
     def claim(
@@ -151,17 +155,24 @@ class Running(Known):
         count, seconds, size = 0, 0.0, 0
         while count < most and seconds < want and size < MOST_BYTES:
             first = state.first()
-            if items and first is not None and self._long(first.place, want):
+            if items and first is not None and (self._long(first.place, want) or self.lives(first)):
                 break  # nobody is to wait for it behind others, nor they behind it
             room = 1
             if isinstance(first, Block) and (each := self._expected(first.place)) is not None:
                 room = min(most - count, int((want - seconds) / max(each, 1e-9)) + 1)
                 room = _fitting(first, room, MOST_BYTES - size)
+                if self.suspects is not None:
+                    room = self.suspects.innocent(first.order, room)
             item = state.claim(lease, worker_id, room) or self._fed(lease, worker_id)
             if item is None:
                 break
             if isinstance(item, Block) and want <= ONE_BY_ONE:
                 (item,) = state.single_out(item, lease, worker_id)
+            if self.lives(item):
+                if isinstance(item, Block):
+                    (item,) = state.single_out(item, lease, worker_id)
+                item.alone = MOST_AHEAD
+                return [item]
             items.append(item)
             each = self._expected(item.place)
             steps = len(item) if isinstance(item, Block) else 1
@@ -340,6 +351,20 @@ class Running(Known):
         """An item for a person."""
         node = self.state.plan.places[item.place].spec.name
         return f"{node} (run {self.record.run_id}, item {item.id}, attempt {item.attempt})"
+
+    def lives(self, item: ItemRecord | Block) -> int:
+        """In how many programs, one after the other, an item, or the first of a block, was leased when these ended."""
+        return 0 if self.suspects is None else self.suspects.lives(item.order)
+
+    def give_up(self, item: ItemRecord, worker_id: int) -> FloxideError:
+        """It was being run whenever the program ended, too many times: it fails for good, and this is why."""
+        spec = self.state.plan.places[item.place].spec
+        what = f"{self.name(item)}: {self.lives(item)} times, one after the other"
+        error = WorkerDiedError(f"the whole program ended each time that it ran {what}")
+        error.__dict__.update(run_id=self.record.run_id, node=spec.name, item_id=item.id, attempt=item.attempt)
+        record = codec.encode_error(error, "")._replace(worker=worker_id, at=time())
+        self.state.fail(item, record, False, monotonic())
+        return error
 
     def blame(self, item: ItemRecord, error: FloxideError, died: bool, text: str, worker_id: int) -> None:
         """The worker was lost to this item: it ``died``, or had to be ended."""

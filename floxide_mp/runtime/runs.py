@@ -18,7 +18,6 @@ from .. import failpoints
 from ..core.memory import Memory
 from ..core.plan import Plan
 from ..core.records import Commit
-from ..core.restore import restored
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
 from ..core.terms import ErrorRecord
@@ -27,14 +26,15 @@ from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
 from . import codec, hash_seed
-from .changes import carried_over, same_graph
 from .clock import monotonic, time
 from .interrupts import whole
 from .journal import Written, journal_for
 from .leases import Leased, Session
 from .pace import Pace
 from .running import Feed, Known, Running, check_not_over, over_at, progress_of
+from .suspicion import Suspicion
 from .tail import Tail
+from .taking_up import taken_up
 from .turns import Turns
 from .view import View
 
@@ -49,6 +49,7 @@ class Runs(View):
     def __init__(self, store: CheckpointStore, threaded: bool = True) -> None:
         super().__init__(store)
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
+        self.suspicion = Suspicion()
         self.memory = Memory()  # what the unfinished values of all runs take
         self._work = threading.Condition(self._lock)  # workers wait here for something to do
         self._active: dict[str, Running] = {}  # of these, the ones not over
@@ -150,6 +151,8 @@ class Runs(View):
 
     def _go_on(self, run: Running) -> None:
         if run.state.phase in (Phase.FAILED, Phase.PAUSED):
+            if run.state.phase is Phase.FAILED:
+                run.suspects = None  # all that is unfinished starts over
             run.state.resume(monotonic())
             run.grace_until = None
         elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
@@ -161,18 +164,13 @@ class Runs(View):
         self._commit(run)
 
     def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
-        run_id = record.run_id
-        kept = self.store.progress(run_id)
-        snapshot, old = self.store.snapshot(run_id), self._runs[run_id].record
-        same = same_graph(old, record)
-        if not same:
-            snapshot = carried_over(old, plan, snapshot)
-        stood = kept.phase, kept.metrics, kept.counts, kept.failure
-        state = restored(plan, snapshot, *stood, retry, record.finish, monotonic())
-        state.share(self.memory)
-        run = Running(record, kept, state, Pace(self._cost(record, plan)), Tail(snapshot.events), snapshot.outputs)
-        if not same:
-            self.store.replace(record, snapshot)
+        run_id, old = record.run_id, self._runs[record.run_id].record
+        suspects = self.suspicion.suspects(run_id)
+        run, unfinished = taken_up(self.store, old, record, plan, retry, self._cost(record, plan), suspects)
+        kept = run.progress
+        run.state.share(self.memory)
+        if unfinished is not None:
+            self.store.replace(record, unfinished)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
             self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
         elif (old.versions, old.fields) != (record.versions, record.fields):

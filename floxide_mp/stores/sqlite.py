@@ -70,6 +70,7 @@ class SQLiteStore(Reader):
                 self._writer = _opened(real, patience)
                 undone.callback(self._writer.close)
             super().__init__(real, patience, clocks)
+            self.in_flight: Final = real + ".running"  # a coordinator notes there what is leased
             undone.callback(self._disconnect)
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
