@@ -30,7 +30,8 @@ from .node import Node, node, with_retry
 from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
 from .retry import BackoffStrategy, RetryError, RetryPolicy
 from .route import when
-from .runtime import search_path as _search_path  # noqa: F401  # it notes in which directory the program is now
+from .runtime import main_module as _main_module  # noqa: F401  # it notes what the script's file is like now
+from .runtime import search_path as _search_path  # noqa: F401  # and this, in which directory the program is
 from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
 from .stepping import ItemProcessedOutcome, OutcomeKind, StepBackend, StepCallbacks
 from .transition import Abort, Hold, Next, NextAll, Transition

@@ -84,15 +84,19 @@ class FunctionNode(Node):
         # ``@node`` gives the function's name to this object, so the function alone cannot go by name any more. By
         # value it would take its module's globals along (a lock among them, and it could not go at all).
         module, name = self.__module__, getattr(self.function, "__qualname__", "")  # a partial, say, has no name
-        if name and module != "__main__" and _found(module, name) is self:
+        there = _found(module, name) if name else None
+        if there is self:
             return name
-        options = {name: self.__dict__[name] for name in OPTIONS if name in self.__dict__}
-        return _function_node, (self._by_name(module, name) or self.function,), options
+        if isinstance(there, FunctionNode) and there.function is self.function:
+            return _function_node, (there,), self._options()  # the same function with other options
+        return self.by_value()
 
-    def _by_name(self, module: str, name: str) -> FunctionNode | None:
-        """The node of the same function that its module has, if this is one with other options."""
-        there = _found(module, name) if name and module != "__main__" else None
-        return there if isinstance(there, FunctionNode) and there.function is self.function else None
+    def by_value(self) -> tuple[Any, ...]:
+        """What to pickle where workers cannot find its name."""
+        return _function_node, (self.function,), self._options()
+
+    def _options(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in OPTIONS if name in self.__dict__}
 
 
 def _found(module: str, name: str) -> Any:

@@ -2,7 +2,8 @@
 the rest lies in shared memory, are for ``large``. Nothing else pickles.
 
 Values are pickled by the standard pickler, by cloudpickle only where that fails (lambdas, local classes). Classes and
-functions of ``__main__`` travel once, with the workflow, and values refer to them by name.
+functions of ``__main__`` are referred to by name. Workers have them of the script, which they run, or, where it cannot
+be run, by value with the workflow: see ``main_module``.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ import io
 import pickle
 import sys
 import types
+import typing
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
-from cloudpickle.cloudpickle import _make_skeleton_class  # type: ignore[import-untyped]
+from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
+    _extract_code_globals,
+    _make_skeleton_class,
+)
 
 from ..core.shared import Shared
 from ..core.terms import ErrorRecord, Packed, Payload
 from ..errors import RemoteError, SerializationError
-from ..node import Node, Way
+from ..node import FunctionNode, Node, Way
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..texts import clipped
 from ..workflow import UNDECLARED, Compiled, Workflow
-from . import search_path
+from . import main_module, search_path
 from .reasons import explained, told
 
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
@@ -35,6 +40,8 @@ _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _CACHED: Final = type(functools.lru_cache(lambda: None))
 MOST_EXCEPTION: Final = 32 << 10  # bytes of a pickled exception that is kept; of larger ones there is the text
+_NAMED: Final = (type, types.FunctionType, _CACHED, FunctionNode)
+_MAIN: Final = tuple(name.encode() for name in main_module.NAMES)
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
 # included. So ``except BaseException`` here is meant; only an interrupt is let through, since it may be Ctrl-C.
@@ -110,7 +117,7 @@ def encode_whole(value: Any, what: str) -> bytes:
         SerializationError: as ``encode``.
     """
     payload = encode(value, what)
-    if b"__main__" not in payload:
+    if not _needs_main(payload):
         return payload
     finder = _MainFinder()
     finder.dump(value)
@@ -128,6 +135,11 @@ def decode(payload: Payload) -> Any:
     for name, part in payload:
         found += [(name, decode(one)) for one in part] if isinstance(part, list) else [(name, decode(part))]
     return Arrivals(found)
+
+
+def _needs_main(payload: bytes) -> bool:
+    """Whether something of it may be in the ``__main__`` of whoever made it."""
+    return any(name in payload for name in _MAIN)
 
 
 def decode_each(payloads: Iterable[Packed]) -> Iterator[Any]:
@@ -149,15 +161,31 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
     Raises:
         SerializationError: naming the node and the path to what cannot be pickled.
     """
-    # Two pickles, one after the other: the path must be in force before modules are looked for.
-    path = pickle.dumps(tuple(search_path.here()), 5)
+    place = tuple(search_path.here())
+    home = main_module.script_here()
+    if home is not None:
+        sent, missing = _beside_script(home, main)
+        payload = (None if sent else _plain(bundle)) or _with(sent, bundle)
+        return _pickled((place, home.script, missing), payload, main_module.definitions())
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
-        return _pickled(path + by_name, ())
+        return _pickled((place, None, None), by_name, ())
     finder = _MainFinder()
     there = vars(sys.modules["__main__"])
     finder.found.update((name, there[name]) for name in main if name in there)
+    for part in (bundle, *first_values):
+        try:
+            finder.dump(part)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            pass  # said with its own name when it is encoded
+    return _pickled((place, None, None), _with(finder.found, bundle), tuple(finder.found))
+
+
+def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
+    """The pickle of a workflow, and of what is to be put into ``__main__`` for it."""
     try:
-        finder.dump(bundle)
+        return _by_value((found, bundle))
     except KeyboardInterrupt:
         raise
     except BaseException as trouble:
@@ -166,48 +194,67 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
                 if (error := _trouble(part)) is not None:
                     raise explained(part, what, error, _trouble) from None
         raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}") from None
-    for first in first_values:
-        try:
-            finder.dump(first)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            pass  # said with its own name when it is encoded
+
+
+def _beside_script(home: main_module.Home, names: Iterable[str]) -> tuple[dict[str, Any], frozenset[str]]:
+    """What workers need of ``__main__`` that running the script does not bring, and the names of what cannot be sent.
+
+    Args:
+        home: the script.
+        names: those that values of the run refer to, some of which another program's ``__main__`` had: see ``lend``.
+    """
+    there = vars(sys.modules["__main__"])
+    lent = {name: there[name] for name in names if name in there and not main_module.is_own(there[name])}
+    unrun = main_module.unrun(home, _extract_code_globals)
+    sent = {name: value for name, value in (lent | unrun).items() if _trouble(value) is None}
+    return sent, frozenset(name for name in unrun if name in home.late and name not in sent)
+
+
+def _plain(bundle: Bundle) -> bytes | None:
+    """The pickle of nothing in ``__main__`` and the bundle, ten times as fast; None where that will not do."""
+    if cloudpickle.list_registry_pickle_by_value():
+        return None
     try:
-        payload = path + _by_value((finder.found, bundle))
-    except Exception as error:
-        raise SerializationError(f"the workflow cannot be pickled: {error}") from None
-    return _pickled(payload, tuple(finder.found))
+        return pickle.dumps(({}, bundle), 5)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
 
 
-def _pickled(payload: bytes, main: tuple[str, ...]) -> Pickled:
+def _pickled(first: tuple[Any, ...], payload: bytes, main: tuple[str, ...]) -> Pickled:
     from hashlib import blake2b  # 3 ms, for which each worker would start later
 
+    # Two pickles, one after the other: the path must be in force, and the script run, before the workflow is opened.
+    payload = pickle.dumps(first, 5) + payload
     return Pickled(payload, blake2b(payload, digest_size=16).digest(), main)
 
 
 def _by_name(bundle: Bundle, first_values: Sequence[Any]) -> bytes | None:
-    """The pickle of nothing in ``__main__`` and the bundle, ten times as fast; None where that will not do, or might
-    not: something has no name that workers could import it by, or one in ``__main__``, or is to go by value anyhow.
-    """
-    if cloudpickle.list_registry_pickle_by_value():
-        return None
+    """As ``_plain``; None where something might be named in a ``__main__`` that workers do not have."""
     seen = _Seen()
+    payload = _plain(bundle)
     try:
-        payload = pickle.dumps(({}, bundle), 5)
-        for first in first_values:
+        for first in first_values if payload else ():
             pickle.Pickler(seen, 5, buffer_callback=lambda buffer: False).dump(first)  # no copy of a model of many GB
     except KeyboardInterrupt:
         raise
     except BaseException:
         return None
-    return None if seen.main or b"__main__" in payload else payload
+    return None if seen.main or payload is None or _needs_main(payload) else payload
 
 
 def decode_bundle(payload: bytes) -> Bundle:
-    """The workflow, in a worker: what it needs of ``__main__`` is put there, and ``sys.path`` is extended."""
+    """The workflow, in a worker: what it needs of ``__main__`` is put there, and ``sys.path`` is extended.
+
+    Raises:
+        Exception: the script cannot be run here, or what the workflow needs cannot be imported.
+    """
     stream = io.BytesIO(payload)
-    search_path.take_up(search_path.Place(*pickle.load(stream)))
+    place, script, missing = pickle.load(stream)
+    search_path.take_up(search_path.Place(*place))
+    if script is not None:
+        main_module.enter(script, missing)
     found, bundle = pickle.load(stream)
     vars(sys.modules["__main__"]).update(found)
     return bundle  # type: ignore[no-any-return]
@@ -279,13 +326,22 @@ def _code(code: types.CodeType) -> tuple[Any, ...]:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """By value what is local or in ``__main__``; cached functions too, which cloudpickle leaves to their names."""
+    """By value what is local, or in a ``__main__`` that workers do not have.
+
+    Cached functions too, which cloudpickle leaves to their names.
+    """
 
     dispatch_table = ChainMap({types.CodeType: _code}, cloudpickle.Pickler.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _NAMED) and main_module.by_name(obj):
+            return NotImplemented
+        if isinstance(obj, typing.TypeVar) and main_module.by_name(obj):
+            return obj.__name__
         if isinstance(obj, _CACHED) and _in_main(obj):
             return _cached, (obj.__wrapped__, obj.cache_parameters())
+        if isinstance(obj, FunctionNode) and obj.__module__ in main_module.NAMES:
+            return obj.by_value()
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and reduced[0] is _make_skeleton_class:
             # Without these its objects could not be read by name on the other side (cloudpickle 3.1 leaves them out).
@@ -297,6 +353,25 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 members[UNDECLARED] = True  # it is made empty, and filled with what was declared here
             reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
         return reduced
+
+    def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
+        """A function of a script that workers run has the script's globals there, not a copy of some of them."""
+        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
+        if func.__globals__ is vars(sys.modules["__main__"]) and main_module.script_here() is not None:
+            arguments = (arguments[0], _MainGlobals(), *arguments[2:])
+            slots = {**slots, "__globals__": {}, "_cloudpickle_submodules": []}
+        return make, arguments, (state, slots), *rest
+
+
+class _MainGlobals:
+    """Is pickled in place of the globals of ``__main__``, and unpickled as those of ``__main__`` there."""
+
+    def __reduce__(self) -> Any:
+        return _main_globals, ()
+
+
+def _main_globals() -> dict[str, Any]:
+    return vars(sys.modules["__main__"])
 
 
 def _by_value(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
@@ -316,8 +391,8 @@ class _MainFinder:
 
         class Pickler(_Pickler):
             def reducer_override(self, obj: Any) -> Any:
-                if isinstance(obj, type | types.FunctionType | _CACHED) and _in_main(obj):
-                    name = obj.__qualname__.partition(".")[0]  # nested ones are reached through the outer one
+                if isinstance(obj, _NAMED) and _in_main(obj) and not main_module.by_name(obj):
+                    name = main_module.name_of(obj).partition(".")[0]  # nested ones are reached through the outer one
                     found[name] = getattr(sys.modules["__main__"], name)
                 return super().reducer_override(obj)
 
@@ -330,7 +405,7 @@ class _Seen:
     main = False
 
     def write(self, data: bytes | memoryview) -> None:
-        self.main = self.main or b"__main__" in bytes(data)  # which copies none that are ``bytes``
+        self.main = self.main or _needs_main(bytes(data))  # which copies none that are ``bytes``
 
 
 class _Limited:
@@ -373,12 +448,7 @@ def _carried(names: tuple[str, ...], found: bytes, payload: bytes) -> Any:
 
 def _in_main(obj: Any) -> bool:
     """Whether ``__main__`` has it, under its name; a local one cannot be named at all."""
-    if obj.__module__ != "__main__":
-        return False
-    at: Any = sys.modules["__main__"]
-    for name in obj.__qualname__.split("."):
-        at = getattr(at, name, None)
-    return at is obj
+    return obj.__module__ in main_module.NAMES and main_module.found(main_module.name_of(obj)) is obj
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

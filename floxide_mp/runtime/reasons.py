@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ..errors import SerializationError
+from ..node import FunctionNode
 from ..route import shown
 
 _EMPTY: Final = types.CellType()  # of a variable that has no value yet
@@ -79,7 +80,9 @@ def _state(value: Any) -> Iterator[tuple[str, Any]]:
     """The parts of an object, asked of the object itself: what its ``__getstate__`` leaves out is not to blame."""
     state: Any
     try:
-        reduced = value.__reduce_ex__(5)
+        reduced = value.by_value() if isinstance(value, FunctionNode) else value.__reduce_ex__(5)
+        if isinstance(reduced, str):
+            return  # it goes by its name, which has no parts
         arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
         fields = getattr(value, "__dict__", {})
     except KeyboardInterrupt:

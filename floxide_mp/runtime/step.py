@@ -37,7 +37,7 @@ from ..ports import (
 )
 from ..route import choose, shortened
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec, large
+from . import codec, large, main_module
 from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
 from .forks import end_child, here, mark, refused, runs_steps
@@ -291,6 +291,7 @@ class Steps:
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         self._now.end()
+        main_module.note(failure)
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         try:

@@ -1,0 +1,312 @@
+"""Scripts as ``__main__``: what workers find of one with a ``__main__`` guard, which they run, and of one without."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from floxide_mp.runtime import guard
+from tests.scripts import ROOT, printed, run_python
+
+
+def snippets(guarded: bool) -> dict[str, str]:
+    """What came of each snippet of ``tests.snippets``, by name: "" or how it differed."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tests.snippets import main; main({guarded})"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "1"},  # one object keeps the hash that it had here
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split(" | ") for line in done.stdout.splitlines()]
+    return {name: told for kind, name, told in lines if kind != "--"}
+
+
+def test_row_85_what_a_guarded_script_defines_is_in_workers_what_it_is_at_home() -> None:
+    told = snippets(guarded=True)
+    assert len(told) > 60
+    assert {name: how for name, how in told.items() if how} == {}
+
+
+NODES = """
+    from floxide_mp import NextAll, RunFailedError, Workflow, node
+    def run(function, value=None, workers=WORKERS):
+        class Flow(Workflow):
+            work = node(function)
+            start = work
+        try:
+            return Flow().run(value, workers=workers).output
+        except RunFailedError as error:
+            return f"{type(error.__cause__).__name__}: {error.__cause__}" + "".join(error.__cause__.__notes__[:-1])
+"""
+
+
+def told(script: str, folder: Path, workers: int) -> list[str]:
+    nodes = textwrap.dedent(NODES).replace("WORKERS", str(workers))
+    return printed(nodes + textwrap.dedent(script), folder).splitlines()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_86_what_a_guarded_script_sets_for_the_process(tmp_path: Path, workers: int) -> None:
+    """Also where nothing of the run is defined in the script, so that nothing refers to it."""
+    (tmp_path / "looks.py").write_text(
+        "import codecs, decimal, sys, warnings\n"
+        "def look(text):\n"
+        "    third = str(decimal.Decimal(text) / 3)\n"
+        "    return third, sys.getrecursionlimit(), warnings.filters[0][0], b'a'.decode('house')\n"
+    )
+    script = """
+        import codecs, decimal, sys, warnings
+        from looks import look
+        decimal.getcontext().prec = 30
+        sys.setrecursionlimit(4321)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        codecs.register(lambda name: codecs.lookup("utf-8") if name == "house" else None)
+        if __name__ == "__main__":
+            print(run(look, "1"))
+    """
+    assert told(script, tmp_path, workers) == [f"('0.{'3' * 30}', 4321, 'ignore', 'a')"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_85_what_is_bound_under_the_guard(tmp_path: Path, workers: int) -> None:
+    """A worker does not come there. It gets the definitions, and the values that functions of the script look up."""
+    script = """
+        import sys
+        FACTOR, LIMIT, KEPT = 1, 5, [7]
+        def scaled(n): return n * FACTOR + OFFSET + LIMIT, KEPT is sys.modules["__main__"].KEPT, __name__
+        def work(n): return Late(scaled(n))
+        def configure():
+            global LIMIT
+            LIMIT = 100
+        if __name__ == "__main__":
+            import math
+            class Late:
+                def __init__(self, value): self.value = value
+                def __repr__(self): return f"{math.floor(1.5)} {self.value} {OFFSET}"
+            FACTOR, OFFSET = 10, 3
+            configure()
+            print(made := run(work, 2), type(made) is Late)
+            print(run(lambda n: (n + FACTOR, LIMIT, globals()["OFFSET"], scaled(n)), 1))
+    """
+    assert told(script, tmp_path, workers) == [
+        "1 (123, True, '__main__') 3 True",
+        "(11, 100, 3, (113, True, '__main__'))",
+    ]
+
+
+def test_row_85_what_is_bound_under_the_guard_and_cannot_be_sent(tmp_path: Path) -> None:
+    """Neither is it refused, since it may not be needed, nor is what the script had under that name taken for it."""
+    script = """
+        import os, threading
+        LOCK = None
+        def look(n):
+            with LOCK: return n
+        if __name__ == "__main__":
+            LOCK = threading.Lock()
+            print(run(abs, -1))
+            print(run(look, 1))
+    """
+    first, second = told(script, tmp_path, 1)
+    assert first == "1"
+    assert second.startswith("NameError: name 'LOCK' is not defined")
+    assert "LOCK is bound under the script's `if __name__ == \"__main__\":`, and cannot be sent to workers" in second
+
+
+@pytest.mark.parametrize(
+    ("at_top", "error"),
+    [
+        ("parser.parse_args(['--n', 'x'])", r"FloxideError: the script \S+script.py ended with sys.exit\(2\) \(a"),
+        ("sys.exit('not here')", r"FloxideError: the script \S+script.py ended with sys.exit\('not here'\) as a"),
+        ("{}['a']", r"KeyError: 'a'raised by the script \S+script.py, which each worker runs, to have what it defines"),
+        ("run(abs, -1, 1)", "FloxideError: a workflow is run by a module as a worker process imports it"),
+    ],
+)
+def test_row_85_a_script_that_cannot_be_run_in_a_worker(tmp_path: Path, at_top: str, error: str) -> None:
+    script = f"""
+        import argparse, sys
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--n", type=int)
+        if __name__ == "__mp_main__":
+            {at_top}
+        if __name__ == "__main__":
+            print(run(abs, -1))
+    """
+    text = textwrap.dedent(NODES).replace("WORKERS", "1") + textwrap.dedent(script)
+    (tmp_path / "script.py").write_text(text)
+    done = run_python(["script.py"], None, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.match(error, done.stdout), done.stdout
+
+
+def test_row_85_a_module_that_is_run_as_the_program(tmp_path: Path) -> None:
+    """``python -m package.module``, with imports that are relative to the package."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "rates.py").write_text("USD = 1.5\n")
+    script = """
+        from .rates import USD
+        class Price:
+            def __init__(self, n): self.n = n * USD
+        if __name__ == "__main__":
+            print(type(run(Price, 2)) is Price, run(lambda n: (Price(n).n, __package__), 2))
+    """
+    text = textwrap.dedent(NODES).replace("WORKERS", "1") + textwrap.dedent(script)
+    (tmp_path / "shop" / "prices.py").write_text(text)
+    done = run_python(["-W", "error", "-m", "shop.prices"], None, tmp_path)
+    assert (done.stdout, done.stderr) == ("True (3.0, 'shop')\n", "")
+
+
+SPAWNING = """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    def square(n): return Square(n)
+    class Square:
+        def __init__(self, n): self.n = n * n
+        def __repr__(self): return f"Square({self.n})"
+    def pooled(n):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(square, n).result(30)
+    def ran(n): return run(square, n)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_85_a_node_that_spawns_processes(tmp_path: Path, workers: int) -> None:
+    """They have the script as their main module, as those have that the script spawns."""
+    script = textwrap.dedent(SPAWNING) + 'if __name__ == "__main__": print(type(run(pooled, 3)) is Square)\n'
+    assert told(script, tmp_path, workers) == ["True"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_row_85_a_run_in_a_process_that_was_spawned(tmp_path: Path, method: str) -> None:
+    """There the script is ``__mp_main__``."""
+    script = textwrap.dedent(SPAWNING) + textwrap.dedent(f"""
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context({method!r})) as pool:
+                made = pool.submit(ran, 3).result(30)
+                print(made, type(made) is Square)
+    """)
+    assert told(script, tmp_path, 1) == ["Square(9) True"]
+
+
+BEGUN = """
+    import os, sys
+    from floxide_mp import Context, EventLog, NextAll, Workflow, node
+    from dataclasses import dataclass, field
+    @dataclass
+    class Value:
+        n: int
+    @dataclass
+    class Ctx(Context):
+        log: EventLog[Value] = field(default_factory=EventLog)
+    @node
+    def split(first: Value): return NextAll(Value(n) for n in range(first.n))
+    @node
+    def work(ctx: Ctx, value: Value):
+        if value.n == 1 and not os.path.exists("mended"): raise ValueError("not mended")
+        assert type(value) is Value
+        ctx.log.append(value)
+        return value
+    class Flow(Workflow):
+        context = Ctx
+        split, work = split, work
+        start = split
+        edges = {split: [work]}
+    def show(result): print(result.outputs, list(result.context.log), {type(one) is Value for one in result.outputs})
+    if __name__ == "__main__":
+        show(Flow().run_with_checkpoint(Value(3), store="runs.db", run_id="r", workers=int(sys.argv[1])))
+"""
+RESUMING = """
+    from begun import Flow, show
+    class Value: "another one of that name"
+    if True:
+        show(Flow().resume(store="runs.db", run_id="r", workers=2))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["begun.py", "2"], None),
+        (["begun.py", "0"], None),
+        (["other.py"], None),
+        (["guarded.py"], None),
+        (["-"], RESUMING.replace('class Value: "another one of that name"', "")),
+    ],
+    ids=["the script", "the script, inline", "another script", "another, guarded", "standard input"],
+)
+def test_row_85_a_run_of_a_guarded_script_goes_on(tmp_path: Path, command: list[str], text: str | None) -> None:
+    """In the same script, and in programs that import it. (On the command line, too: ``test_cli_store``.)"""
+    (tmp_path / "begun.py").write_text(textwrap.dedent(BEGUN))
+    other = textwrap.dedent(RESUMING)
+    (tmp_path / "other.py").write_text(other.replace('class Value: "another one of that name"', ""))
+    (tmp_path / "guarded.py").write_text(
+        other.replace('class Value: "another one of that name"', "").replace("if True", 'if __name__ == "__main__"')
+    )
+    begun = run_python(["begun.py", "1"], None, tmp_path)
+    assert "ValueError: not mended" in begun.stderr
+    (tmp_path / "mended").touch()
+    done = run_python(["-W", "error", *command], text and textwrap.dedent(text), tmp_path)
+    values = "[Value(n=0), Value(n=1), Value(n=2)]"
+    assert (done.stdout, done.stderr) == (f"{values} {values} {{True}}\n", "")
+
+
+def test_row_85_a_script_that_is_edited_while_it_runs(tmp_path: Path) -> None:
+    """Its text is not what this program runs any more, so what it defines goes by value."""
+    script = """
+        import os
+        FACTOR = 2
+        def work(n): return n * FACTOR
+        if __name__ == "__main__":
+            path = os.path.abspath(__file__)
+            with open(path) as file: text = file.read()
+            with open(path, "w") as file: file.write(text.replace("FACTOR = 2", "FACTOR = 1000"))
+            print(run(work, 3))
+    """
+    text = textwrap.dedent(NODES).replace("WORKERS", "1") + textwrap.dedent(script)
+    (tmp_path / "script.py").write_text(text)
+    done = run_python(["script.py"], None, tmp_path)
+    assert done.stdout == "6\n"
+    assert "script.py was changed since this program began: workers get what it defines by value" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "guarded", "late"),
+    [
+        ('if __name__ == "__main__":\n a = 1', True, {"a"}),
+        ("if '__main__' == __name__ and x:\n  import a.b, c as d\n  for e, (f, *g) in h: i.j = 1", True, set("adefg")),
+        ("try:\n if __name__ == '__main__':\n  with a as b:\n   def c(): d = 1\nexcept E: pass", True, {"b", "c"}),
+        ("if x or __name__ == '__main__': a = 1", False, set()),
+        ("if __name__ != '__main__': raise SystemExit", False, set()),
+        ("def main():\n  if __name__ == '__main__': a = 1", False, set()),
+        ("match x:\n  case 1:\n    if __name__ == '__main__': a = 1", False, set()),
+        ("a = 1", False, set()),
+        ("if __name__ == '__main__':\n match a:\n  case [b, *c]: 1\n  case {'d': e, **f}: (g:=1)", True, set("bcefg")),
+    ],
+)
+def test_what_is_a_guard_and_what_it_binds(text: str, guarded: bool, late: set[str]) -> None:
+    assert guard.looked_at(text.encode(), "script.py") == (guarded, late)
+
+
+def test_the_code_of_a_script_without_what_is_under_its_guard() -> None:
+    text = """if True:
+        asked = __name__ == '__main__', __name__ != '__main__', __name__
+        class A:
+            here = __name__ == '__main__'
+        def at_run_time(): return __name__ == '__main__'
+        if __name__ == '__main__': raise SystemExit
+    """
+    found: dict[str, object] = {"__name__": "__main__"}
+    exec(guard.without(text.encode(), "script.py"), found)
+    assert found["asked"] == (False, True, "__main__")
+    assert found["A"].here is False  # type: ignore[attr-defined]
+    assert found["at_run_time"]() is True  # type: ignore[operator]
