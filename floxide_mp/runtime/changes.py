@@ -21,7 +21,7 @@ from ..ports import RunRecord
 from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
-from . import codec
+from . import by_value, codec
 from .sameness import Likeness, compare, moved
 
 log = logging.getLogger("floxide_mp")
@@ -30,7 +30,7 @@ log = logging.getLogger("floxide_mp")
 def versions() -> dict[str, str]:
     """What makes runs here: ``RunRecord.versions``."""
     python = ".".join(map(str, sys.version_info[:2]))
-    return {"python": python, "cloudpickle": codec.CLOUDPICKLE, "floxide_mp": __version__}
+    return {"python": python, "cloudpickle": by_value.CLOUDPICKLE, "floxide_mp": __version__}
 
 
 def check_versions(old: RunRecord) -> None:

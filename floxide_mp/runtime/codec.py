@@ -8,39 +8,26 @@ be run, by value with the workflow: see ``main_module``.
 
 from __future__ import annotations
 
-import functools
 import io
 import pickle
 import sys
-import types
-import typing
-from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
-
-import cloudpickle
-from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
-    _extract_code_globals,
-    _make_skeleton_class,
-)
 
 from ..core.shared import Shared
 from ..core.terms import ErrorRecord, Packed, Payload
 from ..errors import RemoteError, SerializationError
-from ..node import FunctionNode, Node, Way
+from ..node import Node, Way
 from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..texts import clipped
-from ..workflow import UNDECLARED, Compiled, Workflow
-from . import main_module, search_path
+from ..workflow import Compiled
+from . import by_value, main_module, search_path
 from .reasons import explained, told
 
-CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
-_CACHED: Final = type(functools.lru_cache(lambda: None))
 MOST_EXCEPTION: Final = 32 << 10  # bytes of a pickled exception that is kept; of larger ones there is the text
-_NAMED: Final = (type, types.FunctionType, _CACHED, FunctionNode)
 _MAIN: Final = tuple(name.encode() for name in main_module.NAMES)
 
 # Pickling and unpickling run users' __reduce__ and __init__, which may raise anything, SystemExit and CancelledError
@@ -103,7 +90,7 @@ def encode_by_value(
 ) -> bytes:
     """As ``encode``, of what the standard pickler cannot pickle."""
     try:
-        return _by_value(value, aside)
+        return by_value.dumps(value, aside)
     except (KeyboardInterrupt, MemoryError, GivenUp):
         raise
     except BaseException as error:
@@ -119,9 +106,11 @@ def encode_whole(value: Any, what: str) -> bytes:
     payload = encode(value, what)
     if not _needs_main(payload):
         return payload
-    finder = _MainFinder()
+    finder = by_value.MainFinder()
     finder.dump(value)
-    return pickle.dumps(_Carrier(tuple(finder.found), _by_value(finder.found), payload), 5) if finder.found else payload
+    if not finder.found:
+        return payload
+    return pickle.dumps(_Carrier(tuple(finder.found), by_value.dumps(finder.found), payload), 5)
 
 
 def decode(payload: Payload) -> Any:
@@ -169,7 +158,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         return _pickled((place, home.script, missing), payload, main_module.definitions())
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
         return _pickled((place, None, None), by_name, ())
-    finder = _MainFinder()
+    finder = by_value.MainFinder()
     there = vars(sys.modules["__main__"])
     finder.found.update((name, there[name]) for name in main if name in there)
     for part in (bundle, *first_values):
@@ -185,7 +174,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
 def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
     """The pickle of a workflow, and of what is to be put into ``__main__`` for it."""
     try:
-        return _by_value((found, bundle))
+        return by_value.dumps((found, bundle))
     except KeyboardInterrupt:
         raise
     except BaseException as trouble:
@@ -205,14 +194,14 @@ def _beside_script(home: main_module.Home, names: Iterable[str]) -> tuple[dict[s
     """
     there = vars(sys.modules["__main__"])
     lent = {name: there[name] for name in names if name in there and not main_module.is_own(there[name])}
-    unrun = main_module.unrun(home, _extract_code_globals)
+    unrun = main_module.unrun(home, by_value.globals_of)
     sent = {name: value for name, value in (lent | unrun).items() if _trouble(value) is None}
     return sent, frozenset(name for name in unrun if name in home.late and name not in sent)
 
 
 def _plain(bundle: Bundle) -> bytes | None:
     """The pickle of nothing in ``__main__`` and the bundle, ten times as fast; None where that will not do."""
-    if cloudpickle.list_registry_pickle_by_value():
+    if by_value.chosen():
         return None
     try:
         return pickle.dumps(({}, bundle), 5)
@@ -319,86 +308,6 @@ def decode_error(record: ErrorRecord) -> BaseException:
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _code(code: types.CodeType) -> tuple[Any, ...]:
-    """As cloudpickle does it, which leaves the file's name out: tracebacks from workers need it."""
-    kind, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
-    return kind, (*arguments[:10], code.co_filename, *arguments[11:])
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """By value what is local, or in a ``__main__`` that workers do not have.
-
-    Cached functions too, which cloudpickle leaves to their names.
-    """
-
-    dispatch_table = ChainMap({types.CodeType: _code}, cloudpickle.Pickler.dispatch_table)
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, _NAMED) and main_module.by_name(obj):
-            return NotImplemented
-        if isinstance(obj, typing.TypeVar) and main_module.by_name(obj):
-            return obj.__name__
-        if isinstance(obj, _CACHED) and _in_main(obj):
-            return _cached, (obj.__wrapped__, obj.cache_parameters())
-        if isinstance(obj, FunctionNode) and obj.__module__ in main_module.NAMES:
-            return obj.by_value()
-        reduced = super().reducer_override(obj)
-        if isinstance(obj, type) and isinstance(reduced, tuple) and reduced[0] is _make_skeleton_class:
-            # Without these its objects could not be read by name on the other side (cloudpickle 3.1 leaves them out).
-            kind, name, bases, members, *rest = reduced[1]
-            members = {**members, "__qualname__": obj.__qualname__}
-            if "__slots__" in vars(obj) and not hasattr(obj, "_fields"):  # a ``NamedTuple`` makes its own
-                members["__slots__"] = vars(obj)["__slots__"]
-            if issubclass(obj, Workflow):
-                members[UNDECLARED] = True  # it is made empty, and filled with what was declared here
-            reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
-        return reduced
-
-    def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
-        """A function of a script that workers run has the script's globals there, not a copy of some of them."""
-        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
-        if func.__globals__ is vars(sys.modules["__main__"]) and main_module.script_here() is not None:
-            arguments = (arguments[0], _MainGlobals(), *arguments[2:])
-            slots = {**slots, "__globals__": {}, "_cloudpickle_submodules": []}
-        return make, arguments, (state, slots), *rest
-
-
-class _MainGlobals:
-    """Is pickled in place of the globals of ``__main__``, and unpickled as those of ``__main__`` there."""
-
-    def __reduce__(self) -> Any:
-        return _main_globals, ()
-
-
-def _main_globals() -> dict[str, Any]:
-    return vars(sys.modules["__main__"])
-
-
-def _by_value(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
-    stream = io.BytesIO()
-    _Pickler(stream, 5, aside).dump(value)
-    return stream.getvalue()
-
-
-class _MainFinder:
-    """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
-
-    def dump(self, value: Any) -> None:
-        found = self.found
-
-        class Pickler(_Pickler):
-            def reducer_override(self, obj: Any) -> Any:
-                if isinstance(obj, _NAMED) and _in_main(obj) and not main_module.by_name(obj):
-                    name = main_module.name_of(obj).partition(".")[0]  # nested ones are reached through the outer one
-                    found[name] = getattr(sys.modules["__main__"], name)
-                return super().reducer_override(obj)
-
-        Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
-
-
 class _Seen:
     """A file for which what is written is lost, but for whether something in ``__main__`` may be named there."""
 
@@ -422,13 +331,6 @@ class _Limited:
         self.parts.append(bytes(data))
 
 
-class _Nowhere:
-    """A file for which what is written is lost."""
-
-    def write(self, data: object) -> None:
-        pass
-
-
 class _Carrier:
     """Is pickled as a value with the part of ``__main__`` that it needs, and unpickled as the value."""
 
@@ -446,19 +348,10 @@ def _carried(names: tuple[str, ...], found: bytes, payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
-def _in_main(obj: Any) -> bool:
-    """Whether ``__main__`` has it, under its name; a local one cannot be named at all."""
-    return obj.__module__ in main_module.NAMES and main_module.found(main_module.name_of(obj)) is obj
-
-
-def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    return functools.lru_cache(**parameters)(function)
-
-
 def _trouble(value: Any) -> BaseException | None:
     try:
         if type(value) not in _PLAIN:
-            _by_value(value)
+            by_value.dumps(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
