@@ -22,6 +22,7 @@ from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
 from . import by_value, codec
+from .main_module import NAMES
 from .sameness import Likeness, compare, moved
 
 log = logging.getLogger("floxide_mp")
@@ -104,7 +105,7 @@ def _warn(old: RunRecord, new: RunRecord, found: Mapping[str, Likeness]) -> None
         if found[what] is Likeness.UNKNOWN:
             log.warning("run %s is there; whether it began with this %s cannot be told: %s", new.run_id, what, how)
         elif found[what] is Likeness.MOVED:
-            names = [name for name in moved(before, now) if not name.startswith("__main__.")]  # a script's: as usual
+            names = [name for name in moved(before, now) if name.partition(".")[0] not in NAMES]  # a script's: as usual
             if names:
                 log.warning("run %s: of its %s, %s: %s", new.run_id, what, ", ".join(names), how)
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from ..core.shared import Shared
 from ..core.terms import Packed
 from . import codec, large
+from .main_module import NAMES
 
 Name = tuple[str, str]  # module, qualified name
 
@@ -79,7 +80,7 @@ def moved(before: Packed | None, now: Packed | None) -> list[str]:
 
 def _moved(lost: Collection[Name]) -> bool:
     """Whether each of those is gone from where it was. Those of a script are now in the module that it is."""
-    return bool(lost) and all(module == "__main__" or not _there(module, name) for module, name in lost)
+    return bool(lost) and all(module in NAMES or not _there(module, name) for module, name in lost)
 
 
 def _there(module: str, name: str) -> bool:
