@@ -161,6 +161,14 @@ def test_row_84_nobody_waits_for_the_end_of_a_run_with_another_seed(
         long.cancel()
 
 
+def test_row_84_a_run_that_a_proxy_starts_has_the_seed_of_the_workers() -> None:
+    with Coordinator(1) as c:
+        (worker,) = c.workers()
+        run_id = flows.Hashes().start_distributed(None, 5, c.proxy())
+        outputs = c.run(run_id).wait(LIMIT).outputs
+        assert {pid for _, _, pid in outputs} == {worker.pid}, "nobody was replaced for it"
+
+
 def test_row_84_a_run_begun_inline_has_a_seed_for_later(tmp_path: Path) -> None:
     store = tmp_path / "runs.db"
     with Coordinator(0, store=store) as c:

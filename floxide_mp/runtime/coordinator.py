@@ -345,7 +345,6 @@ class Coordinator:
             places=compiled.plan.names(),
             main=workflow.main,
             versions=versions(),
-            hash_seed=self._ledger.hash_seed,
             fields=contexts.fields_of(type(context), context),
         )
 

@@ -74,6 +74,7 @@ class Runs(View):
             if record.run_id in self._runs:
                 return False
             self._check_going()
+            record = record._replace(hash_seed=self.hash_seed)
             state = RunState(plan, retry, record.finish)
             if record.input is None:
                 state.begin()
