@@ -98,7 +98,7 @@ def serving(kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """A server; where its client finds it, and what the client inherits."""
     if kind == OURS:
         ours, theirs = Pipe()
-        thread = LedgerServer(Desk()).serve(ours, "serve")
+        thread = LedgerServer(Desk()).serve(ours, "serve", lambda why: None)
         try:
             yield str(theirs.fileno()), (theirs.fileno(),)
         finally:

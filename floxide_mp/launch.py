@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .context import Context
 from .errors import StoreError
+from .runtime.interrupts import whole
 
 if TYPE_CHECKING:
     from .runtime.coordinator import Coordinator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .workflow import Workflow
 
 
+@whole
 def run_once(
     workflow: Workflow,
     input: Any,
@@ -41,6 +43,7 @@ def run_once(
         return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
 
+@whole
 def resume_once(
     workflow: Workflow, store: Any, run_id: str, workers: int | None, allow_changes: bool = False, **options: Any
 ) -> RunResult:
@@ -52,6 +55,7 @@ def resume_once(
         return coordinator.resume(workflow, run_id, allow_changes=allow_changes).wait()
 
 
+@whole
 def run_each(
     taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int | None, **options: Any
 ) -> list[RunResult]:

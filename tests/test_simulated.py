@@ -207,7 +207,7 @@ def test_the_first_of_a_block_being_blamed_for_another_is_found(monkeypatch: pyt
 
 
 def test_telling_what_is_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = pytest.importorskip("floxide_mp.runtime.journal").GroupCommit
+    journal = pytest.importorskip("floxide_mp.runtime.group_commit").GroupCommit
     add = journal.add
 
     def eager(self: Any, run: Any, *what: Any) -> None:
@@ -219,7 +219,7 @@ def test_telling_what_is_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_group_that_is_given_up_when_there_is_no_space_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = pytest.importorskip("floxide_mp.runtime.journal").GroupCommit
+    journal = pytest.importorskip("floxide_mp.runtime.group_commit").GroupCommit
     stand = journal._stand
 
     def given_up(self: Any, error: StoreError) -> None:

@@ -27,7 +27,8 @@ from floxide_mp import (
     node,
 )
 from floxide_mp.core.records import one_by_one
-from floxide_mp.runtime import journal, running, tail
+from floxide_mp.runtime import group_commit as journal
+from floxide_mp.runtime import running, tail
 from floxide_mp.stores.rows import Prepared
 from tests.flows_durable import COUNT, Durable
 from tests.flows_features import Chain
@@ -150,7 +151,7 @@ def test_closing_writes_what_is_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", [True, False])
 def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
     """Also where what is written last, or will not be, is not the end of the run."""
-    monkeypatch.setattr("floxide_mp.runtime.coordinator.SETTLE", 60 if written else 0.1)
+    monkeypatch.setattr("floxide_mp.runtime.closing.SETTLE", 60 if written else 0.1)
     store = Slow(tmp_path / "runs.db")
     coordinator = Coordinator(1, store=store)
     run = coordinator.start(Long, str(tmp_path))
@@ -165,7 +166,7 @@ def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest
     def waits_on() -> bool:
         """Who waits was told that it is closed, and waits for what is to be written."""
         ledger = coordinator._ledger
-        with ledger._lock:
+        with ledger.critical.lock:
             return ledger._stopping and bool(ledger._changed._waiters)  # type: ignore[attr-defined]
 
     waits = threading.Thread(target=wait, daemon=True)
@@ -340,7 +341,7 @@ def test_a_loop_of_the_users_own_does_not_keep_a_coordinator_open_that_cannot_wr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "FULL", 0.1)
-    monkeypatch.setattr("floxide_mp.runtime.coordinator.SETTLE", 0.1)
+    monkeypatch.setattr("floxide_mp.runtime.closing.SETTLE", 0.1)
     (tmp_path / "mended").touch()
     store, told = Full(tmp_path / "runs.db"), Told()
     store.full, store.at_write = True, lambda: None

@@ -10,7 +10,8 @@ from ..errors import FloxideError
 from ..facts import WorkerHealth
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic
-from ..runtime.interrupts import watched, whole
+from ..runtime.critical import owned
+from ..runtime.interrupts import interruptibly, uninterrupted, whole
 from ..runtime.ledger import Ledger
 from ..runtime.running import ONE_BY_ONE
 from ..runtime.worker import Worker
@@ -24,7 +25,7 @@ class InlineEngine:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._turn = threading.Lock()  # two threads may wait; one of them works
+        self._turn = threading.RLock()  # two threads may wait; one of them works
         self._working: int | None = None  # which of them
         self._board = _Board(ledger)
         self._session: int | None = None
@@ -34,29 +35,37 @@ class InlineEngine:
         self._ledger.enlist(session, 0, self._board, os.getpid())
         self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
 
+    @whole
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = math.inf if timeout is None else monotonic() + timeout
-        with watched():
-            while not self._ledger.wait(run_id, seen, 0):
-                left = end - monotonic()
-                if left <= 0:
-                    return False
-                if self._working == threading.get_ident():
-                    raise FloxideError(
-                        "an inline step cannot wait for a run of its own coordinator: nobody would run it"
-                    )
-                if self._turn.acquire(timeout=min(left, PATIENCE)):
-                    try:
-                        self._step(run_id, seen, end)
-                    finally:
-                        self._turn.release()
+        while not self._ledger.wait(run_id, seen, 0):
+            left = end - monotonic()
+            if left <= 0:
+                return False
+            self._ledger.critical.check_outside(f"waiting for run {run_id!r}")
+            if self._working == threading.get_ident():
+                raise FloxideError("an inline step cannot wait for a run of its own coordinator: nobody would run it")
+            if self._take_turn(min(left, PATIENCE)):
+                try:
+                    self._step(run_id, seen, end)
+                finally:
+                    self._turn.release()
         return True
+
+    def _take_turn(self, timeout: float) -> bool:
+        try:
+            return interruptibly(self._turn.acquire, True, timeout)
+        except BaseException:
+            if owned(self._turn):
+                self._turn.release()
+            raise
 
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
         self._working = threading.get_ident()
         try:
             while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
-                if not self._worker.turn().leases:
+                # Ctrl-C comes in the step, or while there is nothing to do, and in nothing that is around it.
+                if not interruptibly(self._worker.turn).leases:
                     self._ledger.overdue()  # loops of the user's own may be at what everybody waits for
                 if seen is not None:
                     self._worker.hand_in()  # who streams has each output before the next step is begun
@@ -71,12 +80,14 @@ class InlineEngine:
         finally:
             self._working = None
 
-    @whole
+    @uninterrupted
     def _begin_again(self) -> None:
         self._board.end()
-        self._worker.close()
         self._give_up()
-        self.start()
+        try:
+            self._worker.close()
+        finally:
+            self.start()
 
     def _give_up(self) -> None:
         """The step that runs, if one does, has not happened: what it still brings is refused."""
@@ -87,12 +98,18 @@ class InlineEngine:
     def workers(self, threshold: float) -> list[WorkerHealth]:
         return healths(self._ledger, threshold)
 
+    @uninterrupted
     def stop(self, grace: float) -> None:
         self._ledger.stop()
-        if self._turn.acquire(timeout=grace):  # another thread's step is over, and handed in
-            self._worker.close()
-            self._turn.release()
-        self._give_up()
+        mine = False
+        try:
+            if self._working != threading.get_ident():
+                mine = self._take_turn(grace)  # another thread's step is over, and handed in
+        finally:
+            self._give_up()
+            if mine:
+                self._worker.close()
+                self._turn.release()
 
 
 class _Board(Board):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, ClassVar, Final, NoReturn, Self
@@ -15,7 +13,7 @@ from ..context import Context
 from ..core.memory import Memory
 from ..core.records import EventRecord
 from ..core.terms import Packed
-from ..errors import FloxideError, NotStartedError, StoreLockedError
+from ..errors import FloxideError, NotStartedError
 from ..facts import RunInfo, WorkerHealth
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..retry import RetryPolicy
@@ -25,22 +23,21 @@ from ..workflow import Compiled, Workflow
 from . import codec, large
 from .arguments import as_instance, checked_seconds, new_id, store_of
 from .changes import carried_context, check_begun, check_same, check_shape, check_versions, versions
-from .clock import monotonic, time
+from .clock import time
+from .closing import Closing, await_forgotten, have
 from .cpus import checked_memory, checked_workers, usable_cpus, usable_memory
+from .critical import Critical, postponed
 from .desk import Desks
 from .guest import Guests
+from .interrupts import interrupted, interruptibly, whole
 from .ledger import Ledger
 from .run import Run, info_of
 from .source import Source
 
 SHARE: Final = 4  # a coordinator's unfinished values may take one in so many bytes of what there is
-SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
-
-_having: Final[dict[int, weakref.ref[Coordinator]]] = {}  # by the identity of a store
-_guard: Final = threading.Lock()
 
 EngineFactory = Callable[[Ledger, int], Engine]
 DoorFactory = Callable[[Desks], Door]
@@ -48,6 +45,9 @@ DoorFactory = Callable[[Desks], Door]
 
 class Coordinator:
     """Runs workflows on worker processes, any number of runs at once. A context manager; ``close`` it otherwise.
+
+    One that is collected without that is closed then, with a ``ResourceWarning``: its workers are ended at once.
+    Whoever has one of its runs has it, too.
 
     Args:
         workers: worker processes; None: as many as this process may use CPUs; 0: every step runs in the thread
@@ -71,6 +71,7 @@ class Coordinator:
     __engine__: ClassVar[EngineFactory]
     __door__: ClassVar[DoorFactory]
 
+    @whole
     def __init__(
         self,
         workers: int | None = None,
@@ -81,6 +82,7 @@ class Coordinator:
         grace: float = 2.0,
         memory: int | None = None,
     ) -> None:
+        await_forgotten()
         count = usable_cpus() if workers is None else checked_workers(workers)
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise ValueError(f"retry must be a RetryPolicy or None, not {retry!r}")
@@ -92,14 +94,11 @@ class Coordinator:
         limit = usable_memory() // SHARE if memory is None else checked_memory(memory)
         self._inline = count == 0 and engine is None
         self._here = count == 0 or engine is not None  # steps may run in this very process
-        self._closed = False
-        self._pid = os.getpid()
-        self._closing = threading.Lock()
-        self._door: Door | None = None
         standard_streams.occupy()
-        with ExitStack() as opened:
+        with ExitStack() as undone:
+            opened = undone.enter_context(ExitStack())
             found = store_of(store, opened)
-            self._have(found, opened)
+            have(found, opened)
             self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
             self._ledger.memory = Memory(limit)
             self._ledger.suspicion.watch(found, opened)
@@ -107,8 +106,13 @@ class Coordinator:
             self._guests = Guests(self._desks.guest)
             self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
             self._engine.start()
-            self._opened = opened.pop_all()  # closed with this
+            self._closing = Closing(self._desks, self._engine, opened, self._grace)
+            undone.pop_all()
+        self._closing.watch(self)
+        if interrupted():  # nobody gets this coordinator
+            self._closing.close(0.0)
 
+    @whole
     def start(
         self,
         workflow: Workflow | type[Workflow],
@@ -157,12 +161,14 @@ class Coordinator:
             raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
         limit = None if timeout is None else checked_seconds("timeout", timeout)
         source = input if isinstance(input, Source) else None
-        record = self._record(compiled, None if source else input, ctx, run_id or new_id(compiled))
+        made = run_id or new_id(compiled)
+        record = interruptibly(self._record, compiled, None if source else input, ctx, made)
         record = record._replace(seed=seed, timeout=limit, finish=failure == "finish")
         feed = None
         if source is not None:
             record = record._replace(input=None)
-            feed = source.open(lambda full: self._fed(record.run_id, full))
+            ledger, engine, inline = self._ledger, self._engine, self._inline
+            feed = source.open(lambda full: _fed(ledger, engine, inline, record.run_id, full))
         try:
             while not (created := self._ledger.create(record, compiled.plan, self._retry, feed)) and run_id is None:
                 record = record._replace(run_id=new_id(compiled))  # it is taken: nobody has named that run here
@@ -183,8 +189,9 @@ class Coordinator:
             NotStartedError: there is none.
         """
         self._ledger.known(run_id)
-        return Run(run_id, self._ledger, self._engine)
+        return Run(run_id, self._ledger, self._engine, self)
 
+    @whole
     def resume(self, workflow: Workflow | type[Workflow], run_id: str, *, allow_changes: bool = False) -> Run:
         """Take up a run that failed, is paused, or was left by another coordinator of this store.
 
@@ -221,7 +228,8 @@ class Coordinator:
             check_versions(old)
             check_shape(old, compiled)
         codec.lend(old.main, compiled)
-        self._ledger.resume(run_id, self._with_nodes(old, compiled), compiled.plan, self._retry)
+        record = interruptibly(self._with_nodes, old, compiled)
+        self._ledger.resume(run_id, record, compiled.plan, self._retry)
         return self.run(run_id)
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
@@ -243,6 +251,7 @@ class Coordinator:
         """
         return self.run(run_id).info()
 
+    @whole
     def proxy(self) -> StepBackend:
         """This coordinator for ``step_distributed`` in another process: give it to a ``multiprocessing.Process``.
 
@@ -253,11 +262,7 @@ class Coordinator:
             FloxideError: the coordinator is closed, or nothing is left to listen with.
         """
         self._check_open()
-        with self._closing:
-            if self._door is None:
-                self._desks.check_open()
-                self._door = type(self).__door__(self._desks)
-            return self._door.proxy()
+        return self._closing.door(type(self).__door__).proxy()
 
     def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
         """The workers as of now.
@@ -271,28 +276,30 @@ class Coordinator:
             ValueError: the threshold is no number of seconds.
         """
         threshold = checked_seconds("threshold", threshold)
-        return [] if self._closed else self._engine.workers(threshold)
+        return [] if self._closing.begun else self._engine.workers(threshold)
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
         self._ledger.stop()
 
+    @postponed
+    @whole
     def close(self, grace: float | None = None) -> None:
         """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
 
-        From any thread: a second caller waits until the first is done. After Ctrl-C, what still runs is not committed.
+        From any thread: a second caller waits until the first is done. Ctrl-C ends the grace, and what still runs is
+        not committed; it is raised when all is closed.
 
         Raises:
             ValueError: ``grace`` is no number of seconds.
         """
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._end(self._grace if grace is None else checked_seconds("grace", grace))
+        self._closing.close(self._grace if grace is None else checked_seconds("grace", grace))
 
+    @whole
     def __enter__(self) -> Self:
         return self
 
+    @whole
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
 
@@ -306,23 +313,13 @@ class Coordinator:
     ) -> str:
         return self.start(workflow, input, ctx, run_id, **options).run_id
 
+    @whole
     def __step_distributed__(
         self, workflow: Workflow, worker_id: int, callbacks: StepCallbacks, wait: float
     ) -> tuple[str, Any] | None:
         return self._guests.step(workflow.compiled, worker_id, callbacks, wait)
 
     # -- inside --------------------------------------------------------------------------------------
-
-    def _have(self, store: CheckpointStore, opened: ExitStack) -> None:
-        """A store that was opened by the caller has one coordinator at a time, too."""
-        with _guard:
-            known = _having.get(id(store))
-            other = None if known is None else known()
-            if other is not None and other._pid == os.getpid():
-                text = "this store has a coordinator already, in this process: close that one first"
-                raise StoreLockedError(text, pid=os.getpid())
-            _having[id(store)] = weakref.ref(self)
-        opened.callback(_having.pop, id(store), None)
 
     def _record(self, compiled: Compiled, input: Any, ctx: Context | None, run_id: str) -> RunRecord:
         context = contexts.make_default(compiled.context) if ctx is None else contexts.check(ctx)
@@ -382,15 +379,6 @@ class Coordinator:
             self._ledger.bundles[made.key] = bundle
         return made
 
-    def _fed(self, run_id: str, full: bool) -> bool:
-        """A source of the run has something new, or is full; returns whether something was done about it."""
-        if not full:
-            self._ledger.fed(run_id)
-        elif self._inline:
-            with suppress(NotStartedError):  # it is being started at this moment
-                self._engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
-        return self._inline
-
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
         run = self._ledger.known(new.run_id)
@@ -401,19 +389,28 @@ class Coordinator:
         check_same(old, info, new, failed)
         only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
         if info.status in only:
-            self._ledger.resume(new.run_id, self._with_nodes(old, compiled), compiled.plan, self._retry, only)
+            record = interruptibly(self._with_nodes, old, compiled)
+            self._ledger.resume(new.run_id, record, compiled.plan, self._retry, only)
 
-    def _end(self, grace: float) -> None:
-        end = monotonic() + grace
-        with ExitStack() as after:  # the last one first; each also after Ctrl-C, or nobody else could have the store
-            if self._desks.ours:
-                after.callback(self._opened.close)
-                after.callback(self._ledger.journal.close, SETTLE)
-                if self._door is not None:
-                    after.callback(self._door.close)
-                after.callback(lambda: self._desks.close(end - monotonic()))
-            self._engine.stop(grace)
+    @property
+    def critical(self) -> Critical:
+        """The locks of its ledger."""
+        return self._ledger.critical
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing.begun:
             raise FloxideError("the coordinator is closed")
+        self._ledger.check_alive()
+
+
+def _fed(ledger: Ledger, engine: Engine, inline: bool, run_id: str, full: bool) -> bool:
+    """A source of the run has something new, or is full; returns whether something was done about it.
+
+    (No method: a sender would keep the coordinator from being collected.)
+    """
+    if not full:
+        ledger.fed(run_id)
+    elif inline:
+        with suppress(NotStartedError):  # it is being started at this moment
+            engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room
+    return inline

@@ -7,8 +7,8 @@ guest in another process is let in and connected is not decided here.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from ..core.graph import Graph
@@ -19,6 +19,7 @@ from ..facts import RunInfo
 from ..ports import Description, Desk, EventPage, Lease, Report, RunRecord, Suspect
 from ..retry import RetryPolicy
 from .board import SIZE, Board
+from .critical import Condition, Critical
 from .guest import Guest
 from .leases import Ask, Overdue
 from .ledger import Ledger
@@ -45,7 +46,8 @@ class Desks:
         self._closed = False
         self._seated: dict[int, LedgerDesk] = {}  # the latest of each worker_id
         self._busy: set[LedgerDesk] = set()  # those with an item
-        self._settled = threading.Condition()  # guards all this; one of the busy has come back
+        self._critical = Critical()  # its lock guards all this; taken before that of the ledger
+        self._settled = Condition(self._critical)  # one of the busy has come back
 
     def guest(self, worker_id: int) -> Guest:
         """A guest in this process."""
@@ -54,6 +56,10 @@ class Desks:
         desk = LedgerDesk(self, board, self._pid)
         desk.join(worker_id)
         return Guest(desk, board, self.retry)
+
+    @property
+    def _lock(self) -> AbstractContextManager[object]:
+        return self._critical.lock
 
     @property
     def ours(self) -> bool:
@@ -68,12 +74,12 @@ class Desks:
 
     def has(self, desk: LedgerDesk) -> bool:
         """Whether the desk's guest is there, and nobody in its place."""
-        with self._settled:
+        with self._lock:
             return self._seated.get(desk.worker_id) is desk
 
     def seat(self, desk: LedgerDesk) -> None:
         """The desk's guest begins, in the place of whoever had its ``worker_id``."""
-        with self._settled:
+        with self._lock:
             self.check_open()
             if desk.worker_id < self._processes:
                 what = f"worker_id {desk.worker_id} is that of one of the coordinator's own workers"
@@ -86,7 +92,7 @@ class Desks:
 
     def seat_again(self, desk: LedgerDesk) -> None:
         """The desk's guest took too long, so its session is over; it gets another if nobody is in its place."""
-        with self._settled:
+        with self._lock:
             self.check_open()
             if self._seated.get(desk.worker_id) is not desk:
                 raise _displaced(desk)
@@ -97,12 +103,12 @@ class Desks:
         return _closed() if self.has(desk) else _displaced(desk)
 
     def took(self, desk: LedgerDesk) -> None:
-        with self._settled:
+        with self._lock:
             self._busy.add(desk)
 
     def settled(self, desk: LedgerDesk, over: bool = False) -> None:
         """The desk's guest has no item any more, and with ``over`` no place."""
-        with self._settled:
+        with self._lock:
             self._busy.discard(desk)
             self._settled.notify_all()
             if over and self._seated.get(desk.worker_id) is desk:
@@ -110,7 +116,7 @@ class Desks:
 
     def close(self, grace: float) -> None:
         """The ledger is stopped. What guests are at has ``grace`` seconds to be committed; then nothing counts."""
-        with self._settled:
+        with self._lock:
             self._settled.wait_for(lambda: not self._busy, max(0.0, grace))
             self._closed = True
             seated = list(self._seated.values())

@@ -1,34 +1,28 @@
 """``Journal``: brings commits into the store, in the order in which they were decided, and says when they are there.
 
-``Direct`` writes each at once. ``GroupCommit`` is for stores for which that would be slow: what comes in while one
-group is being written is the next group, and a thread writes it. What is decided, and what it means to a run when it
-cannot be written, is in ``runs``.
+``Direct`` writes each at once, under the ledger's lock: it is for ``MemoryStore`` itself. ``Aside`` has whoever decided
+call the store as soon as the lock is let go of: it is for stores of the user's own, which may do anything.
+For stores for which a write is slow there is ``group_commit``. What is decided, and what it means to a run when it
+cannot be written, is in ``commits``.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
+import copy
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from .. import failpoints
 from ..core.records import Commit, EventRecord
-from ..errors import FloxideError, StoreError
-from ..ports import CheckpointStore, GroupStore, Progress
+from ..errors import StoreError
+from ..ports import CheckpointStore, Progress
+from .critical import Critical, ours
+from .fault import Fault, fault_of
+from .interrupts import uninterrupted
 from .running import Running
-
-log = logging.getLogger("floxide_mp")
-
-LINGER: Final = 0.003  # seconds that a group waits for more, unless somebody waits for it
-MOST_BYTES: Final = 1 << 26  # of payload that may wait to be written before nothing more is handed out
-MOST_COMMITS: Final = 1 << 12  # ... and commits
-MOST_EVENTS: Final = 1 << 16  # in one group, or who reads the log meanwhile waits for seconds until it is written
-FULL: Final = 1.0  # seconds between two tries, when there is no space
-TRIES: Final = 6  # what other trouble gets, before it is taken to be there for good
-FIRST: Final = 0.1  # seconds between the first two of these; twice as many each time
 
 
 class Written(NamedTuple):
@@ -45,7 +39,7 @@ class Owner(Protocol):
     def written(self, run: Running, what: Written) -> None:
         """It is in the store."""
 
-    def unwritable(self, run: Running, error: BaseException) -> None:
+    def unwritable(self, run: Running, fault: Fault) -> None:
         """It is not, nor is anything of the run that was decided since, and nothing of that will be."""
 
     def troubled(self, error: StoreError | None) -> None:
@@ -57,15 +51,24 @@ class Owner(Protocol):
     def given_up(self) -> None:
         """Of what waited at the end, the rest will not be written."""
 
+    def died(self, error: BaseException) -> None:
+        """The thread that writes has ended by this error. (Alone, this is called without the lock.)"""
+
 
 class Direct:
-    """For a store that is as fast as what would wait for it."""
+    """For a store that is as fast as what would wait for it, and ours.
+
+    Attributes:
+        still: within it nothing is written: for whoever has the ``page`` and reads.
+        reading: within it a worker's read may go to the store: where one call may be made at a time, it is that.
+    """
 
     behind = False
-    page: AbstractContextManager[object] = nullcontext()
+    reading: AbstractContextManager[object] = nullcontext()
 
-    def __init__(self, store: CheckpointStore, owner: Owner) -> None:
+    def __init__(self, store: CheckpointStore, owner: Owner, critical: Critical) -> None:
         self._store, self._owner = store, owner
+        self.still: AbstractContextManager[object] = critical.lock
 
     def check_open(self) -> None:
         pass
@@ -92,300 +95,91 @@ class Direct:
     def close(self, timeout: float) -> None:
         pass
 
-    def disown(self, lock: threading.Lock) -> None:
-        pass
+    def disown(self, critical: Critical) -> None:
+        self.still = critical.lock
 
 
-class _Entry(NamedTuple):
-    run: Running
-    prepared: Any
-    what: Written
-    events: int
-    size: int
+class Aside:
+    """For a store of the user's own. Its verbs may take long, ask the coordinator, and raise anything: of what
+    they raise, the run that it happens to breaks, and no other.
 
-
-class GroupCommit:
-    """See the module.
-
-    Args:
-        store: where to.
-        lock: the owner's. ``add``, ``settle`` and ``poke`` are called with it held.
-        threaded: whether a thread writes; else whoever calls ``pump``.
-
-    Attributes:
-        page: held while a group is written and told: who reads the store under it sees no commit that is not told yet.
+    Whoever decided writes, when it has let go of the lock; commits of several come in the order of their decisions.
     """
 
-    def __init__(self, store: GroupStore[Any], owner: Owner, lock: threading.Lock, threaded: bool = True) -> None:
-        self._store, self._owner = store, owner
-        self._threaded = threaded
-        self._thread: threading.Thread | None = None
-        self._queue: deque[_Entry] = deque()
-        self._size = 0
-        self._hurry = self._closing = self._ended = False
-        self._tries = 0
-        self._trouble: StoreError | None = None
-        self._begin(lock)
+    behind = False
+    still: AbstractContextManager[object] = nullcontext()  # the ``page`` is what writing takes
 
-    def disown(self, lock: threading.Lock) -> None:
-        """Nothing waits, and nothing is written: this process is a fork of the one with the thread."""
-        self._queue.clear()
-        self._ended = True
-        self._begin(lock)
-
-    def _begin(self, lock: threading.Lock) -> None:
-        self._lock = lock
-        self.page: AbstractContextManager[object] = threading.Lock()
-        self._wanted = threading.Condition(lock)  # the thread waits here
-        self._settled = threading.Condition(lock)  # who waits until something is written
-
-    @property
-    def behind(self) -> bool:
-        """Whether so much waits that no more should be begun."""
-        return self._trouble is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
+    def __init__(self, store: CheckpointStore, owner: Owner, critical: Critical) -> None:
+        self._store, self._owner, self._critical = store, owner, critical
+        self.reading: AbstractContextManager[object] = critical.page
+        self._queue: deque[tuple[Running, Commit, Progress]] = deque()
 
     def check_open(self) -> None:
-        """Whether there is still somebody who writes.
-
-        Raises:
-            FloxideError: there is not.
-        """
-        if self._ended:
-            text = (
-                "the coordinator is closed, or it belongs to the process that this was forked from: nothing is written"
-            )
-            raise FloxideError(text)
+        pass
 
     def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
-        """One more commit. ``urgent``: somebody waits for it.
-
-        Raises:
-            FloxideError: it is closed.
-        """
-        self.check_open()
-        if self._thread is None and self._threaded:
-            thread = threading.Thread(target=self._write_on, name="floxide-journal", daemon=True)
-            thread.start()  # or, where there can be no more, this run fails, and the next one tries again
-            self._thread = thread
-        prepared = self._store.prepare(run.record.run_id, commit, progress)
-        what = Written(progress, commit.output_count, commit.phase_changed)
-        self._queue.append(_Entry(run, prepared, what, len(commit.events), size := commit.size))
-        self._size += size
+        if commit.changed:  # the core goes on changing them
+            commit = replace(commit, changed=[copy.copy(item) for item in commit.changed])
+        self._queue.append((run, commit, progress))
         run.unwritten += 1
-        if commit.events:
-            run.tail.add(commit.events)
-        if urgent and not self._hurry:
-            self._hurry = True
-            self._wanted.notify()
-        elif len(self._queue) == 1:
-            self._wanted.notify()
+        run.tail.add(commit.events)
+        self._critical.later(self._write_on)
 
     def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
-        """The run's events from a number on, also those that are not written yet; None: they are in the store, to be
-        read without the lock."""
-        at = since - run.tail.start
-        return None if at < 0 else run.tail.records[at : at + most]
+        return run.tail.since(since, most)
 
     def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
-        """Wait until all (of the run) is written; False if it is not after ``timeout`` seconds.
-
-        Raises:
-            StoreError: it cannot be, at the moment.
-        """
-
-        def done() -> bool:
-            return not (self._queue if run is None else run.unwritten) or self._trouble is not None
-
-        if not self._threaded and not done():
-            self._pump_now()
-        self._settled.wait_for(done, timeout)
-        if done() and self._trouble is not None:
-            raise self._trouble
-        return done()
+        return True  # the verb that waits for it is not over before the lock is let go of
 
     def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
-        """Wait until what was decided of the run so far is written, however long nothing can be.
-
-        Args:
-            leaving: whether nobody is to wait for that any more. Looked at when a try has failed.
-
-        Returns:
-            whether it is.
-        """
-        count = run.written + run.unwritten
-
-        def done() -> bool:
-            return run.written >= count or not run.unwritten or (self._trouble is not None and leaving())
-
-        if not self._threaded:
-            self._pump_now()
-        elif not done():
-            self.poke()
-            self._settled.wait_for(done)
-        return run.written >= count
-
-    def _pump_now(self) -> None:
-        """In the thread of a caller, who has the lock."""
-        self._lock.release()
-        try:
-            self.pump()
-        finally:
-            self._lock.acquire()
+        return True
 
     def poke(self) -> None:
-        """Try again now."""
-        self._hurry = True
-        self._wanted.notify()
+        pass
 
     def close(self, timeout: float) -> None:
-        """Write what waits, for ``timeout`` seconds at the most: what cannot be written then was told to nobody."""
-        with self._lock:
-            self._closing = True
-            self._wanted.notify()
-            thread = self._thread
-            self._ended = thread is None
-        if thread is None:
-            return
-        thread.join(timeout)
-        with self._lock:
-            if self._queue:
-                log.error("%d commits could not be written: %s", len(self._queue), self._trouble or "no time is left")
-                self._drop(list(self._queue))
-                self._owner.given_up()
-            self._ended = True
-            self._wanted.notify()
-        thread.join()
+        self._write_on()
 
-    # -- the thread ----------------------------------------------------------------------------------
+    def disown(self, critical: Critical) -> None:
+        self._critical = critical
+        self.reading = critical.page
+        self._queue.clear()
 
+    @uninterrupted
     def _write_on(self) -> None:
-        while self._await_group():
-            try:
-                pause = self.pump()
-            except Exception:  # a handler of the log raised: whoever waits must not pay for it
-                pause = FULL
-            if pause:
-                with self._lock:
-                    if not self._closing or self._queue:
-                        self._wanted.wait(pause)
+        if self._critical.inside:
+            return  # the store itself asks for something: it is done when it comes back
+        out: BaseException | None = None
+        with self._critical.turn():
+            while self._queue:
+                run, commit, progress = self._queue.popleft()
+                try:
+                    self._store.commit(run.record.run_id, commit, progress)
+                    if failpoints.armed:
+                        failpoints.hit("coordinator.committed")
+                except BaseException as error:
+                    fault = fault_of(error)
+                    if not isinstance(error, Exception):
+                        out = error
+                    with self._critical.lock:
+                        self._give_up(run, fault)
+                else:
+                    with self._critical.lock:
+                        self._wrote(run, commit, progress)
+        if out is not None and not ours():
+            raise out  # what the user's own thread is to hear: Ctrl-C, an exit
 
-    def _await_group(self) -> bool:
-        with self._lock:
-            while not self._queue:
-                if self._closing:
-                    return False
-                self._wanted.wait()
-            if not self._hurry and not self._closing:
-                self._wanted.wait(LINGER)
-            self._hurry = False
-            return True
+    def _wrote(self, run: Running, commit: Commit, progress: Progress) -> None:
+        run.written += 1
+        run.unwritten -= 1
+        run.tail.wrote(len(commit.events))
+        if run.state.over:
+            run.tail.leave()
+        self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
 
-    def pump(self) -> float:
-        """Write what waits, as one group; of very much, the first part.
-
-        Returns:
-            after how many seconds to try again, 0 if it is written, or given up.
-        """
-        with self.page:
-            with self._lock:
-                group = self._group()
-            if not group:
-                return 0.0
-            troubled = self._trouble is not None
-            try:
-                self._write(group)
-            except StoreError as error:
-                pause = self._patience(error)
-                if pause:
-                    with self._lock:
-                        self._stand(error)
-                    return pause
-                self._write_apart(group, error)
-            except Exception as error:
-                self._write_apart(group, error)
-            else:
-                if troubled:
-                    log.warning("the store can be written to again: what waited goes on")
-            return 0.0
-
-    def _group(self) -> list[_Entry]:
-        """What waits, up to so many events and the commit with which there are more."""
-        group: list[_Entry] = []
-        events = 0
-        for entry in self._queue:
-            if events > MOST_EVENTS:
-                break
-            group.append(entry)
-            events += entry.events
-        return group
-
-    def _write(self, group: Sequence[_Entry]) -> None:
-        self._store.write([entry.prepared for entry in group])
-        if failpoints.armed:
-            failpoints.hit("coordinator.committed")
-        with self._lock:
-            for entry in group:
-                self._owner.written(entry.run, entry.what)
-                entry.run.written += 1
-                entry.run.tail.wrote(entry.events)
-                if entry.run.state.over:
-                    entry.run.tail.leave()
-            self._drop(group)
-            self._go_on()
-
-    def _patience(self, error: StoreError) -> float:
-        """Seconds until it is worth trying again; 0 if it is not."""
-        if not error.transient:
-            return 0.0
-        if error.full:
-            return FULL
-        self._tries += 1
-        return FIRST * 2.0 ** (self._tries - 1) if self._tries < TRIES else 0.0
-
-    def _write_apart(self, group: Sequence[_Entry], error: Exception) -> None:
-        """For each run by itself: what is wrong with one is no reason to lose another."""
-        of_runs: dict[int, list[_Entry]] = {}
-        for entry in group:
-            of_runs.setdefault(id(entry.run), []).append(entry)
-        for entries in of_runs.values():
-            try:
-                if len(of_runs) == 1:
-                    raise error
-                self._write(entries)
-            except Exception as trouble:
-                with self._lock:
-                    run = entries[0].run
-                    self._drop([entry for entry in self._queue if entry.run is run])
-                    self._go_on()
-                    self._owner.unwritable(run, trouble)
-
-    def _go_on(self) -> None:
-        self._tries = 0
-        if self._trouble is not None:
-            self._trouble = None
-            self._owner.troubled(None)
-        if not self.behind:
-            self._owner.caught_up()
-
-    def _stand(self, error: StoreError) -> None:
-        first, self._trouble = self._trouble is None, error
-        if first:
-            self._owner.troubled(error)
-        self._settled.notify_all()
-
-    def _drop(self, entries: Sequence[_Entry]) -> None:
-        """They wait no longer."""
-        gone = set(map(id, entries))
-        waiting, self._queue = self._queue, deque()
-        for entry in waiting:
-            if id(entry) in gone:
-                entry.run.unwritten -= 1
-                self._size -= entry.size
-            else:
-                self._queue.append(entry)
-        self._settled.notify_all()
-
-
-def journal_for(store: CheckpointStore, owner: Owner, lock: threading.Lock, threaded: bool) -> Direct | GroupCommit:
-    """The journal of a store."""
-    return GroupCommit(store, owner, lock, threaded) if isinstance(store, GroupStore) else Direct(store, owner)
+    def _give_up(self, run: Running, fault: Fault) -> None:
+        others = [entry for entry in self._queue if entry[0] is not run]
+        self._queue.clear()
+        self._queue += others
+        run.unwritten = 0
+        self._owner.unwritable(run, fault)

@@ -1,4 +1,5 @@
-"""``Ledger``: the one object that workers and users talk to. Every verb is one critical section under one lock.
+"""``Ledger``: the one object that workers and users talk to. Every verb is one critical section under one lock, in
+which no code runs that is not ours (``critical``).
 
 Here is who works on what: it hands out leases, and tells the core's state machines what comes back. The runs
 themselves, and the writing to the store, are in ``runs``. It starts no process and unpickles nothing.
@@ -11,22 +12,22 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from ..core.records import Block, ItemRecord, id_of
+from ..core.records import Block, EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
+from ..core.terms import ErrorRecord
 from ..errors import FloxideError
 from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report, failed, steps_in
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
-from .interrupts import whole
+from .critical import postponed, section
+from .fault import fault_of
 from .leases import Ask, Leased, Overdue, Session, time_left
 from .liveness import Attention
 from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
 from .runs import Runs
 from .suspicion import MOST_LIVES
-
-log = logging.getLogger("floxide_mp")
 
 PLENTY: Final = 4  # leases for each worker that are to be left when one is handed out in advance
 
@@ -49,67 +50,98 @@ class Ledger(Runs):
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
-    @whole
+    @section
     def exchange(
         self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None, busy: bool = False
     ) -> Reply:
-        with self._lock:
-            worker = self._sessions.get(session)
-            if worker is None:
-                return Reply((), True, 0.0, bool(reports))
-            worker.calls += 1
-            worker.seen = now = self._now()
-            worker.only = ask and ask.workflow
-            if self._timed:
-                self._expire(now)
-            taken = [self._take(worker, report) for report in reports]
-            touched = {id(run): run for run in taken if run}
-            for run in touched.values():
-                self._commit(run)
-            lease = None if busy and not self._plenty(worker, want) else self._grant(worker, want)
-            waited = 0.0
-            if lease is None and not reports and want and not busy:
-                waited = monotonic()
-                lease = self._await_work(worker, want, self._patience if ask is None else ask.wait)
-                waited = monotonic() - waited
-            if touched:
-                self._wake_others()
-            stop = self._stopping or session not in self._sessions
-            stop = stop or (worker.next_seed is not None and not worker.leases)
-            refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
-            running = 0
-            if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
-                running = id_of(held.items[0])
-            more = lease is not None and self._plenty(worker, want)
-            dropped = worker.home.unwanted()
-            return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
+        worker = self._sessions.get(session)
+        if worker is None:
+            return Reply((), True, 0.0, bool(reports))
+        worker.calls += 1
+        worker.seen = now = self._now()
+        worker.only = ask and ask.workflow
+        if self._timed:
+            self._expire(now)
+        taken = [self._take(worker, report) for report in reports]
+        touched = {id(run): run for run in taken if run}
+        for run in touched.values():
+            self._commit(run)
+        lease = None if busy and not self._plenty(worker, want) else self._grant(worker, want)
+        waited = 0.0
+        if lease is None and not reports and want and not busy:
+            waited = monotonic()
+            lease = self._await_work(worker, want, self._patience if ask is None else ask.wait)
+            waited = monotonic() - waited
+        if touched:
+            self._wake_others()
+        stop = self._stopping or session not in self._sessions
+        stop = stop or (worker.next_seed is not None and not worker.leases)
+        refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
+        running = 0
+        if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
+            running = id_of(held.items[0])
+        more = lease is not None and self._plenty(worker, want)
+        dropped = worker.home.unwanted()
+        return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
 
+    @section
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
-        with self._lock:
-            run = self._run(run_id)
-            record = run.record
-            workflow = None if record.key in known else record.workflow
-            ahead = run.state.plan.ahead if isinstance(run, Running) else ()
-            return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
+        run = self._run(run_id)
+        record = run.record
+        workflow = None if record.key in known else record.workflow
+        ahead = run.state.plan.ahead if isinstance(run, Running) else ()
+        return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
 
     def events(self, run_id: str, since: int) -> EventPage:
-        with self._lock:
-            run = self._run(run_id)
-            if not isinstance(run, Running):
-                return EventPage(self.store.events(run_id, since), False)
-            found, total = self.journal.events(run, since, self.page), run.tail.total
+        found, total = self._last_events(run_id, since)
         if found is None:
-            found = self.store.events(run_id, since, self.page)
-        return EventPage(found, since + len(found) < total)
+            with self.journal.reading:
+                found = self.store.events(run_id, since, None if total is None else self.page)
+        return EventPage(found, total is not None and since + len(found) < total)
+
+    @section
+    def _last_events(self, run_id: str, since: int) -> tuple[Sequence[EventRecord] | None, int | None]:
+        """A page of them, or None if the store has it; and how many there are, None for a run that nobody works on."""
+        run = self._run(run_id)
+        if not isinstance(run, Running):
+            return None, None
+        return self.journal.events(run, since, self.page), run.tail.total
 
     # -- for engines ---------------------------------------------------------------------------------
 
+    def unsent(self, session: int, leases: Sequence[Lease], error: Exception) -> None:
+        """These were given to a worker, which could not be told of them: they go back.
+
+        An item alone in its lease cannot be sent anywhere: that counts as an attempt. Several are leased one by one.
+        """
+        try:
+            self._take_back(session, [lease.id for lease in leases], repr(error))
+        except Exception as trouble:
+            self.died(trouble)
+            raise
+
+    @section
+    def _take_back(self, session: int, numbers: Sequence[int], why: str) -> None:
+        worker = self._sessions.get(session)
+        taken = [worker.leases.pop(number) for number in numbers if number in worker.leases] if worker else []
+        for lease in taken:
+            run, first = lease.run, lease.items[0]
+            if worker is not None and not run.state.over and not run.one_by_one(lease.items):
+                item = run.culprit(lease.items, (first, 0), (lease.id, worker.worker_id))
+                text = f"{run.name(item)} cannot be sent to worker {worker.worker_id}: {why}"
+                self._blame(worker, run, item, FloxideError(text), True, "")
+            run.give_back(lease.items)
+            self.suspicion.ended(lease.id)
+            self._commit(run)
+        self._wake_others()
+
+    @section
     def reserve(self) -> int:
         """A number for the session of a worker that is about to be started."""
-        with self._lock:
-            self._numbers += 1
-            return self._numbers
+        self._numbers += 1
+        return self._numbers
 
+    @section
     def enlist(
         self,
         session: int,
@@ -120,31 +152,30 @@ class Ledger(Runs):
         hash_seed: int | None = None,
     ) -> None:
         """The worker is there; from now on its calls are answered. With a hash seed, by work of such runs only."""
-        with self._lock:
-            self._sessions[session] = Session(session, worker_id, board, pid, guest=guest, hash_seed=hash_seed)
+        self._sessions[session] = Session(session, worker_id, board, pid, guest=guest, hash_seed=hash_seed)
 
+    @section
     def next_hash_seed(self, session: int) -> int | None:
         """The hash seed that the worker in the place of this one is to have, if this one ends for that."""
-        with self._lock:
-            worker = self._sessions.get(session)
-            return None if worker is None else worker.next_seed
+        worker = self._sessions.get(session)
+        return None if worker is None else worker.next_seed
 
+    @section
     def started(self, session: int) -> bool:
         """Whether the worker got as far as it must to be of use: it waits, has begun an item, or came back.
 
         One that dies of what its first call brings, before any item could be blamed, is no better than one that
         dies at start-up: its successors would do the same without end.
         """
-        with self._lock:
-            worker = self._sessions[session]
-            return worker.calls > 1 or worker.waiting or worker.board.at() is not None
+        worker = self._sessions[session]
+        return worker.calls > 1 or worker.waiting or worker.board.at() is not None
 
+    @section
     def unheard(self, session: int) -> bool:
         """Whether the worker, which has not called yet, would be told to end: it need not be waited for."""
-        with self._lock:
-            return self._stopping and not self._sessions[session].calls
+        return self._stopping and not self._sessions[session].calls
 
-    @whole
+    @section
     def gone(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
     ) -> bool:
@@ -159,10 +190,9 @@ class Ledger(Runs):
         Returns:
             whether an item was to blame, which was logged.
         """
-        with self._lock:
-            return self._gone(session, describe, text, overdue)
+        return self._gone(session, describe, text, overdue)
 
-    @whole
+    @section
     def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
 
@@ -172,59 +202,66 @@ class Ledger(Runs):
         """
         found: list[Overdue] = []
         guests: list[Overdue] = []
-        with self._lock:
-            again = within if self._sessions else None
-            now = self._now()
-            self._expire(now)
-            if self._timed:
-                until = self._first_deadline - now
-                again = until if again is None else min(again, until)
-            for worker in self._sessions.values():
-                for lease in worker.leases.values():
-                    left, error = time_left(worker, lease, now)
-                    if left is not None and left <= 0:
-                        late = Overdue(worker.number, worker.board.at(), error)
-                        (guests if worker.guest else found).append(late)
-                    elif left is not None:
-                        again = left if again is None else min(again, left)
-            for late in guests:  # not ours to end: what one is at goes on without it; what it says later is refused
-                self._gone(late.session, FloxideError, "", late)
-            if within is not None:
-                self._attention.expect(now, process_time(), math.inf if again is None else again)
+        again = within if self._sessions else None
+        now = self._now()
+        self._expire(now)
+        if self._timed:
+            until = self._first_deadline - now
+            again = until if again is None else min(again, until)
+        for worker in self._sessions.values():
+            for lease in worker.leases.values():
+                left, error = time_left(worker, lease, now)
+                if left is not None and left <= 0:
+                    late = Overdue(worker.number, worker.board.at(), error)
+                    (guests if worker.guest else found).append(late)
+                elif left is not None:
+                    again = left if again is None else min(again, left)
+        for late in guests:  # not ours to end: what one is at goes on without it; what it says later is refused
+            self._gone(late.session, FloxideError, "", late)
+        if within is not None:
+            self._attention.expect(now, process_time(), math.inf if again is None else again)
         return found, again
 
     def cannot_start(self, error: FloxideError, text: str) -> None:
         """Workers die before they work: every active run fails."""
-        with self._lock:
-            self._broken = record = codec.encode_error(error, text)
-            for run in list(self._active.values()):
-                run.state.abandon(record)
-                self._commit(run)
+        self._abandon(codec.encode_error(error, text))
 
-    @whole
+    @section
+    def _abandon(self, record: ErrorRecord) -> None:
+        self._broken = record
+        for run in list(self._active.values()):
+            run.state.abandon(record)
+            self._commit(run)
+
+    @postponed
+    @section
     def stop(self) -> None:
         """Workers that call are told to end, after handing in what they have; leases out are revoked."""
-        with self._lock:
-            self._stopping = True
-            for worker in self._sessions.values():
-                for lease in worker.leases.values():
-                    worker.board.revoke(lease.id)
-            for run in self._active.values():
-                self._cut_off(run)
-            self._work.notify_all()
-            self._changed.notify_all()
+        self._stopping = True
+        for worker in self._sessions.values():
+            for lease in worker.leases.values():
+                worker.board.revoke(lease.id)
+        for run in self._active.values():
+            self._cut_off(run)
+        self._work.notify_all()
+        self._changed.notify_all()
 
     def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
         """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
-        with self._lock:
-            self._now()
-            return [at(worker) for worker in self._sessions.values()]
+        if self.critical.inside:  # asked by one who must not wait
+            return [at(worker) for worker in list(self._sessions.values())]
+        return self._look_at_workers(at)
 
+    @section
+    def _look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
+        self._now()
+        return [at(worker) for worker in self._sessions.values()]
+
+    @section
     def detach(self) -> None:
         """The engine has ended: ``on_deadline`` is not called any more."""
-        with self._lock:
-            self.on_deadline = lambda: None
-            self.arena = None
+        self.on_deadline = lambda: None
+        self.arena = None
 
     # -- inside; the lock is held --------------------------------------------------------------------
 
@@ -243,7 +280,8 @@ class Ledger(Runs):
         """Results come in: tell the core. Under a lease that is over: nothing."""
         lease = worker.leases.get(report.lease_id)
         if lease is None:
-            log.warning("worker %d reports under lease %d, which is over: refused", worker.worker_id, report.lease_id)
+            text = "worker %d reports under lease %d, which is over: refused"
+            self.critical.say(logging.WARNING, text, worker.worker_id, report.lease_id)
             return None
         run, left = lease.run, lease.items
         steps = 0
@@ -254,7 +292,9 @@ class Ledger(Runs):
             if not run.state.over:  # a run that broke while this was running takes nothing any more
                 left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)
         except BaseException as error:
-            self._crash(run, error)
+            self._crash(run, fault_of(error))
+            if not isinstance(error, Exception):
+                raise
         if report.last:
             del worker.leases[lease.id]
             self.suspicion.ended(lease.id)
@@ -276,17 +316,28 @@ class Ledger(Runs):
         seed = worker.hash_seed if self._mixed else None
         if seed is not None and self._makes_room(worker, False):
             return None
-        session = None if any_home else worker.number
-        run = self.suspicion.waiting(worker) or self._turns.giving(session, worker.only, seed)
+        run = self.suspicion.waiting(worker) or self._turns.giving(
+            None if any_home else worker.number, worker.only, seed
+        )
         run = run or self._turns.next(monotonic(), worker.only, seed)
         if run is None or self.suspicion.holds(run, self._sessions.values()):
             return None
-        self._numbers += 1
+        self._numbers = number = self._numbers + 1
+        try:
+            return self._lease(worker, run, want, any_home)
+        except Exception as error:  # of no memory, say: nobody knows what of it is claimed
+            worker.leases.pop(number, None)
+            self.suspicion.ended(number)
+            self._crash(run, fault_of(error))
+            return None
+
+    def _lease(self, worker: Session, run: Running, want: float, any_home: bool) -> Lease | None:
+        session = None if any_home else worker.number
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
         if run.lives(items[0]) >= MOST_LIVES:
             (culprit, *_) = items
             assert isinstance(culprit, ItemRecord)
-            log.warning("%s", run.give_up(culprit, worker.worker_id))
+            self.critical.say(logging.WARNING, "%s", run.give_up(culprit, worker.worker_id))
             self._commit(run)
             return self._grant(worker, want, any_home)
         self.suspicion.began(self._numbers, run, items)
@@ -322,19 +373,21 @@ class Ledger(Runs):
         worker.waiting = True
         ends = self._ends
         self._broken = None  # there is a worker
-        while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
-            now = monotonic()
-            if self._mixed and self._makes_room(worker, True):
-                break
-            due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
-            until = end if due is None else due
-            if now >= end:
-                # Who has the iterator that could give more is long at something else.
-                lease = None if worker.guest else self._grant(worker, want, any_home=True)
-                break
-            self._work.wait(max(0.0, min(until, end) - now))
-            lease = self._grant(worker, want)
-        worker.waiting = False
+        try:
+            while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
+                now = monotonic()
+                if self._mixed and self._makes_room(worker, True):
+                    break
+                due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
+                until = end if due is None else due
+                if now >= end:
+                    # Who has the iterator that could give more is long at something else.
+                    lease = None if worker.guest else self._grant(worker, want, any_home=True)
+                    break
+                self._work.wait(max(0.0, min(until, end) - now))
+                lease = self._grant(worker, want)
+        finally:
+            worker.waiting = False
         return lease
 
     def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:
@@ -369,7 +422,7 @@ class Ledger(Runs):
             run.give_back([item])
             return False
         run.blame(item, error, died, text, worker.worker_id)
-        log.warning("%s", error)
+        self.critical.say(logging.WARNING, "%s", error)
         worker.errors += 1
         return True
 

@@ -14,14 +14,15 @@ from ..core.terms import ErrorRecord, Order, Payload
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
-from ..ports import CheckpointStore, Engine, RunRecord
+from ..ports import CheckpointStore, Engine, Progress, RunRecord
 from ..statuses import RunStatus, WorkItemStatus
 from ..texts import printable
 from . import codec
 from .arguments import checked_seconds
+from .commits import GRACE
+from .interrupts import interruptibly, whole
 from .ledger import Ledger
 from .running import Known, Running
-from .runs import GRACE
 
 
 class RunResult:
@@ -86,11 +87,13 @@ class Run:
     if the store was opened by the coordinator.
     """
 
-    def __init__(self, run_id: str, ledger: Ledger, engine: Engine) -> None:
+    def __init__(self, run_id: str, ledger: Ledger, engine: Engine, owner: object = None) -> None:
         self.run_id = run_id
+        self._owner = owner  # which is not collected, and so ended, while somebody has the run
         self._ledger = ledger
         self._engine = engine
 
+    @whole
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait for the end.
 
@@ -107,21 +110,33 @@ class Run:
         """
         if not self._engine.wait(self.run_id, None, None if timeout is None else checked_seconds("timeout", timeout)):
             raise TimeoutError(f"run {self.run_id} is not over after {timeout:g} s")
-        return self._ledger.look(self.run_id, _result)
+        return self._result()
 
     def stream(self) -> Iterator[Any]:
         """The outputs as they are committed, in that order; ends with the run, raising like ``wait``."""
         seen = 0
-        while True:
-            self._engine.wait(self.run_id, seen, None)
-            new = self._ledger.look(self.run_id, partial(_outputs, since=seen))
+        while new := self._next_outputs(seen):
             for output in new:
                 for payload in _payloads(output):
                     yield codec.decode(payload)
                     seen += 1
-            if not new:
-                self.wait()
-                return
+        self.wait()
+
+    @whole
+    def _next_outputs(self, seen: int) -> list[OutputRecord | OutputBlock]:
+        """Those behind the first so many, waiting for one; none if the run is over."""
+        self._engine.wait(self.run_id, seen, None)
+        return self._ledger.look(self.run_id, partial(_outputs, since=seen))
+
+    def _result(self) -> RunResult:
+        """What is read, is read in turn; what is opened, such as an error of the user's, is opened afterwards."""
+        found = self._ledger.look(self.run_id, _end)
+        if isinstance(found, RunResult):
+            return found
+        run, progress = found
+        if STATUS[progress.phase] not in (RunStatus.FAILED, RunStatus.CANCELLED):
+            self._ledger.check_alive()
+        raise _end_error(run, progress)
 
     def pause(self) -> None:
         """Start nothing more of it until it is resumed; steps that run are finished.
@@ -243,19 +258,25 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
     return f"run {run_id} failed at {where}: {failure.type_name}: {text}"
 
 
-def _result(run: Known, store: CheckpointStore) -> RunResult:
+def _end(run: Known, store: CheckpointStore) -> RunResult | tuple[Known, Progress]:
     run_id, progress = run.record.run_id, run.shown
     if progress.phase is Phase.COMPLETED:
         return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
+    return run, progress
+
+
+def _end_error(run: Known, progress: Progress) -> FloxideError:
+    """What the end of a run without a result is to its waiter. Opens the error of its step, which may be anybody's."""
+    run_id = run.record.run_id
     if progress.phase is Phase.CANCELLED:
-        raise RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
+        return RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
     failure = progress.failure
     if STATUS[progress.phase] is not RunStatus.FAILED or failure is None:
         when = "when its coordinator was closed" if isinstance(run, Running) else "when it was left"
         how = f"coordinator.resume(workflow, {run_id!r}) goes on with it"
-        raise FloxideError(f"run {run_id} was not over {when}; {how}", run_id=run_id)
+        return FloxideError(f"run {run_id} was not over {when}; {how}", run_id=run_id)
     if failure.type_name == RunTimeoutError.__name__ and not failure.node:
-        raise RunTimeoutError(failure.message, run_id=run_id)
+        return RunTimeoutError(failure.message, run_id=run_id)
     error = RunFailedError(
         failure_text(run_id, failure),
         run_id=run_id,
@@ -263,7 +284,8 @@ def _result(run: Known, store: CheckpointStore) -> RunResult:
         item_id=failure.item_id or None,
         attempt=failure.attempt or None,
     )
-    raise error from codec.decode_error(failure)
+    error.__cause__ = interruptibly(codec.decode_error, failure)
+    return error
 
 
 def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord | OutputBlock]:

@@ -103,6 +103,7 @@ class Running(Known):
         written: commits that are there by the journal.
         unwritten: commits that are not.
         ranked: whether it was looked at which places are urgent.
+        single: whether each lease is of one item, since one of several could not be sent.
     """
 
     state: RunState
@@ -120,6 +121,7 @@ class Running(Known):
     unwritten: int = 0
     ranked: bool = False
     suspects: Suspects | None = None  # those of its items that were leased when an earlier program ended
+    single: bool = False
 
     @property
     def ended(self) -> bool:
@@ -150,7 +152,7 @@ class Running(Known):
         if source is not None:
             return [source]
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
-        most = min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
+        most = 1 if self.single else min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
         items: list[ItemRecord | Block] = []
         count, seconds, size = 0, 0.0, 0
         while count < most and seconds < want and size < MOST_BYTES:
@@ -339,6 +341,11 @@ class Running(Known):
         self.give_back(before)
         items[:] = left
         return item
+
+    def one_by_one(self, items: Sequence[ItemRecord | Block]) -> bool:
+        """Whether leases of fewer items would be smaller; from now on they are of one."""
+        self.single = True
+        return sum(len(item) if isinstance(item, Block) else 1 for item in items) > 1
 
     def spare(self, seconds: float) -> None:
         """The last ``seconds`` count neither against its time-out nor against the grace of what still runs."""

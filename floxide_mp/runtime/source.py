@@ -7,7 +7,6 @@ is refused in the sender's thread, whether somebody takes the values already or 
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
@@ -18,6 +17,8 @@ from ..workflow import Workflow
 from . import codec
 from .arguments import checked_seconds
 from .clock import monotonic
+from .critical import Condition, Critical
+from .interrupts import interruptibly, whole
 
 T = TypeVar("T")
 
@@ -28,21 +29,23 @@ class Channel:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._values: deque[bytes] = deque()
-        self._changed = threading.Condition()
+        self._critical = Critical()  # a thread may have it again: what it guards is never left half changed
+        self._changed = Condition(self._critical)
         self._closed = False  # nothing more is sent
         self._shut = False  # nothing more is taken
         self._tell: Callable[[bool], bool] | None = None
 
     def open(self, tell: Callable[[bool], bool]) -> None:
-        with self._changed:
+        with self._critical.lock:
             if self._tell is not None:
                 raise FloxideError("the values of a source are taken once; make another one by source(capacity)")
             self._tell = tell
             self._changed.notify_all()  # who waits already may have to make room itself
 
+    @whole
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + checked_seconds("timeout", timeout)
-        payload = codec.encode_whole(value, "a value sent")
+        payload = interruptibly(codec.encode_whole, value, "a value sent")
         while not self._put(payload, end):
             pass
         if self._tell is not None:
@@ -50,7 +53,7 @@ class Channel:
 
     def _put(self, payload: bytes, end: float | None) -> bool:
         """Put it there, if there is room now or after one wait."""
-        with self._changed:
+        with self._critical.lock:
             self._check_open()
             if len(self._values) < self._capacity:
                 self._values.append(payload)
@@ -59,7 +62,7 @@ class Channel:
             if end is not None and monotonic() >= end:
                 raise TimeoutError(f"the source is full: {self._capacity} values wait to be taken")
         if self._tell is None or not self._tell(True):
-            with self._changed:
+            with self._critical.lock:
                 if len(self._values) >= self._capacity and not self._closed and not self._shut:
                     self._changed.wait(None if end is None else max(0.0, end - monotonic()))
         return False
@@ -70,8 +73,9 @@ class Channel:
         if self._shut:
             raise FloxideError("what this source feeds is over: nothing more can be sent")
 
+    @whole
     def close(self) -> None:
-        with self._changed:
+        with self._critical.lock:
             self._closed = True
             self._changed.notify_all()
         if self._tell is not None:
@@ -83,7 +87,7 @@ class Channel:
         return len(self._values)
 
     def pop(self) -> bytes | None:
-        with self._changed:
+        with self._critical.lock:
             if not self._values:
                 return None
             self._changed.notify_all()
@@ -94,15 +98,15 @@ class Channel:
         return self._closed and not self._values
 
     def shut(self) -> None:
-        with self._changed:
+        with self._critical.lock:
             self._shut = True
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Any]:
         """Values until the channel is closed, waiting for each."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._values or self._closed)
+            with self._critical.lock:
+                self._changed.wait_for(lambda: bool(self._values) or self._closed)
                 if not self._values:
                     return
                 payload = self._values.popleft()

@@ -15,11 +15,11 @@ from typing import Final
 
 from ..core.records import Block, ItemRecord
 from ..ports import CheckpointStore
+from .critical import say
 from .in_flight import InFlight, Suspects
 from .leases import Session
 from .running import Running
 
-log = logging.getLogger("floxide_mp")
 
 ALONE: Final = 3
 MOST_LIVES: Final = 5
@@ -40,7 +40,7 @@ class Suspicion:
             try:
                 self.in_flight = InFlight(path)
             except (OSError, ValueError) as error:  # no space, or no memory to map
-                log.warning("what a step that ends the whole program leaves behind cannot be noted: %s", error)
+                say(logging.WARNING, "what a step that ends the whole program leaves behind cannot be noted: %s", error)
             else:
                 opened.callback(self.in_flight.close)
 

@@ -34,6 +34,11 @@ class Tail:
     def add(self, records: Sequence[EventRecord]) -> None:
         self.records += records
 
+    def since(self, number: int, most: int) -> Sequence[EventRecord] | None:
+        """Events from that number on, ``most`` at the most; None: they are in the store."""
+        at = number - self.start
+        return None if at < 0 else self.records[at : at + most]
+
     def wrote(self, count: int) -> None:
         """So many more are in the store."""
         self._written += count

@@ -1,18 +1,23 @@
 """``View``: what users see of the runs of one coordinator, and how they wait for more. It is what is in the store,
 never what is only decided.
+
+How a run stands is told without any lock: each answer is one look at a record that is replaced as a whole, so it can be
+asked for by whoever comes in the middle of anything.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
 from ..checks import nearest
-from ..errors import NotStartedError, StoreError
+from ..core.table import Phase
+from ..errors import FloxideError, NotStartedError, StoreError
 from ..ports import CheckpointStore
-from .journal import Direct, GroupCommit
+from .critical import Condition, Critical, section
+from .group_commit import Journal
+from .interrupts import whole
 from .running import Known, Running
 
 T = TypeVar("T")
@@ -25,73 +30,94 @@ class View:
         store: what remembers them. The runs that are in it already can be looked at, and taken up by ``resume``.
     """
 
-    journal: Direct | GroupCommit
+    journal: Journal
 
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # users wait here for their run
+        self.critical = Critical()
+        self._changed = Condition(self.critical)  # users wait here for their run
         self._runs: dict[str, Known] = {r.run_id: Known(r, store.progress(r.run_id)) for r in store.runs()}
         self._streams = 0  # how many of those who wait want to hear of outputs, too
         self._stopping = False
+        self._fatal: BaseException | None = None  # what a thread of ours died of
 
+    @whole
     def look(self, run_id: str, at: Callable[[Known, CheckpointStore], T]) -> T:
-        """What ``at`` makes of the run, seen between two commits."""
-        with self.journal.page, self._lock:
-            return at(self._run(run_id), self.store)
+        """What ``at`` reads of the run, seen between two commits. It opens nothing that it reads."""
+        run = self._run(run_id)
+        if self.critical.inside:
+            return at(run, self.store)  # by one who must not wait
+        with self.critical.turn(), self.journal.still:
+            return at(run, self.store)
 
     def known(self, run_id: str) -> Known:
-        """The run, to look at what never changes.
+        """The run.
 
         Raises:
             NotStartedError: there is none of that id.
         """
-        with self._lock:
-            return self._run(run_id)
+        return self._run(run_id)
 
     def runs(self) -> list[str]:
         """All runs, oldest first."""
-        with self._lock:
-            return list(self._runs)
+        return list(self._runs)
 
     def news(self, run_id: str, seen: int | None) -> bool:
         """Whether the run is over, or has more than ``seen`` outputs, or nothing will come any more."""
         run = self._runs[run_id]
-        if not isinstance(run, Running) or run.ended:
+        if not isinstance(run, Running) or run.ended or self._fatal is not None:
             return True
         return (self._stopping and not run.unwritten) or (seen is not None and run.outputs > seen)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         """Wait for ``news``; False if there are none after ``timeout`` seconds."""
-        with self._lock:
-            self._run(run_id)
-            if timeout == 0:
-                return self.news(run_id, seen)
-            self._streams += seen is not None
-            try:
-                return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
-            finally:
-                self._streams -= seen is not None
+        self._run(run_id)
+        if timeout == 0 or self.news(run_id, seen):
+            return self.news(run_id, seen)
+        self.critical.check_outside(f"waiting for run {run_id!r}")
+        return self._wait(run_id, seen, timeout)
 
+    @section
+    def _wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        self._streams += seen is not None
+        try:
+            return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
+        finally:
+            self._streams -= seen is not None
+
+    @section
     def settle(self, run_id: str) -> None:
         """Wait until what was decided about the run is in the store, unless that takes nothing at the moment."""
-        with self._lock, suppress(StoreError):
-            run = self._run(run_id)
-            if isinstance(run, Running) and run.unwritten:
+        run = self._run(run_id)
+        if isinstance(run, Running) and run.unwritten:
+            with suppress(StoreError):
                 self.journal.poke()
                 self.journal.settle(run)
 
+    @section
     def secure(self, run_id: str) -> bool:
         """Wait until what was decided about the run is in the store; False if it will not be, or is not at close."""
-        with self._lock:
-            run = self._run(run_id)
-            return not isinstance(run, Running) or self.journal.secure(run, lambda: self._stopping)
+        run = self._run(run_id)
+        if not isinstance(run, Running):
+            return True
+        return self.journal.secure(run, lambda: self._stopping) and run.shown.phase is not Phase.BROKEN
+
+    def check_alive(self) -> None:
+        """Whether all threads of the coordinator are as they should be.
+
+        Raises:
+            FloxideError: one of them has died.
+        """
+        if self._fatal is not None:
+            text = f"the coordinator has ended: a thread of its own died of {self._fatal!r}"
+            raise FloxideError(text) from self._fatal
 
     def disown(self) -> None:
         """This process was forked from the one that coordinates: it may look, and must not touch or wait."""
-        self._lock = threading.Lock()  # that of before may be held by a thread that is not in this process
-        self._changed = threading.Condition(self._lock)
-        self.journal.disown(self._lock)
+        # The locks of before may be held by a thread that is not in this process.
+        self.critical = Critical()
+        self._changed = Condition(self.critical)
+        self.journal.disown(self.critical)
         for run in self._runs.values():
             if isinstance(run, Running):
                 run.unwritten = 0  # here; there it will be written
@@ -100,6 +126,6 @@ class View:
     def _run(self, run_id: str) -> Known:
         run = self._runs.get(run_id)
         if run is None:
-            hint = nearest(run_id, self._runs) or "; coordinator.start(workflow, input, run_id=...) starts one"
+            hint = nearest(run_id, list(self._runs)) or "; coordinator.start(workflow, input, run_id=...) starts one"
             raise NotStartedError(f"there is no run {run_id!r}{hint}", run_id=run_id)
         return run

@@ -265,7 +265,7 @@ def test_trouble_in_the_supervisor_ends_the_runs(tmp_path: Path, monkeypatch: py
     with Coordinator(2) as c:
         run = c.start(flows.HarmAll, flows.Plan(str(tmp_path), "hangs_on"))
         eventually(lambda: len(lines(tmp_path, "entered")) == 2, "both workers hang")
-        monkeypatch.setattr(c._engine, "_bury", None)  # the bug
+        monkeypatch.setattr(c._ledger, "started", None)  # the bug
         os.kill(lines(tmp_path, "entered")[0], signal.SIGKILL)
         with pytest.raises(RunFailedError, match="the supervisor failed"):
             run.wait(30)

@@ -16,7 +16,6 @@ import pytest
 
 from floxide_mp.core import flow
 from floxide_mp.runtime import ledger as ledgers
-from floxide_mp.runtime.interrupts import watched
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.running import Running
 
@@ -211,7 +210,7 @@ def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
     log, clock = logging.getLogger("floxide_mp"), Clock()
     before, log.disabled = log.disabled, True
     try:
-        with tempfile.TemporaryDirectory() as place, installed(clock), watched(), pytest.MonkeyPatch.context() as patch:
+        with tempfile.TemporaryDirectory() as place, installed(clock), pytest.MonkeyPatch.context() as patch:
             patch.setattr(flow, "MOST", SMALL)
             patch.setattr(ledgers, "PLENTY", 0.1)  # leases are taken in advance also where there is not much to do
             runner = Runner(clock, Path(place), ledger)

@@ -18,7 +18,7 @@ from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, O
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.desk import Desks
-from floxide_mp.runtime.journal import GroupCommit
+from floxide_mp.runtime.group_commit import GroupCommit
 from floxide_mp.runtime.leases import Overdue, Session, stalled
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import STOPPED, Look, last_sign

@@ -17,14 +17,16 @@ from typing import Final
 
 from ...errors import FloxideError, WorkerDiedError
 from ...facts import WorkerHealth
-from ...runtime.board import At
 from ...runtime.clock import monotonic
+from ...runtime.critical import Thread, say
 from ...runtime.importing import check_may_start
+from ...runtime.interrupts import pause, uninterrupted
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
 from ..health import healths, look
 from .ends import WORN, Shortage
 from .hatch import Hatchling
+from .loose import Loose
 from .manager import LedgerServer
 from .patched import check_unpatched
 from .preparation import Preparation, not_python
@@ -33,13 +35,10 @@ from .spawn import WorkerProcess, spawn
 from .vacancies import Vacancies
 from .wear import Limits
 
-log = logging.getLogger("floxide_mp")
-
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 STALL: Final = 10.0  # seconds, see ``ProcessEngine``
-LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
 LOST: Final = "workers cannot start: "
 WITHOUT: Final = 30.0  # seconds that runs wait for a first worker, where none can be started any more
 
@@ -90,7 +89,7 @@ class ProcessEngine:
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
-        self._loose: dict[int, tuple[float, At | None]] = {}  # sessions without a lifeline: since when, and at what
+        self._loose = Loose()
         with ExitStack() as undone:
             undone.push(self._held)
             try:
@@ -106,8 +105,11 @@ class ProcessEngine:
         self._shortage = Shortage()
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread()  # not started yet
+        self._ended = threading.Lock()  # let go of by the supervisor when it has ended
+        self._ended.acquire()
         _engines.add(self)
 
+    @uninterrupted
     def start(self) -> None:
         self._selector.register(self._word, selectors.EVENT_READ, self._hear)
         self._ledger.on_deadline = self._wake
@@ -115,15 +117,13 @@ class ProcessEngine:
             try:
                 self._ledger.arena = self._memory = Memory(self._count)
             except OSError as error:
-                log.warning("large values are sent to workers, not shared with them: %s", error)
+                say(logging.WARNING, "large values are sent to workers, not shared with them: %s", error)
         try:
             self._start_workers()
         except BaseException:  # Ctrl-C, too
-            if self._supervised:
-                self.stop(0.0)
-            else:
+            if not self._supervised:
                 self._end_all()
-                self._close()
+            self.stop(0.0)
             raise
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
@@ -132,13 +132,20 @@ class ProcessEngine:
     def workers(self, threshold: float) -> list[WorkerHealth]:
         return healths(self._ledger, threshold)
 
+    @uninterrupted
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
         self._ledger.stop()
         self._wake()
-        if self._supervised:
-            self._supervisor.join()
-        self._close()
+        try:
+            if self._supervisor.is_alive():
+                pause(self._ended, None)
+        finally:
+            self._end = monotonic()  # after Ctrl-C, too: what still runs is ended now
+            self._wake()
+            if self._supervised:
+                self._supervisor.join()
+            self._close()
 
     # -- the supervisor ------------------------------------------------------------------------------
 
@@ -155,12 +162,20 @@ class ProcessEngine:
     def _supervise(self) -> None:
         try:
             self._watch()
-        except Exception as error:  # trouble with the store, or a bug of ours, must not leave callers waiting
-            log.exception("the supervisor failed")
-            try:
-                self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
-            except Exception:
-                log.exception("and the runs cannot be failed")
+        except BaseException as error:  # trouble with the store, or a bug of ours, must not leave callers waiting
+            self._fail(error)
+        finally:
+            self._ended.release()
+
+    def _fail(self, error: BaseException) -> None:
+        """Fail every run, and end every worker."""
+        try:
+            say(logging.ERROR, "the supervisor failed", error=error)
+            self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
+        except BaseException as trouble:
+            say(logging.ERROR, "and the runs cannot be failed", error=trouble)
+            self._ledger.died(error)
+        finally:
             self._end_all()
 
     def _watch(self) -> None:
@@ -177,7 +192,7 @@ class ProcessEngine:
     def _until(self) -> float:
         """End what is overdue or stalled; how long to wait for the next such moment."""
         stalls = self._look()
-        loose, soon = self._without_lifeline()
+        loose, soon = self._loose.overdue(self._processes, self._killed, LONGEST)
         overdue, again = self._ledger.overdue(max(0.0, self._next_look - monotonic()))
         for late in (*overdue, *stalls, *loose):
             if late.session not in self._killed:
@@ -218,38 +233,19 @@ class ProcessEngine:
             return WorkerDiedError(f"{who} while it ran {what}", pid=worker.pid)
 
         if not self._ledger.gone(worker.number, describe, "", late):
-            log.warning("%s", who)
+            say(logging.WARNING, "%s", who)
 
     def _lost_lifeline(self, process: WorkerProcess) -> None:
         """Nobody holds the worker's end any more: it is about to end, or one of its nodes has closed it."""
         if process.session in self._processes:  # else it was buried a moment ago
             self._selector.unregister(process.lifeline)
-            self._loose[process.session] = monotonic(), process.board.at()
-
-    def _without_lifeline(self) -> tuple[list[Overdue], float]:
-        """Workers that would outlive this process, should it be killed now; when to ask again, in seconds.
-
-        They are ended while somebody can. Mostly their node has closed their connection, too, and all was lost.
-        """
-        found, again, now = [], LONGEST, monotonic()
-        for session, (since, before) in self._loose.items():
-            if session in self._killed:
-                continue
-            left = since + LOOSE - now
-            if left > 0:
-                again = min(again, left)
-                continue
-            at = self._processes[session].board.at()
-            if before is None or at is None or before.lease != at.lease:
-                at = before  # that was reported: who runs now has not done it
-            found.append(Overdue(session, at, None, "closed the descriptors that it needs to work"))
-        return found, again
+            self._loose.note(process)
 
     def _ignore(self, process: WorkerProcess) -> None:
         """Wait for nothing of it any more."""
         with suppress(KeyError):  # it may have not come that far
             self._selector.unregister(process.pidfd)
-            if self._loose.pop(process.session, None) is None:
+            if not self._loose.forget(process.session):
                 self._selector.unregister(process.lifeline)
 
     def _start_workers(self) -> None:
@@ -264,7 +260,7 @@ class ProcessEngine:
             self._vacancies.failed(monotonic())
         while not self._supervised:
             # A new one each time: Python 3.13 does not start one again that it could not start.
-            self._supervisor = threading.Thread(target=self._supervise, name="floxide-supervisor", daemon=True)
+            self._supervisor = Thread(self._supervise, "floxide-supervisor", (), self._ledger.died)
             try:
                 self._supervisor.start()
             except RuntimeError as error:  # no thread can be started
@@ -277,7 +273,8 @@ class ProcessEngine:
             if not self._processes and trouble is not None:
                 raise FloxideError(f"no worker process can be started: {trouble}") from trouble
         if trouble is not None:
-            log.warning("only %d of %d workers can be started: %s", len(self._processes), self._count, trouble)
+            text = "only %d of %d workers can be started: %s"
+            say(logging.WARNING, text, len(self._processes), self._count, trouble)
             self._said = str(trouble)
 
     def _start_worker(self, worker_id: int, hash_seed: int) -> None:
@@ -292,13 +289,20 @@ class ProcessEngine:
             self._selector.register(process.lifeline, selectors.EVENT_READ, partial(self._lost_lifeline, process))
             self._ledger.enlist(session, worker_id, process.board, process.pid, hash_seed=hash_seed)
             self._processes[session] = process
-            self._threads[session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}")
+            over = partial(self._unanswered, process)
+            self._threads[session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}", over)
         except BaseException as error:
             self._give_back(process)  # it would wait for ever for its first answer
             if isinstance(error, RuntimeError):  # no thread can be started: as good as no process
                 raise OSError(*error.args) from error
             raise
         self._vacancies.filled(worker_id)
+
+    def _unanswered(self, process: WorkerProcess, why: str) -> None:
+        """In the thread that served the worker: the worker ends when it finds its connection ended."""
+        if why:
+            self._killed.setdefault(process.session, Overdue(process.session, process.board.at(), None, why))
+        process.hang_up()
 
     def _give_back(self, process: WorkerProcess) -> None:
         """End a worker that has just been started, in favour of the others."""
@@ -317,9 +321,9 @@ class ProcessEngine:
         hash_seed = process.hash_seed if next_seed is None else next_seed
         code, why, words, blamed = self._lay_to_rest(process)
         if code == WORN and not blamed:
-            log.info("worker %d (pid %d) is replaced by a new one", process.worker_id, process.pid)
+            say(logging.INFO, "worker %d (pid %d) is replaced by a new one", process.worker_id, process.pid)
         elif not (blamed or on_purpose):
-            log.log(self._level, "worker %d (pid %d) %s", process.worker_id, process.pid, why)
+            say(self._level, "worker %d (pid %d) %s", process.worker_id, process.pid, why)
         if self._end is not None:
             return
         if started:
@@ -348,14 +352,15 @@ class ProcessEngine:
                 known = isinstance(trouble, OSError | FloxideError)
                 if self._said != (reason := str(trouble)):
                     self._said = reason
-                    log.warning("worker %d is tried again: %s", worker_id, reason, exc_info=None if known else trouble)
+                    text, seen = "worker %d is tried again: %s", None if known else trouble
+                    say(logging.WARNING, text, worker_id, reason, error=seen)
                 if self._without is not None and now - self._without >= WITHOUT:
                     self._cannot_start(f"for {WITHOUT:g} s, none could be: {reason}", "")
             else:
                 self._without = None
                 if not self._vacancies.places and self._said:
                     self._said = ""
-                    log.warning("all %d workers have been started again", self._count)
+                    say(logging.WARNING, "all %d workers have been started again", self._count)
 
     @property
     def _level(self) -> int:
@@ -365,7 +370,7 @@ class ProcessEngine:
     def _cannot_start(self, reason: str, words: str) -> None:
         """Runs need not wait for workers, if there are none. Those that can be started later work on later runs."""
         if not self._processes:
-            log.log(self._level, "%s%s (it is tried again)", LOST, reason)
+            say(self._level, "%s%s (it is tried again)", LOST, reason)
             self._said = LOST
             self._ledger.cannot_start(WorkerDiedError(f"{LOST}{reason}"), words)
 
@@ -398,8 +403,8 @@ class ProcessEngine:
             process.kill()
             try:
                 self._lay_to_rest(process)
-            except Exception:
-                log.exception("worker %d cannot be given up in order", process.worker_id)
+            except Exception as error:
+                say(logging.ERROR, "worker %d cannot be given up in order", process.worker_id, error=error)
         self._ledger.stop()  # whoever waits still is told that it is over
 
     def _close(self) -> None:

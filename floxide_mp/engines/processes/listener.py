@@ -27,14 +27,13 @@ from ...errors import FloxideError
 from ...ports import Door
 from ...runtime.board import SIZE, Board
 from ...runtime.clock import monotonic, sleep
+from ...runtime.critical import Thread, say
 from ...runtime.desk import Desks, LedgerDesk
 from ...stepping import StepBackend
 from .ends import ended
 from .lines import INTRODUCTION, as_socket, close, hang_up, limit, no_fork, own, peer_of
 from .manager import LedgerServer
 from .proxy import VERBS, Proxy
-
-log = logging.getLogger("floxide_mp")
 
 ENDING: Final = 1.0  # seconds between the end of a process's connections and its own, at the most
 ANSWERS: Final = 1.0  # seconds for the last answers when this is closed; one who does not take his is hung up on
@@ -57,7 +56,7 @@ class Listener(Door):
         self._lock = threading.Lock()
         self._lines: dict[Connection, threading.Thread] = {}
         self._strangers: set[int] = set()  # users of whom it was logged
-        self._thread = threading.Thread(target=self._listen, name="floxide-listener", daemon=True)
+        self._thread = Thread(self._listen, "floxide-listener", (), desks.ledger.died)
         with ExitStack() as undone:
             try:
                 with no_fork():
@@ -98,9 +97,9 @@ class Listener(Door):
                     self._let_in()
             except BlockingIOError:
                 pass
-            except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+            except Exception as error:  # no descriptor, thread or memory
                 if not self._closed:
-                    log.warning("nobody can be let in: %s", error)
+                    say(logging.WARNING, "nobody can be let in: %s", error)
                     sleep(PAUSE)
 
     def _let_in(self) -> None:
@@ -118,10 +117,11 @@ class Listener(Door):
             self._receive(connection, who.pid)
         elif who.uid not in self._strangers:
             self._strangers.add(who.uid)
-            log.warning("process %d of user %d was not let in, nor will others of that user be", who.pid, who.uid)
+            text = "process %d of user %d was not let in, nor will others of that user be"
+            say(logging.WARNING, text, who.pid, who.uid)
 
     def _receive(self, connection: Connection, pid: int) -> None:
-        thread = threading.Thread(target=self._serve, args=(connection, pid), name=f"floxide-guest-{pid}", daemon=True)
+        thread = Thread(self._serve, f"floxide-guest-{pid}", (connection, pid), self._desks.ledger.died)
         with self._lock:
             try:
                 thread.start()
@@ -138,10 +138,10 @@ class Listener(Door):
                 held.callback(os.close, pidfd)
                 board = _introduced(connection, held)
             except AuthenticationError:
-                log.warning("process %d was not let in: it has another key", pid)
+                say(logging.WARNING, "process %d was not let in: it has another key", pid)
                 return
             except (OSError, EOFError) as error:
-                log.info("process %d was not let in: %s", pid, error or "it hung up")
+                say(logging.INFO, "process %d was not let in: %s", pid, error or "it hung up")
                 return
             desk = LedgerDesk(self._desks, board, pid)
             held.callback(desk.died, partial(_ending, pidfd))

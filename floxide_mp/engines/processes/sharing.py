@@ -196,24 +196,38 @@ class CoordinatorEnd(Connection):
         self._memory, self._part = memory, part
         self._first = True
         self._lent: dict[int, list[Region]] = {}  # by offset, as often as it was sent and not given back
+        self._lending: list[Region] = []  # by the message that is being made
+        self._news: list[int] = []  # what could not be told with an earlier reply
         self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, Region: self._lend}
 
     def send(self, reply: Any) -> None:
         news: Any = None
         if self._memory is not None:
-            news = self._memory.taken(self._part) if self._first else self._memory.news(self._part)
-            self._first = False
-        self.send_bytes(large.message((reply, news), self._reducers))
+            news = self._memory.taken(self._part) if self._first else [*self._news, *self._memory.news(self._part)]
+        self._lending = []
+        try:
+            message = large.message((reply, news), self._reducers)
+        except BaseException:  # no memory for it: it is as if it had not been tried
+            if not self._first:
+                self._news = news or []
+            for region in self._lending:
+                self._give_back(region.offset)
+            raise
+        self._first, self._news = False, []
+        self.send_bytes(message)
 
     def recv(self) -> Any:
         _receiving.end = self
         request, back = super().recv()
         for offset in back:
-            lent = self._lent[offset]
-            lent.pop()
-            if not lent:
-                del self._lent[offset]
+            self._give_back(offset)
         return request
+
+    def _give_back(self, offset: int) -> None:
+        lent = self._lent[offset]
+        lent.pop()
+        if not lent:
+            del self._lent[offset]
 
     def close(self) -> None:
         super().close()
@@ -227,6 +241,7 @@ class CoordinatorEnd(Connection):
         if region.memory is not self._memory or region.kept is not None:
             return bytes, (region.tobytes(),)
         self._lent.setdefault(region.offset, []).append(region)
+        self._lending.append(region)
         return _found, (region.offset, region.sizes)
 
 

@@ -1,0 +1,50 @@
+"""``Loose``: the workers without a lifeline, who would outlive the coordinator's process, should it be killed now. It
+is in that process, and its supervisor ends them while somebody can.
+
+Mostly a node has closed all descriptors, its worker's connection too, and all was lost anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Final
+
+from ...runtime.board import At
+from ...runtime.clock import monotonic
+from ...runtime.leases import Overdue
+from .spawn import WorkerProcess
+
+LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
+
+
+class Loose:
+    """Since when each is, and what it was at then, by session."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, tuple[float, At | None]] = {}
+
+    def note(self, process: WorkerProcess) -> None:
+        """Nobody holds the worker's end any more: it is about to end, or one of its nodes has closed it."""
+        self._since[process.session] = monotonic(), process.board.at()
+
+    def forget(self, session: int) -> bool:
+        """Whether that one was loose. It is no more."""
+        return self._since.pop(session, None) is not None
+
+    def overdue(
+        self, processes: Mapping[int, WorkerProcess], killed: Container[int], longest: float
+    ) -> tuple[list[Overdue], float]:
+        """Those to be ended, but for those that are ``killed``; in how many seconds to ask again, at the most."""
+        found, again, now = [], longest, monotonic()
+        for session, (since, before) in self._since.items():
+            if session in killed:
+                continue
+            left = since + LOOSE - now
+            if left > 0:
+                again = min(again, left)
+                continue
+            at = processes[session].board.at()
+            if before is None or at is None or before.lease != at.lease:
+                at = before  # that was reported: who runs now has not done it
+            found.append(Overdue(session, at, None, "closed the descriptors that it needs to work"))
+        return found, again
