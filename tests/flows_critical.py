@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -85,3 +86,14 @@ class Fans(Workflow):
     work = work
     start = split
     edges = {split: [work]}
+
+
+@node
+def slow(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+class Slow(Workflow):
+    slow = slow
+    start = slow

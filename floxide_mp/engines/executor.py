@@ -4,7 +4,8 @@ it: threads, processes, other machines.
     with ThreadPoolExecutor(8) as pool, Coordinator(8, engine=partial(ExecutorEngine, pool)) as coordinator:
 
 A thread for each worker takes an item, submits it, waits and reports. When an executor begins a step is its secret,
-and nobody can end one: a node's time-out is told when its step is over; what is not over within a grace is given up.
+and nobody can end one: what is not over within its node's time-out, or within a grace, is given up. The time counts
+from when the executor says that it runs the step, or from when the executor has last shown any sign of life.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from ..facts import WorkerHealth
 from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
 from ..runtime import codec
 from ..runtime.board import SIZE, Board
-from ..runtime.clock import monotonic, monotonic_ns
+from ..runtime.clock import monotonic, monotonic_ns, sleep
+from ..runtime.critical import Thread
+from ..runtime.interrupts import interruptibly, uninterrupted
 from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
 from ..runtime.run_log import pages
@@ -29,8 +32,9 @@ from ..runtime.step import WORKFLOW, Calls, Steps, calls_of, trouble
 from ..runtime.worker import KEEP
 from .health import healths
 
-NEVER: Final = 10**18  # nanoseconds from now: when steps begin, as far as the coordinator is told
+NEVER: Final = 1 << 62  # nanoseconds of the monotonic clock: when a step begins that is not known to
 QUEUED: Final = 0.02  # seconds between looks whether a step that the executor has not begun is still wanted
+ENDING: Final = 0.005  # ... whether all have ended, when the coordinator is closed
 
 
 class _Post(NamedTuple):
@@ -60,6 +64,8 @@ class ExecutorEngine:
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._word = threading.Event()  # for the thread that watches
+        self._running: dict[int, bool] = {}  # by session: whether its future is said to run
+        self._last_end = 0  # when a future ended last (``monotonic_ns``)
 
     def start(self) -> None:
         self._ledger.on_deadline = self._word.set
@@ -73,24 +79,30 @@ class ExecutorEngine:
     def workers(self, threshold: float) -> list[WorkerHealth]:
         return healths(self._ledger, threshold)
 
+    @uninterrupted
     def stop(self, grace: float) -> None:
         end = monotonic() + grace
         with self._lock:
             self._stopping = True
         self._ledger.stop()
         self._word.set()
-        for thread in self._threads:
-            thread.join(max(0.0, end - monotonic()))
-        for session in list(self._posts):
-            self._give_up(session)
-        for thread in self._threads:
-            thread.join()
-        self._ledger.detach()
+        try:
+            interruptibly(self._await_ends, end)
+        finally:  # Ctrl-C ends the grace
+            for session in list(self._posts):
+                self._give_up(session)
+            for thread in self._threads:
+                thread.join()
+            self._ledger.detach()
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _await_ends(self, end: float) -> None:
+        while any(thread.is_alive() for thread in self._threads) and (left := end - monotonic()) > 0:
+            sleep(min(left, ENDING))
+
     def _start_thread(self, target: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=target, args=arguments, name="floxide-executor", daemon=True)
+        thread = Thread(target, "floxide-executor", arguments, self._ledger.died)
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), thread]
         thread.start()
 
@@ -137,7 +149,7 @@ class ExecutorEngine:
     def _run(self, post: _Post, lease: Lease) -> tuple[Outcome, ...]:
         """The result of the lease's one item, or none if it was not begun."""
         post.board.begin(lease.id)
-        post.board.enter(0, monotonic_ns() + NEVER)
+        post.board.enter(0, NEVER)
         facts = self._ledger.describe(lease.run_id, ())
         view = View(self._ledger, lease, post.board)
         if facts.key in self._ledger.bundles:
@@ -145,22 +157,41 @@ class ExecutorEngine:
         for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
             sent = facts._replace(workflow=workflow)
             future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view, lease.given)
-            if not _done(future, post, lease):
+            if not self._done(future, post, lease):
                 break
             if (result := future.result()) is not None:
                 return (result,)
         return ()
 
+    def _done(self, future: futures.Future[Any], post: _Post, lease: Lease) -> bool:
+        """Wait until it is done; False if it is not to be begun any more, or nobody waits for it."""
+        submitted, since = monotonic_ns(), 0
+        try:
+            while True:
+                runs = self._running[post.session] = future.running()
+                since, before = self._since(runs, submitted, since), since
+                if since != before:
+                    post.board.enter(0, since)
+                    self._word.set()
+                futures.wait((future, post.over), None if runs else QUEUED, futures.FIRST_COMPLETED)
+                if future.done():
+                    self._last_end = monotonic_ns()
+                    return True
+                if (post.over.done() or post.board.revoked(lease.id)) and (future.cancel() or post.over.done()):
+                    return False
+        finally:
+            self._running.pop(post.session, None)
 
-def _done(future: futures.Future[Any], post: _Post, lease: Lease) -> bool:
-    """Wait until it is done; False if it is not to be begun any more, or nobody waits for it."""
-    while True:
-        limit = None if future.running() else QUEUED
-        futures.wait((future, post.over), limit, futures.FIRST_COMPLETED)
-        if future.done():
-            return True
-        if (post.over.done() or post.board.revoked(lease.id)) and (future.cancel() or post.over.done()):
-            return False
+    def _since(self, runs: bool, submitted: int, before: int) -> int:
+        """Since when a step's time counts: since it was seen to run, if the executor says so.
+
+        Some never do. Others have it wait behind what they run. So a step that is not said to run is late when none
+        of this coordinator's has been said to, or has ended, for as long as it may take.
+        """
+        now = monotonic_ns()
+        if runs:
+            return before if 0 < before <= now else now
+        return NEVER if any(list(self._running.values())) else max(submitted, self._last_end)
 
 
 # -- in the executor ----------------------------------------------------------------------------------------------

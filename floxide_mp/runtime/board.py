@@ -70,4 +70,6 @@ class Board:
             self._numbers[4] = lease
 
     def close(self) -> None:
-        self._numbers.release()
+        """Let go of the memory. Who still looks, as the coordinator may where it fails, finds nothing there."""
+        numbers, self._numbers = self._numbers, memoryview(bytearray(SIZE)).cast("q")
+        numbers.release()

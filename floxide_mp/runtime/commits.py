@@ -173,10 +173,10 @@ class Commits(View):
 
         What of it still runs is ended, or a worker would be lost to the others that is at a step without an end.
         """
-        error = fault.error
+        error, what = fault.error, fault.record.message or fault.record.type_name
         told = isinstance(error, StoreError)  # its text says it all: where in this package it was raised helps nobody
         seen = None if told else error
-        self.critical.say(logging.ERROR, "run %s cannot go on: %s", run.record.run_id, error, error=seen)
+        self.critical.say(logging.ERROR, "run %s cannot go on: %s", run.record.run_id, what, error=seen)
         run.state.crash(fault.record)
         run.state.take_commit()  # of what could not be finished, nothing is written
         # The state may have come to its end; as long as that is not written, the run has not.

@@ -251,7 +251,7 @@ def info_of(run: Known) -> RunInfo:
 
 def failure_text(run_id: str, failure: ErrorRecord) -> str:
     """Why a run failed, in one line."""
-    text = printable(failure.message[:1000].split("\n", 1)[0])  # it may quote what a stranger sent
+    text = printable(failure.message[:1000].split("\n", 1)[0]) or failure.type_name  # it may quote what a stranger sent
     if not failure.node:
         return text if failure.type_name == RunTimeoutError.__name__ else f"run {run_id} failed: {text}"
     where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"

@@ -269,7 +269,7 @@ def test_trouble_in_the_supervisor_ends_the_runs(tmp_path: Path, monkeypatch: py
         os.kill(lines(tmp_path, "entered")[0], signal.SIGKILL)
         with pytest.raises(RunFailedError, match="the supervisor failed"):
             run.wait(30)
-        with pytest.raises(RunFailedError, match="the supervisor failed"):
+        with pytest.raises(FloxideError, match="the supervisor failed"):
             c.start(flows.Harm, flows.Plan(str(tmp_path))).wait(30)
         assert c.workers() == []
 

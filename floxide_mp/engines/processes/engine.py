@@ -9,7 +9,6 @@ import os
 import selectors
 import signal
 import threading
-import traceback
 import weakref
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -123,7 +122,7 @@ class ProcessEngine:
         except BaseException:  # Ctrl-C, too
             if not self._supervised:
                 self._end_all()
-            self.stop(0.0)
+            self.stop(0.0)  # whoever waits already is told that it is over
             raise
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
@@ -135,9 +134,9 @@ class ProcessEngine:
     @uninterrupted
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
-        self._ledger.stop()
-        self._wake()
         try:
+            self._ledger.stop()
+            self._wake()
             if self._supervisor.is_alive():
                 pause(self._ended, None)
         finally:
@@ -169,14 +168,14 @@ class ProcessEngine:
 
     def _fail(self, error: BaseException) -> None:
         """Fail every run, and end every worker."""
+        failed = FloxideError(f"the supervisor failed: {error!r}")
+        failed.__cause__ = error
+        say(logging.ERROR, "the supervisor failed", error=error)
         try:
-            say(logging.ERROR, "the supervisor failed", error=error)
-            self._ledger.cannot_start(FloxideError(f"the supervisor failed: {error!r}"), traceback.format_exc())
-        except BaseException as trouble:
-            say(logging.ERROR, "and the runs cannot be failed", error=trouble)
-            self._ledger.died(error)
-        finally:
             self._end_all()
+        finally:
+            self._ledger.died(failed)
+            self._ledger.stop()
 
     def _watch(self) -> None:
         while self._end is None or self._processes:
@@ -405,7 +404,6 @@ class ProcessEngine:
                 self._lay_to_rest(process)
             except Exception as error:
                 say(logging.ERROR, "worker %d cannot be given up in order", process.worker_id, error=error)
-        self._ledger.stop()  # whoever waits still is told that it is over
 
     def _close(self) -> None:
         self._ledger.detach()
