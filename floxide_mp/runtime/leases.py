@@ -134,3 +134,11 @@ def stalled(worker: Session, limit: float) -> Overdue | None:
     if look is None or look.state != STOPPED or look.at - max(look.since, worker.seen) < limit:
         return None
     return Overdue(worker.number, worker.board.at(), None, f"stalled (stopped for {limit:g} s)")
+
+
+def head_of(items: list[ItemRecord | Block]) -> tuple[list[ItemRecord | Block], list[ItemRecord | Block]]:
+    """The first item, and the others."""
+    first, rest = items[:1], items[1:]
+    if first and isinstance(block := first[0], Block) and len(block) > 1:
+        return [block.part(0, 1)], [block.part(1), *rest]
+    return first, rest

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from ..core.records import Block, EventRecord, ItemRecord, id_of
+from ..core.records import EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..core.terms import ErrorRecord
 from ..errors import FloxideError
@@ -300,7 +300,7 @@ class Ledger(Runs):
             self.suspicion.ended(lease.id)
         else:
             lease.reported += steps
-            lease.items, left = _head(left)
+            lease.items, left = head_of(left)
         run.give_back(left)
         run.pace.learn(report.spent)
         return run
@@ -316,9 +316,8 @@ class Ledger(Runs):
         seed = worker.hash_seed if self._mixed else None
         if seed is not None and self._makes_room(worker, False):
             return None
-        run = self.suspicion.waiting(worker) or self._turns.giving(
-            None if any_home else worker.number, worker.only, seed
-        )
+        session = None if any_home else worker.number
+        run = self.suspicion.waiting(worker) or self._turns.giving(session, worker.only, seed)
         run = run or self._turns.next(monotonic(), worker.only, seed)
         if run is None or self.suspicion.holds(run, self._sessions.values()):
             return None
@@ -425,11 +424,3 @@ class Ledger(Runs):
         self.critical.say(logging.WARNING, "%s", error)
         worker.errors += 1
         return True
-
-
-def _head(items: list[ItemRecord | Block]) -> tuple[list[ItemRecord | Block], list[ItemRecord | Block]]:
-    """The first item, and the others."""
-    first, rest = items[:1], items[1:]
-    if first and isinstance(block := first[0], Block) and len(block) > 1:
-        return [block.part(0, 1)], [block.part(1), *rest]
-    return first, rest

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 from ..core.giving import Alike
 from ..core.leasing import Leaseholder
@@ -41,6 +41,7 @@ from ..ports import (
 from ..statuses import RunStatus
 from . import codec
 from .clock import monotonic, time
+from .feed import Feed
 from .home import Home
 from .in_flight import Suspects
 from .pace import Pace
@@ -51,23 +52,6 @@ MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is 
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 MOST_AHEAD: Final = 1024  # steps that come of an item for which nobody goes ahead, if it may have ended a program
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
-
-
-class Feed(Protocol):
-    """Where the input of a run comes from that is given bit by bit."""
-
-    def __len__(self) -> int:
-        """How many values are there."""
-
-    def pop(self) -> bytes | None:
-        """The next one, if there is one."""
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether there is none, and none will come."""
-
-    def shut(self) -> None:
-        """Nothing is taken any more."""
 
 
 @dataclass(slots=True, eq=False)

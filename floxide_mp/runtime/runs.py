@@ -24,9 +24,10 @@ from . import codec
 from .clock import monotonic, time
 from .commits import GRACE, Commits
 from .critical import postponed, section
+from .feed import Feed
 from .interrupts import whole
 from .pace import Pace
-from .running import Feed, Known, Running, check_not_over, over_at, progress_of
+from .running import Known, Running, check_not_over, over_at, progress_of
 from .tail import Tail
 from .taking_up import taken_up
 

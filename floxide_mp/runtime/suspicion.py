@@ -20,7 +20,6 @@ from .in_flight import InFlight, Suspects
 from .leases import Session
 from .running import Running
 
-
 ALONE: Final = 3
 MOST_LIVES: Final = 5
 
