@@ -22,7 +22,7 @@ from .board import Board
 from .clock import monotonic, process_time
 from .critical import postponed, section
 from .fault import fault_of
-from .leases import Ask, Leased, Overdue, Session, time_left
+from .leases import Ask, Leased, Overdue, Session, head_of, time_left
 from .liveness import Attention
 from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
