@@ -33,7 +33,7 @@ input takes it up where it was, and so does ``resume RUN --store PATH MODULE[:NA
 failed or is paused (with ``--allow-changes``: in a graph that has changed, or with other versions), and prints the
 results of one that is completed once more. A program that is stopped, or whose run fails, says the command that goes
 on; where there is a ``cli_run``, that is the same command again, and takes up the runs to which ``cli_run`` gives ids.
-Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and ``db check|info``, each with
+Other processes may look on: ``runs``, ``show RUN``, ``context RUN`` and ``db check|info|backup``, each with
 ``--store PATH``; of these, only ``context`` opens pickles.
 
 A module that is called like a command is run by ``run MODULE``.

@@ -1,4 +1,4 @@
-"""``floxide-mp db check|info``: the file that is a store. What is in its runs is shown by ``runs_command``."""
+"""``floxide-mp db check|info|backup``: the file that is a store. What is in its runs is shown by ``runs_command``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .report import Parser, Refused
 from .runs_command import owned
 from .standing import STATUSES, owner_of, standings
 from .stores import schema
+from .stores.backup import back_up
 from .stores.sqlite import SQLiteStore
 
 BESIDE: Final = ("", "-wal", "-shm", ".key", ".lock")  # what a store's files end in
@@ -31,13 +32,23 @@ def parse(arguments: Sequence[str]) -> Namespace:
         description="Look after the file that runs are remembered in. "
         "check: read all of it, and say ok, or what the first thing is that is not as it was written. "
         "info: its version, who has it, how many runs there are, how large it is. "
-        "Both may be asked while a program writes to it.",
+        "backup: copy it, as it is at one moment, with its key, to the new file --to, and read all of the copy. "
+        "All may be asked while a program writes to it.",
         epilog="Exit codes: 0 ok, 1 check found a fault, 2 usage, or a store that cannot be opened.",
         allow_abbrev=False,
     )
     parser.add_argument("what", choices=DOES, help="see above")
     store_option.add(parser, "the file that a program was given as --store, or as store=")
-    return parser.parse_args(arguments)
+    parser.add_argument("--to", metavar="PATH", help="backup: the file to be made")
+    parser.add_argument(
+        "--without-log",
+        action="store_true",
+        help="backup: also of a copy that was made by other means while the store was open, and lacks its log",
+    )
+    found = parser.parse_args(arguments)
+    if (found.what == "backup") != (found.to is not None) or (found.without_log and found.what != "backup"):
+        parser.error("--to PATH belongs to backup, and backup needs it; so does --without-log")
+    return found
 
 
 def do(options: Namespace) -> list[str]:
@@ -47,13 +58,13 @@ def do(options: Namespace) -> list[str]:
         Refused: the store cannot be opened, or ``check`` has found a fault.
     """
     try:
-        return DOES[options.what](options.store)
+        return DOES[options.what](options)
     except StoreError as error:
         raise store_option.refusal(error, options.store) from None
 
 
-def _check(path: str) -> list[str]:
-    with closing(SQLiteStore.open_reader(path)) as reader:
+def _check(options: Namespace) -> list[str]:
+    with closing(SQLiteStore.open_reader(options.store)) as reader:
         try:
             reader.check()
         except StoreCorruptError as error:
@@ -61,7 +72,8 @@ def _check(path: str) -> list[str]:
     return ["ok"]
 
 
-def _info(path: str) -> list[str]:
+def _info(options: Namespace) -> list[str]:
+    path = options.store
     try:
         with closing(SQLiteStore.open_reader(path)) as reader:
             owner, counts = owner_of(reader), Counter(one.status for one in standings(reader))
@@ -82,4 +94,9 @@ def _sizes(path: str) -> list[str]:
     return [f"{name}: {size:,} bytes" for name, size in found]
 
 
-DOES: Final[Mapping[str, Callable[[str], list[str]]]] = {"check": _check, "info": _info}
+def _backup(options: Namespace) -> list[str]:
+    runs = back_up(options.store, options.to, without_log=options.without_log)
+    return [f"{options.to}: a copy with {runs} {'run' if runs == 1 else 'runs'}; its key is {options.to}.key"]
+
+
+DOES: Final[Mapping[str, Callable[[Namespace], list[str]]]] = {"check": _check, "info": _info, "backup": _backup}

@@ -17,7 +17,7 @@ from . import parts, rows, schema
 from .blocks import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
 from .due import Clocks
 from .index import Index
-from .integrity import Body, Seals, corrupt
+from .integrity import Body, Seals, corrupt, differing
 from .packing import Range, merged, total, total_sum, without
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
@@ -390,5 +390,4 @@ class Batch:
 
     def _expect(self, seals: Seals, expected: int, found: int, table: str) -> None:
         if found != expected:
-            text = f"{expected} rows of {table} were written and have to be there, {found} are"
-            raise corrupt(seals.path, text, self.run_id)
+            raise corrupt(seals.path, differing(expected, found, "row"), self.run_id, table)

@@ -125,6 +125,19 @@ def identity(path: str) -> Identity:
     return Identity(found.st_dev, found.st_ino)
 
 
+def described(file: Identity) -> str:
+    """As the store's row has it while it is open."""
+    return f"{file.device}:{file.inode}"
+
+
+def has_log(path: str) -> bool:
+    """Whether a database has a log with something in it."""
+    try:
+        return os.stat(path + LOG).st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 _connections: Final[Counter[Identity]] = Counter()
 _waiting: Final[dict[Identity, list[Descriptor]]] = {}  # to be closed with the last connection
 

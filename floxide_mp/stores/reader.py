@@ -11,18 +11,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from .. import failpoints
 from ..core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
 from ..core.terms import ErrorRecord
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from . import blocks, parts, rows, schema
 from .batch import run_name
+from .connection import connect_to_read
 from .due import Clocks
-from .files import connected, disconnected, identity
+from .files import LOG, connected, described, disconnected, has_log, identity
 from .index import Index
 from .integrity import Seals, corrupt, differing, key_path, read_key
 from .medium import trouble
@@ -31,7 +30,6 @@ from .packing import unpack_ranges
 from .rows import Row
 from .schema import Table
 from .tally import Tally
-from .tripped import TrippedConnection
 
 _order = attrgetter("order")
 PAGE_BYTES: Final = 1 << 22  # of events that are read at a time, where some are asked for
@@ -39,13 +37,15 @@ _PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in
 
 
 class Owner(NamedTuple):
-    """Who owned the store last, in which epoch, since when (seconds since the epoch), and how many runs there are."""
+    """Who owned the store last, in which epoch, since when (seconds since the epoch), and how many runs there are.
+    ``file`` is the one that it was opened in, as ``files.described`` says it; None: it was closed since."""
 
     epoch: int
     runs: int
     pid: int | None
     host: str | None
     since: float | None
+    file: str | None
 
 
 class Written(NamedTuple):
@@ -68,6 +68,7 @@ class Reader:
         path: of the database.
         patience: seconds to wait for other programs' locks.
         clocks: what due times are counted by.
+        without_log: also read a copy that was made while the store was open, and lacks what was written last.
 
     Raises:
         StoreError: there is no store, or it cannot be read.
@@ -75,7 +76,7 @@ class Reader:
         StoreVersionError: of another version of the schema.
     """
 
-    def __init__(self, path: str, patience: float, clocks: Clocks) -> None:
+    def __init__(self, path: str, patience: float, clocks: Clocks, *, without_log: bool = False) -> None:
         self.path, self._patience, self._clocks = path, patience, clocks
         self._pid = os.getpid()
         self._closed = False
@@ -86,16 +87,33 @@ class Reader:
             raise corrupt(path, "it is empty; what was in it is lost")
         with trouble(path):
             self._file = identity(path)
-            self._reader = _to_read(path, patience)
+            complete = without_log or has_log(path)  # before a connection makes one
+            self._reader = connect_to_read(path, patience)
             connected(self._file)
             try:
                 schema.expect_version(self._reader, path)
                 schema.expect_schema(self._reader, path)
                 self._seals = Seals(path, key_of(path))
-                self.owner()
+                self._expect_log(complete)
             except BaseException:
                 self._disconnect()
                 raise
+
+    def _expect_log(self, complete: bool) -> None:
+        """Refuse a copy of a database that was open, where it does not have its log.
+
+        What was written last is in the log. Where the file is the one that was open, somebody has carried it over.
+        """
+        owner = self.owner()
+        if complete or owner.file in (None, described(self._file)):
+            return
+        text = (
+            f"it is a copy that was made while a program had it open, without {self.path}{LOG}: what was written last"
+        )
+        advice = (
+            "copy both, or make copies by `floxide-mp db backup`, which also takes this one as it is (--without-log)"
+        )
+        raise corrupt(self.path, f"{text} may be missing; {advice}")
 
     def close(self) -> None:
         with self._reading:
@@ -208,6 +226,12 @@ class Reader:
         with self._transaction():
             yield
 
+    def copy(self, target: sqlite3.Connection) -> None:
+        """Write all pages, as they are at one moment, into another database."""
+        self._check_open()
+        with self._reading, trouble(self.path):
+            self._reader.backup(target)
+
     def check(self) -> None:
         """Read everything: pages, rows and what they add up to.
 
@@ -293,39 +317,6 @@ class Reader:
         sql = f"SELECT {end}, row, seal FROM {table.name} WHERE run = ? AND row <= ? AND {end} <= ? AND seal != x'' "
         row = self._reader.execute(sql + "ORDER BY row DESC LIMIT 1", (run, since, since)).fetchone()
         return (row[0], row[2]) if row is not None and isinstance(row[2], bytes) else (0, b"")
-
-
-def _to_read(path: str, patience: float) -> sqlite3.Connection:
-    """A connection that cannot write."""
-    made = connect(path, patience, "ro")
-    try:
-        made.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError as error:
-        made.close()
-        log = path + "-wal"
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or (os.path.exists(log) and os.path.getsize(log)):
-            raise
-        # The directory cannot be written to, so there is no place for the log's index; but nothing is in the log.
-        return connect(path, patience, "ro&immutable=1")
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:
-    """A connection to a file that is there, in autocommit mode, that any thread may use, one at a time."""
-    made = sqlite3.connect(
-        f"{Path(path).as_uri()}?mode={mode}",
-        timeout=patience,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
-        uri=True,
-        factory=TrippedConnection if failpoints.armed and mode == "rw" else sqlite3.Connection,
-    )
-    made.execute("PRAGMA trusted_schema = OFF")
-    return made
 
 
 def key_of(path: str) -> bytes:

@@ -5,7 +5,8 @@ has its own, but for those that were added together to ``events``, ``outputs`` a
 ``ord`` is an order key, as bytes that sort like it. Times are seconds since the epoch. Payloads are not for
 reading: they are pickles, in a frame (``rows.pack``), that only workers open.
 
-    store      one row: who owns the store, in which epoch, and how many runs there are
+    store      one row: who owns the store, in which epoch, how many runs there are, and while it is open in which
+               ``file`` (device and inode): a copy that was made meanwhile is in another one
     runs       what each run began with; ``shape``, ``places``, ``main``, ``versions`` and ``fields`` are JSON
     progress   where each run stands as of its last commit, and what the other tables must hold of it
     items      work not finished yet; a finished item's row is deleted
@@ -96,7 +97,9 @@ def _statement(verb: str, table: str, width: int, size: int) -> str:
 _SIZES: Final = (256, 16, 1)  # few statements, which SQLite has ready; at 12 columns far below its 32,766 values
 
 STORE: Final = Table(
-    "store", "id INTEGER NOT NULL, epoch INTEGER NOT NULL, runs INTEGER NOT NULL, pid INTEGER, host TEXT, since REAL", 1
+    "store",
+    "id INTEGER NOT NULL, epoch INTEGER NOT NULL, runs INTEGER NOT NULL, pid INTEGER, host TEXT, since REAL, file TEXT",
+    1,
 )
 RUNS: Final = Table(
     "runs",
@@ -213,12 +216,18 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in STATEMENTS:
         connection.execute(statement)
-    head = 1, 0, 0, None, None, None
+    head = 1, 0, 0, None, None, None, None
     STORE.insert(connection, [(*head, seals.of("store", head))])
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
     use_log(connection, seals.path)
+
+
+def set_owner(connection: sqlite3.Connection, seals: Seals, columns: Sequence[object]) -> None:
+    """Write the row of ``store``, of which these are the columns behind the first."""
+    head = (1, *columns)
+    STORE.insert(connection, [(*head, seals.of("store", head))], "REPLACE")
 
 
 def use_log(connection: sqlite3.Connection, path: str) -> None:

@@ -19,13 +19,14 @@ from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
 from . import files, medium, rows, schema
 from .batch import Batch
+from .connection import connect
 from .due import CLOCKS, Clocks
 from .files import Guard
 from .index import Index
 from .integrity import Seals, corrupt, make_key, read_key
 from .medium import trouble
 from .owner import Ownership
-from .reader import Reader, connect, read_index, read_owner, read_stand, read_steps
+from .reader import Owner, Reader, read_index, read_owner, read_stand, read_steps
 from .rows import Prepared
 from .tally import Tally
 
@@ -94,6 +95,18 @@ class SQLiteStore(Reader):
         """Let go of the file. Nothing is called afterwards."""
         if os.getpid() != self._pid:
             return  # the connections are the parent's
+        try:
+            with suppress(StoreError):  # it is closed already, full, or another's: then it says so when it is opened
+                self._transact([], self._give_back)
+        finally:
+            self._let_go()
+
+    def _give_back(self) -> dict[str, Batch]:
+        owner = read_owner(self._writer, self._seals)
+        self._set_owner(owner._replace(file=None))
+        return {}
+
+    def _let_go(self) -> None:
         with self._writing:
             self._guard.release()
             super().close()
@@ -229,13 +242,15 @@ class SQLiteStore(Reader):
             self._writer.execute("BEGIN IMMEDIATE")
             owner = read_owner(self._writer, self._seals)
             mine = self._ownership
-            self._set_owner(owner._replace(epoch=owner.epoch + 1, pid=mine.pid, host=mine.host, since=mine.since))
+            file = files.described(files.identity(self.path))
+            taken = owner._replace(epoch=owner.epoch + 1, pid=mine.pid, host=mine.host, since=mine.since, file=file)
+            self._set_owner(taken)
             self._writer.execute("COMMIT")
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")  # so that a copy of this file alone says so
         return owner.epoch + 1
 
-    def _set_owner(self, columns: Sequence[object]) -> None:
-        head = (1, *columns)
-        schema.STORE.insert(self._writer, [(*head, self._seals.of("store", head))], "REPLACE")
+    def _set_owner(self, owner: Owner) -> None:
+        schema.set_owner(self._writer, self._seals, owner)
 
 
 def _size(prepared: Sequence[Prepared]) -> int:

@@ -24,9 +24,9 @@ def path(tmp_path: Path) -> Path:
     """A store that has rows in every table, closed."""
     store = SQLiteStore(tmp_path / "runs.db")
     fill(store)
-    store._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 40_000)
+    store._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 8_000)
     for name in ("run", "other run"):
-        store.commit(name, Commit(finished=[25], created=[item(200, b"x" * 20_000)]), at(200))
+        store.commit(name, Commit(finished=[25], created=[item(200, b"x" * 2_500)]), at(200))
     store.close()
     return tmp_path / "runs.db"
 
@@ -213,7 +213,7 @@ def test_row_35_a_finished_item_is_back(path: Path) -> None:
 def test_row_35_a_commit_finds_out_too(path: Path) -> None:
     store = SQLiteStore(path)
     edit(path, "DELETE FROM items WHERE run = 1 AND item = 7")
-    with pytest.raises(StoreCorruptError, match="run 'run': 1 rows of items were written and have to be there, 0 are"):
+    with pytest.raises(StoreCorruptError, match="run 'run': row items: 1 row was written, none is there"):
         store.commit("run", Commit(finished=[7]), at(100))
     store.close()
 
