@@ -35,24 +35,35 @@ def run_once(
     timeout: float | None = None,
     failure: str = "stop",
     resume: bool = False,
+    timeout_grace: float = 2.0,
     **options: Any,
 ) -> RunResult:
     """One run on a coordinator of its own, whose ``options`` are given. With ``resume``, it may have begun before."""
     with coordinating(workers, **options) as coordinator:
         of_run: dict[str, Any] = {"seed": seed, "timeout": timeout, "failure": failure, "resume": resume}
+        of_run["timeout_grace"] = timeout_grace
         return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
 
 @whole
 def resume_once(
-    workflow: Workflow, store: Any, run_id: str, workers: int | None, allow_changes: bool = False, **options: Any
+    workflow: Workflow,
+    store: Any,
+    run_id: str,
+    workers: int | None,
+    allow_changes: bool = False,
+    timeout: float | None = None,
+    failure: str | None = None,
+    timeout_grace: float | None = None,
+    **options: Any,
 ) -> RunResult:
     """The run of that id, gone on with to its end. A store that is not there is not made."""
+    of_run: dict[str, Any] = {"timeout": timeout, "failure": failure, "timeout_grace": timeout_grace}
     if isinstance(store, str | os.PathLike) and not os.path.exists(store):
         path = os.path.realpath(store)
         raise StoreError(f"there is no store {path}", path=path)
     with coordinating(workers, store=store, **options) as coordinator:
-        return coordinator.resume(workflow, run_id, allow_changes=allow_changes).wait()
+        return coordinator.resume(workflow, run_id, allow_changes=allow_changes, **of_run).wait()
 
 
 @whole

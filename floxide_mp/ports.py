@@ -286,6 +286,7 @@ class RunRecord(NamedTuple):
     ``hash_seed`` is the ``PYTHONHASHSEED`` of all worker processes that work on it, 0 to 2**32 - 1; None: any.
     ``fields`` are (name, kind) of the context's fields, in the order that the numbers in events count; empty: in that
     of its class.
+    ``timeout_grace``: seconds that steps which run have when the time-out is over.
     """
 
     run_id: str
@@ -304,6 +305,7 @@ class RunRecord(NamedTuple):
     versions: Mapping[str, str] = MappingProxyType({})
     hash_seed: int | None = None
     fields: tuple[tuple[str, str], ...] = ()
+    timeout_grace: float = 2.0
 
 
 class Progress(NamedTuple):

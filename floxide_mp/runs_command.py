@@ -20,7 +20,7 @@ from . import report, store_option
 from .facts import RunMetrics
 from .report import Parser
 from .standing import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings
-from .statuses import RunStatus, WorkItemStatus
+from .statuses import WorkItemStatus
 from .texts import printable
 
 MOST_ITEMS: Final = 20  # shown one by one; JSON has all
@@ -125,7 +125,7 @@ def _page(found: Details, store: str) -> Iterator[str]:
     yield ""
     yield from _nodes(found)
     errors, events = found.errors, found.events or []
-    live = run.status == RunStatus.RUNNING.value
+    live = run.live
     yield from _few("unfinished:", (lines := _unfinished(found.unfinished, live)), len(lines), MOST_ITEMS)
     yield from _few("failed attempts, the last first:", map(_error, reversed(errors)), len(errors), MOST_ERRORS)
     yield from _few("writes to the context, in the run's order:", map(_event, events), len(events), len(events))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from .core.records import ItemRow, Snapshot, place
-from .core.table import STATUS
+from .core.table import ENDS, STATUS
 from .core.terms import Order
 from .facts import RunMetrics
 from .ports import RunRecord
@@ -45,6 +45,11 @@ class Standing:
     finished_at: float | None
     metrics: RunMetrics
     error: str | None
+
+    @property
+    def live(self) -> bool:
+        """Whether steps of it may be running."""
+        return self.status in {RunStatus.RUNNING.value, *(STATUS[phase].value for phase in ENDS)}
 
     @property
     def resumable(self) -> bool:
@@ -169,7 +174,7 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
     return Details(
         standing=standing,
         owner=owner,
-        workers=_workers_of(reader.holder()) if standing.status == RunStatus.RUNNING.value else [],
+        workers=_workers_of(reader.holder()) if standing.live else [],
         nodes=_counts(record, snapshot, finished),
         unfinished=sorted(items, key=lambda item: item.order),
         errors=errors,
@@ -180,8 +185,9 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
 def _standing(reader: Reader, owner: Owner, record: RunRecord) -> Standing:
     run_id = record.run_id
     progress, written = reader.progress(run_id), reader.written(run_id)
-    status = STATUS[progress.phase]
-    left = status is RunStatus.RUNNING and not (owner.lives and written.epoch == owner.epoch)
+    alone = not (owner.lives and written.epoch == owner.epoch)
+    status = STATUS[ENDS.get(progress.phase, progress.phase) if alone else progress.phase]
+    left = status is RunStatus.RUNNING and alone
     return Standing(
         run_id=run_id,
         workflow=record.name,

@@ -6,10 +6,15 @@ import enum
 
 
 class RunStatus(enum.Enum):
-    """Where a run stands. All but RUNNING and PAUSED are final."""
+    """Where a run stands. COMPLETED, FAILED and CANCELLED are ends. On the way to one, nothing new starts, and
+    the steps that run are finished (FAILING) or have their grace (EXPIRING: its time-out is over; CANCELLING).
+    """
 
     RUNNING = "running"
     PAUSED = "paused"
+    FAILING = "failing"
+    EXPIRING = "timing out"
+    CANCELLING = "being cancelled"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

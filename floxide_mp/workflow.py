@@ -157,7 +157,8 @@ class Workflow:
             store: where it is remembered.
             run_id: its name.
             workers: worker processes; 0: every step runs in this thread; None: as many as this process may use CPUs.
-            options: as for ``Coordinator``, and ``allow_changes`` as for ``Coordinator.resume``.
+            options: as for ``Coordinator``, and ``allow_changes``, ``timeout``, ``failure`` and
+                ``timeout_grace`` as for ``Coordinator.resume``.
 
         Raises:
             NotStartedError: there is no such run.

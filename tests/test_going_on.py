@@ -423,7 +423,7 @@ def test_left_while_it_comes_to_its_end(workers: int, ending: str, tmp_path: Pat
             run.cancel(grace=LIMIT)
         until(lambda: ending != "fail" or run.errors())
         until(lambda: ending != "time-out" or run.info().error)
-        assert run.status is RunStatus.RUNNING
+        assert run.status not in (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED), "it is on the way"
     (tmp_path / "slow").unlink()
     with Coordinator(workers, store) as coordinator:
         if ending == "cancel":

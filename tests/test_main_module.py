@@ -118,7 +118,7 @@ def test_row_85_what_is_bound_under_the_guard_and_cannot_be_sent(tmp_path: Path)
     first, second = told(script, tmp_path, 1)
     assert first == "1"
     assert second.startswith("NameError: name 'LOCK' is not defined")
-    assert "LOCK is bound under the script's `if __name__ == \"__main__\":`, and cannot be sent to workers" in second
+    assert 'LOCK is bound under the script\'s `if __name__ == "__main__":`, and cannot be sent to workers' in second
 
 
 @pytest.mark.parametrize(

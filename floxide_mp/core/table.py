@@ -99,9 +99,9 @@ RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
 STATUS: Final[dict[Phase, RunStatus]] = {
     Phase.RUNNING: RunStatus.RUNNING,
     Phase.PAUSED: RunStatus.PAUSED,
-    Phase.FAILING: RunStatus.RUNNING,
-    Phase.EXPIRING: RunStatus.RUNNING,
-    Phase.CANCELLING: RunStatus.RUNNING,
+    Phase.FAILING: RunStatus.FAILING,
+    Phase.EXPIRING: RunStatus.EXPIRING,
+    Phase.CANCELLING: RunStatus.CANCELLING,
     Phase.COMPLETED: RunStatus.COMPLETED,
     Phase.FAILED: RunStatus.FAILED,
     Phase.CANCELLED: RunStatus.CANCELLED,
@@ -109,6 +109,8 @@ STATUS: Final[dict[Phase, RunStatus]] = {
 }
 
 STOPPING: Final = frozenset({Phase.CANCELLING, Phase.EXPIRING})  # what fails now may do so because it is to stop
+ENDS: Final = {Phase.FAILING: Phase.FAILED, Phase.EXPIRING: Phase.FAILED, Phase.CANCELLING: Phase.CANCELLED}
+"""Where a run that is ending comes to; as soon as nobody works on it, if its program is gone."""
 FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.BROKEN})
 
 

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import Final
 
-from ..ports import CheckpointStore
+from ..ports import CheckpointStore, RunRecord
 from ..stores.memory import MemoryStore
 from ..workflow import Compiled, Workflow
 
@@ -22,6 +22,23 @@ def checked_seconds(what: str, seconds: object) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
         raise ValueError(f"{what} must be seconds, 0 or more, not {seconds!r}")
     return min(float(seconds), LONG)
+
+
+def with_options(
+    record: RunRecord, timeout: float | None, failure: str | None, timeout_grace: float | None
+) -> RunRecord:
+    """The run with what is given of these.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    if timeout is not None:
+        record = record._replace(timeout=checked_seconds("timeout", timeout))
+    if timeout_grace is not None:
+        record = record._replace(timeout_grace=checked_seconds("timeout_grace", timeout_grace))
+    if failure is not None and failure not in ("stop", "finish"):
+        raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
+    return record if failure is None else record._replace(finish=failure == "finish")
 
 
 def store_of(store: CheckpointStore | str | os.PathLike[str] | None, opened: ExitStack) -> CheckpointStore:

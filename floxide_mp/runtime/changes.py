@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import context as contexts
 from ..core.carry import carried
 from ..core.graph import Graph
 from ..core.plan import Plan
-from ..core.records import EventRecord, Snapshot
+from ..core.records import Snapshot
 from ..core.terms import Packed
 from ..errors import FloxideError, StoreVersionError
 from ..facts import RunInfo
-from ..ports import RunRecord
+from ..ports import EventPage, RunRecord
 from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
@@ -130,13 +130,13 @@ def check_shape(old: RunRecord, compiled: Compiled) -> None:
 
 
 def carried_context(
-    old: RunRecord, compiled: Compiled, events: Callable[[], Iterable[EventRecord]], encode: Callable[[Any], Packed]
+    old: RunRecord, compiled: Compiled, events: Callable[[int], EventPage] | None, encode: Callable[[Any], Packed]
 ) -> RunRecord:
     """The run with the context that it began with as one of today's class. Fields are found by their names: new ones
     have their defaults, and are counted behind those of before.
 
     Args:
-        events: gives the run's, if they have to be looked at.
+        events: gives the run's from a number on; None: what is gone is not looked for.
         encode: turns the context into bytes.
 
     Raises:
@@ -154,7 +154,7 @@ def carried_context(
     context = contexts.complete(context, old.fields)
     now = contexts.fields_of(type(context), context)  # it may have been given as one of a class derived from that
     suspects = contexts.unread(old.fields, now, range(len(old.fields)))
-    lost = contexts.unread(old.fields, now, {event.field for event in events()}) if suspects else ""
+    lost = contexts.unread(old.fields, now, _written(events)) if suspects and events else ""
     if lost:
         text = f"run {old.run_id!r} cannot go on with this {type(context).__name__}: {lost}; put that field back"
         raise FloxideError(f"{text}, and give what is new another name", run_id=old.run_id)
@@ -164,6 +164,16 @@ def carried_context(
         *((name, kind) for name, kind in now if name not in known),
     )
     return old if fields == old.fields else old._replace(context=encode(context), fields=fields)
+
+
+def _written(events: Callable[[int], EventPage]) -> set[int]:
+    """The fields that have events."""
+    found, seen, more = set[int](), 0, True
+    while more:
+        entries, more = events(seen)
+        found.update(field for _, _, _, field, _ in entries)
+        seen += len(entries)
+    return found
 
 
 def carried_over(old: RunRecord, plan: Plan, snapshot: Snapshot) -> Snapshot:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from .. import context as contexts
 from .. import standard_streams
 from ..context import Context
 from ..core.memory import Memory
-from ..core.records import EventRecord
 from ..core.terms import Packed
 from ..errors import FloxideError, NotStartedError
 from ..facts import RunInfo, WorkerHealth
@@ -21,10 +21,11 @@ from ..statuses import RunStatus
 from ..stepping import StepBackend, StepCallbacks
 from ..workflow import Compiled, Workflow
 from . import codec, large
-from .arguments import as_instance, checked_seconds, new_id, store_of
+from .arguments import as_instance, checked_seconds, new_id, store_of, with_options
 from .changes import carried_context, check_begun, check_same, check_shape, check_versions, versions
 from .clock import time
 from .closing import Closing, await_forgotten, have
+from .commits import GRACE
 from .cpus import checked_memory, checked_workers, usable_cpus, usable_memory
 from .critical import Critical, postponed
 from .desk import Desks
@@ -32,6 +33,7 @@ from .guest import Guests
 from .interrupts import interrupted, interruptibly, whole
 from .ledger import Ledger
 from .run import Run, info_of
+from .run_checks import check_options, options_of
 from .source import Source
 
 SHARE: Final = 4  # a coordinator's unfinished values may take one in so many bytes of what there is
@@ -124,6 +126,7 @@ class Coordinator:
         timeout: float | None = None,
         failure: str = "stop",
         resume: bool = False,
+        timeout_grace: float = GRACE,
     ) -> Run:
         """Start a run and return at once.
 
@@ -138,7 +141,9 @@ class Coordinator:
                 run is paused, and counts anew when it is resumed after a failure.
             failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
                 "finish" they come to their end before the run fails.
-            resume: whether a run of that id that failed or is paused goes on, too.
+            resume: whether a run of that id that failed or is paused goes on, too. One that goes on does so with the
+                time-out, its grace and ``failure`` that are given now.
+            timeout_grace: seconds that steps which run have when the time-out is over; then their workers are ended.
 
         Raises:
             SerializationError: the workflow, input or context cannot be pickled; nothing was started.
@@ -157,13 +162,10 @@ class Coordinator:
             raise ValueError(f"run_id must be a line of 1 to 200 characters, not {run_id!r}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"seed must be a whole number, not {seed!r}")
-        if failure not in ("stop", "finish"):
-            raise ValueError(f'failure must be "stop" or "finish", not {failure!r}')
-        limit = None if timeout is None else checked_seconds("timeout", timeout)
         source = input if isinstance(input, Source) else None
         made = run_id or new_id(compiled)
         record = interruptibly(self._record, compiled, None if source else input, ctx, made)
-        record = record._replace(seed=seed, timeout=limit, finish=failure == "finish")
+        record = with_options(record._replace(seed=seed), timeout, failure, timeout_grace)
         feed = None
         if source is not None:
             record = record._replace(input=None)
@@ -192,7 +194,16 @@ class Coordinator:
         return Run(run_id, self._ledger, self._engine, self)
 
     @whole
-    def resume(self, workflow: Workflow | type[Workflow], run_id: str, *, allow_changes: bool = False) -> Run:
+    def resume(
+        self,
+        workflow: Workflow | type[Workflow],
+        run_id: str,
+        *,
+        allow_changes: bool = False,
+        timeout: float | None = None,
+        failure: str | None = None,
+        timeout_grace: float | None = None,
+    ) -> Run:
         """Take up a run that failed, is paused, or was left by another coordinator of this store.
 
         It goes on with the nodes that are given, so what made it fail may have been mended; the graph must be the
@@ -209,13 +220,15 @@ class Coordinator:
                 Python pickled, input, context and values are opened, not the nodes: plain pickles, unless there is a
                 lambda in them, or a class that was defined inside a function, which are code that another Python may
                 crash over.
+            timeout, failure, timeout_grace: as of ``start``, from now on; None: as before. (``math.inf`` is no
+                time-out.)
 
         Raises:
             NotStartedError: there is no such run.
-            AlreadyCompletedError: it is completed, or cancelled.
+            AlreadyCompletedError: it is completed, or cancelled, or being cancelled.
             StoreVersionError: it was made with other versions; nothing of it was opened.
-            FloxideError: it is a run of another workflow, or of another graph, or what is unfinished has no place
-                there.
+            FloxideError: it is about to fail (wait for that); it is a run of another workflow, or of another graph, or
+                what is unfinished has no place there.
             SerializationError: the workflow cannot be pickled.
         """
         self._check_open()
@@ -229,6 +242,7 @@ class Coordinator:
             check_shape(old, compiled)
         codec.lend(old.main, compiled)
         record = interruptibly(self._with_nodes, old, compiled)
+        record = with_options(record, timeout, failure, timeout_grace)
         self._ledger.resume(run_id, record, compiled.plan, self._retry)
         return self.run(run_id)
 
@@ -359,18 +373,10 @@ class Coordinator:
         )
 
     def _with_context(self, old: RunRecord, compiled: Compiled) -> RunRecord:
-        def events() -> Iterator[EventRecord]:
-            more = True
-            seen = 0
-            while more:
-                entries, more = self._ledger.events(old.run_id, seen)
-                yield from (EventRecord(*entry) for entry in entries)
-                seen += len(entries)
-
         def encode(context: Context) -> Packed:
             return large.share(context, "ctx", memory=self._ledger.arena)
 
-        return carried_context(old, compiled, events, encode)
+        return carried_context(old, compiled, partial(self._ledger.events, old.run_id), encode)
 
     def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
         bundle = codec.Bundle.of(compiled, self._retry)
@@ -387,10 +393,12 @@ class Coordinator:
         codec.lend(old.main, compiled)
         old = self._with_context(old, compiled)
         check_same(old, info, new, failed)
-        only = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.PAUSED) if failed else (RunStatus.RUNNING,)
+        only = {RunStatus.RUNNING} if not failed else set(RunStatus) - {RunStatus.COMPLETED, RunStatus.CANCELLED}
         if info.status in only:
-            record = interruptibly(self._with_nodes, old, compiled)
+            record = interruptibly(self._with_nodes, old, compiled)._replace(**options_of(new))
             self._ledger.resume(new.run_id, record, compiled.plan, self._retry, only)
+        else:
+            check_options(old, info.status, new)
 
     @property
     def critical(self) -> Critical:

@@ -142,8 +142,8 @@ class Run:
         """Start nothing more of it until it is resumed; steps that run are finished.
 
         Raises:
-            AlreadyCompletedError: it is over.
-            FloxideError: its store is on disk, and the coordinator closed.
+            AlreadyCompletedError: it is over, or is being cancelled.
+            FloxideError: it is about to fail; or its store is on disk, and the coordinator closed.
         """
         self._ledger.pause(self.run_id)
 
@@ -151,8 +151,9 @@ class Run:
         """Go on after a pause or a failure; what is unfinished in a failed run is tried again as if for the first time.
 
         Raises:
-            AlreadyCompletedError: it is completed, or cancelled.
-            FloxideError: another coordinator started it: ``Coordinator.resume`` takes it up, given its workflow.
+            AlreadyCompletedError: it is completed, or cancelled, or being cancelled.
+            FloxideError: it is about to fail, and can be resumed when it has; or another coordinator started it:
+                ``Coordinator.resume`` takes it up, given its workflow.
         """
         self._ledger.resume(self.run_id)
 

@@ -20,9 +20,9 @@ from ..core.leasing import Leaseholder
 from ..core.rank import levels
 from ..core.records import Block, ItemRecord
 from ..core.state import RunState
-from ..core.table import FINAL, STATUS, Phase
+from ..core.table import FINAL, Phase
 from ..core.terms import ErrorRecord, size_of, total_size
-from ..errors import AlreadyCompletedError, FloxideError, StoreError, WorkerDiedError
+from ..errors import FloxideError, StoreError, WorkerDiedError
 from ..ports import (
     HOLD,
     NEXT_ALL,
@@ -38,7 +38,6 @@ from ..ports import (
     Suspect,
     Trouble,
 )
-from ..statuses import RunStatus
 from . import codec
 from .clock import monotonic, time
 from .feed import Feed
@@ -391,21 +390,6 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
 def over_at(run: Known) -> float:
     """Seconds since the epoch. The clock on the wall may have been set back, and no run ends before it began."""
     return max(time(), run.record.started_at)
-
-
-def check_not_over(run: Known) -> None:
-    """Whether it can go on.
-
-    Raises:
-        AlreadyCompletedError: it cannot.
-    """
-    run_id, status = run.record.run_id, STATUS[run.progress.phase]
-    if status is RunStatus.COMPLETED:
-        text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
-        raise AlreadyCompletedError(text, run_id=run_id)
-    if status is RunStatus.CANCELLED:
-        text = f"run {run_id!r} was cancelled, which is final; start it again under another run_id"
-        raise AlreadyCompletedError(text, run_id=run_id)
 
 
 def jitter(seed: int, item: ItemRecord) -> float:

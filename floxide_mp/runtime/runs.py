@@ -16,18 +16,18 @@ from ..core.plan import Plan
 from ..core.records import Commit
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
-from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError, StoreError
+from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..ports import RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
-from . import codec
 from .clock import monotonic, time
-from .commits import GRACE, Commits
+from .commits import Commits
 from .critical import postponed, section
 from .feed import Feed
 from .interrupts import whole
 from .pace import Pace
-from .running import Known, Running, check_not_over, over_at, progress_of
+from .run_checks import check_not_ending, check_not_over, check_resumable, options_of, renewed, timed_out
+from .running import Known, Running, over_at, progress_of
 from .tail import Tail
 from .taking_up import taken_up
 
@@ -92,7 +92,7 @@ class Runs(Commits):
         Raises:
             NotStartedError: there is no such run.
             AlreadyCompletedError: it is completed or cancelled.
-            FloxideError: its workflow is needed.
+            FloxideError: its workflow is needed, or it is about to fail.
         """
         self.critical.check_outside(f"resuming run {run_id!r}")
         self._settle_end(run_id)
@@ -101,18 +101,16 @@ class Runs(Commits):
             self._check_going()
             if only is not None and STATUS[run.progress.phase] not in only:
                 return
-            check_not_over(run)
-            left = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
-            if record is not None and plan is not None:
-                if left or run.progress.phase is Phase.FAILED:
-                    run = self._restore(record, plan, retry)
-                elif run.record.shape != record.shape:
-                    text = f"run {run_id!r} goes on in its own graph while the coordinator that paused it is there"
-                    raise FloxideError(text, run_id=run_id)
-            elif left:
-                text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
-                raise FloxideError(text, run_id=run_id)
+            if check_resumable(run, record):
+                assert record is not None and plan is not None
+                run = self._restore(record, plan, retry)
             assert isinstance(run, Running)
+            if record is not None and options_of(record) != options_of(run.record):
+                if renewed(run, record):
+                    self._no_deadline(run)
+                    if run_id in self._active:
+                        self._activate(run)
+                self.store.replace(run.record)
             self._go_on(run)
         self._tell(run)
 
@@ -156,7 +154,7 @@ class Runs(Commits):
             self.store.replace(record, unfinished)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
             self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
-        elif (old.versions, old.fields) != (record.versions, record.fields):
+        elif (old.versions, old.fields, options_of(old)) != (record.versions, record.fields, options_of(record)):
             self.store.replace(record)
         run.life = self._runs[run_id].life + 1
         self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
@@ -195,8 +193,8 @@ class Runs(Commits):
         """Nothing of the run starts any more until it is resumed; what runs is finished.
 
         Raises:
-            AlreadyCompletedError: the run is over.
-            FloxideError: the coordinator is closed, and its journal with it.
+            AlreadyCompletedError: the run is over, or is being cancelled.
+            FloxideError: it is about to fail; or the coordinator is closed, and its journal with it.
         """
         with self.critical.turn():
             run = self._run(run_id)
@@ -211,7 +209,8 @@ class Runs(Commits):
     @section
     def _pause(self, run: Running) -> None:
         self._check_pausable(run)
-        if run.state.phase is Phase.RUNNING:
+        if run.state.phase is not Phase.PAUSED:
+            check_not_ending(run, "paused")
             now = self._now()
             run.state.pause()
             if run.deadline is not None:
@@ -263,11 +262,9 @@ class Runs(Commits):
             return
         for run in [run for run in self._timed.values() if run.deadline is not None and run.deadline <= now]:
             self._no_deadline(run)
-            run_id, limit = run.record.run_id, run.record.timeout
-            error = RunTimeoutError(f"run {run_id} ran longer than its time-out of {limit:g} s", run_id=run_id)
-            run.state.time_out(codec.encode_error(error, ""))
+            run.state.time_out(timed_out(run.record))
             if not run.state.over:
-                self._give_grace(run, GRACE)
+                self._give_grace(run, run.record.timeout_grace)
             self._commit(run)
         left = [run.deadline for run in self._timed.values() if run.deadline is not None]
         self._first_deadline = min(left, default=inf)

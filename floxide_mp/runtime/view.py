@@ -18,6 +18,7 @@ from ..ports import CheckpointStore
 from .critical import Condition, Critical, section
 from .group_commit import Journal
 from .interrupts import whole
+from .run_checks import left
 from .running import Known, Running
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class View:
         self.store = store
         self.critical = Critical()
         self._changed = Condition(self.critical)  # users wait here for their run
-        self._runs: dict[str, Known] = {r.run_id: Known(r, store.progress(r.run_id)) for r in store.runs()}
+        self._runs: dict[str, Known] = {r.run_id: Known(r, left(store.progress(r.run_id))) for r in store.runs()}
         self._streams = 0  # how many of those who wait want to hear of outputs, too
         self._stopping = False
         self._fatal: BaseException | None = None  # what a thread of ours died of

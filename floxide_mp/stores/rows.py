@@ -196,13 +196,14 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
         *(json.dumps(plain) for plain in (dict(record.shape), record.places, record.main, dict(record.versions))),
         record.hash_seed,
         json.dumps(record.fields),
+        record.timeout_grace,
     )
     return head, pack(tuple(values))
 
 
 def run_record(row: Row) -> RunRecord:
     _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, *others = row
-    hash_seed, fields, packed = others
+    hash_seed, fields, timeout_grace, packed = others
     values: dict[str, Any] = dict(_parts(unpack(packed)))
     return RunRecord(
         untext(run_id),
@@ -221,6 +222,7 @@ def run_record(row: Row) -> RunRecord:
         json.loads(versions),
         hash_seed,
         tuple((name, kind) for name, kind in json.loads(fields)),
+        timeout_grace,
     )
 
 

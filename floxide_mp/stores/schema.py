@@ -105,7 +105,8 @@ RUNS: Final = Table(
     "runs",
     "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
     "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
-    "main TEXT NOT NULL, versions TEXT NOT NULL, hash_seed INTEGER, fields TEXT NOT NULL",
+    "main TEXT NOT NULL, versions TEXT NOT NULL, hash_seed INTEGER, fields TEXT NOT NULL, "
+    "timeout_grace REAL NOT NULL",
     1,
     "payload BLOB NOT NULL",
 )

@@ -99,9 +99,7 @@ def raised(c: Coordinator, name: str, where: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("where", ["node", "coroutine", "generator"])
 @pytest.mark.parametrize("name", flows.RAISED)
-def test_row_100_it_is_the_failure_of_its_item(
-    name: str, where: str, coordinator: Coordinator, tmp_path: Path
-) -> None:
+def test_row_100_it_is_the_failure_of_its_item(name: str, where: str, coordinator: Coordinator, tmp_path: Path) -> None:
     assert raised(coordinator, name, where, tmp_path) == ["0", "1", "3", "4", f"{name} asked"]
 
 

@@ -58,8 +58,6 @@ class Undisturbed(NamedTuple):
     passes: Counter[str]
 
 
-
-
 class Left(NamedTuple):
     """What is in a store, and in the file of effects, after a program has ended."""
 

@@ -27,6 +27,7 @@ from ...runtime.board import SIZE, Board
 from ...runtime.changes import carried_context, check_begun, check_same
 from ...runtime.coordinator import Coordinator
 from ...runtime.guest import Guest, Guests
+from ...runtime.run_checks import check_options
 from ...stepping import StepBackend, StepCallbacks
 from ...stores.memory import MemoryStore
 from ...workflow import Workflow
@@ -124,8 +125,9 @@ class Proxy(StepBackend):
             old, info = there
             check_begun(old, record, workflow.compiled)
             # Nothing goes on by this, so what its steps wrote is not looked at.
-            old = carried_context(old, workflow.compiled, lambda: (), lambda made: codec.encode(made, "ctx"))
+            old = carried_context(old, workflow.compiled, None, lambda made: codec.encode(made, "ctx"))
             check_same(old, info, record)
+            check_options(old, info.status, record)
         return record.run_id
 
     def __step_distributed__(
