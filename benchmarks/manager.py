@@ -45,7 +45,7 @@ class Desk:
     def exchange(self, session: int, reports: Any, want: float) -> Reply:
         return Reply((), False, 0.0)
 
-    def describe(self, run_id: str, known: Any) -> Any:
+    def describe(self, run_id: str, known: Any, changed: Any = ()) -> Any:
         raise NotImplementedError
 
     def events(self, run_id: str, since: int) -> Any:

@@ -80,7 +80,7 @@ def whole(paper: Paper, store: Path | None, wide: int, long: int, rounds: int) -
 class Nobody:
     """Describes the run to a worker whose leases are made here."""
 
-    def describe(self, run_id: str, known: object) -> Description:
+    def describe(self, run_id: str, known: object, changed: object = ()) -> Description:
         return Description(b"key", None, codec.encode(Context()), 0)
 
 

@@ -23,6 +23,7 @@ from ..retry import RetryPolicy
 from ..texts import clipped
 from ..workflow import Compiled
 from . import by_value, main_module, search_path
+from .code_digest import changed, codes_of
 from .reasons import explained, told
 
 _NONE = pickle.dumps(None, 5)
@@ -46,13 +47,15 @@ class Bundle(NamedTuple):
     keys: tuple[tuple[Any, ...] | None, ...]
     policies: tuple[RetryPolicy | None, ...]
     ways: tuple[Way, ...]
+    codes: tuple[int, ...] = ()  # of the nodes, as whoever starts the run has them: see ``code_digest``
 
     @classmethod
     def of(cls, compiled: Compiled, retry: RetryPolicy | None) -> Bundle:
         """That of a workflow; ``retry`` is the policy of nodes that have none."""
         specs = compiled.graph.nodes
         policies = tuple(spec.retry or retry for spec in specs)
-        return cls(compiled.nodes, tuple(spec.name for spec in specs), compiled.keys, policies, compiled.ways)
+        names, codes = tuple(spec.name for spec in specs), codes_of(compiled.nodes)
+        return cls(compiled.nodes, names, compiled.keys, policies, compiled.ways, codes)
 
 
 def encode(
@@ -265,6 +268,11 @@ def lend(names: Iterable[str], compiled: Compiled) -> None:
             found = getattr(sys.modules.get(module or ""), name, None)
             if name not in main and getattr(found, "__module__", None) == module:
                 main[name] = found
+
+
+def changed_nodes(bundle: Bundle) -> tuple[str, ...]:
+    """The names of the nodes of which this process has imported other code than the one that the workflow is from."""
+    return changed(bundle.names, bundle.codes, codes_of(bundle.nodes)) if bundle.codes else ()
 
 
 def encode_error(error: BaseException, text: str) -> ErrorRecord:

@@ -20,6 +20,7 @@ from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Repor
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
+from .code_digest import OTHER_CODE
 from .critical import postponed, section
 from .fault import fault_of
 from .leases import Ask, Leased, Overdue, Session, head_of, time_left
@@ -47,6 +48,7 @@ class Ledger(Runs):
         self._patience = patience
         self._attention = Attention()
         self._numbers = 0
+        self._other_code: set[tuple[str, ...]] = set()  # (run, nodes) that were warned of
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
@@ -85,11 +87,13 @@ class Ledger(Runs):
         return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
 
     @section
-    def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
+    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
         run = self._run(run_id)
-        record = run.record
-        workflow = None if record.key in known else record.workflow
+        record, workflow = run.record, None if run.record.key in known else run.record.workflow
         ahead = run.state.plan.ahead if isinstance(run, Running) else ()
+        if changed and (run_id, *changed) not in self._other_code:
+            self._other_code.add((run_id, *changed))
+            self.critical.say(logging.WARNING, OTHER_CODE, run_id, ", ".join(changed))
         return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
 
     def events(self, run_id: str, since: int) -> EventPage:

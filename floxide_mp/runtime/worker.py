@@ -298,6 +298,9 @@ class Worker:
             calls = self._calls.get(facts.key)
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
+            if not self._inline and (changed := codec.changed_nodes(bundle)):
+                with self._lock:
+                    self._backend.describe(run_id, (facts.key,), changed)
             fetch = partial(self._events, run_id)
             pulls, identify = self._pulls, self._identify
             if pulls is not None and pulls.kept:
