@@ -3,6 +3,7 @@ processes: ``python tests/soak_interrupts.py 20000 [SEED] [CASE ...]``. What fai
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import sys
@@ -22,6 +23,8 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
     logging.getLogger("floxide_mp").setLevel(logging.CRITICAL)
     print(f"seed {seed}", flush=True)
+    gc.collect()
+    gc.freeze()  # each check collects: what was imported is not looked at
     with tempfile.TemporaryDirectory() as folder:
         chosen = [case for case in cases(Path(folder)) if not sys.argv[3:] or case[0] in sys.argv[3:]]
         weights = [WEIGHTS["0" if "-0" in name else "1"] for name, _ in chosen]

@@ -65,6 +65,7 @@ class ExecutorEngine:
         self._stopping = False
         self._word = threading.Event()  # for the thread that watches
         self._running: dict[int, bool] = {}  # by session: whether its future is said to run
+        self._left: list[futures.Future[Any]] = []  # given up, and may have their places in the executor all the same
         self._last_end = 0  # when a future ended last (``monotonic_ns``)
 
     def start(self) -> None:
@@ -173,7 +174,7 @@ class ExecutorEngine:
                 if since != before:
                     post.board.enter(0, since)
                     self._word.set()
-                futures.wait((future, post.over), None if runs else QUEUED, futures.FIRST_COMPLETED)
+                futures.wait((future, post.over), None if runs and since < NEVER else QUEUED, futures.FIRST_COMPLETED)
                 if future.done():
                     self._last_end = monotonic_ns()
                     return True
@@ -181,6 +182,8 @@ class ExecutorEngine:
                     return False
         finally:
             self._running.pop(post.session, None)
+            if not future.done():
+                self._left.append(future)
 
     def _since(self, runs: bool, submitted: int, before: int) -> int:
         """Since when a step's time counts: since it was seen to run, if the executor says so.
@@ -189,6 +192,9 @@ class ExecutorEngine:
         of this coordinator's has been said to, or has ended, for as long as it may take.
         """
         now = monotonic_ns()
+        self._left = [future for future in self._left if not future.done()]
+        if any(future.running() for future in self._left):
+            return NEVER  # in its place: a process pool says of what it has queued that it runs
         if runs:
             return before if 0 < before <= now else now
         return NEVER if any(list(self._running.values())) else max(submitted, self._last_end)
