@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .context import Context
-from .errors import StoreError
+from .errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError, StoreError
 from .runtime.interrupts import whole
 
 if TYPE_CHECKING:
@@ -68,24 +68,44 @@ def resume_once(
 
 @whole
 def run_each(
-    taken: Source[Any], workflow: Workflow | type[Workflow], ctx: Context | None, workers: int | None, **options: Any
+    taken: Source[Any],
+    workflow: Workflow | type[Workflow],
+    ctx: Context | None,
+    workers: int | None,
+    failure: str = "stop",
+    **options: Any,
 ) -> list[RunResult]:
     """A run for each value that is sent, as many at a time as there are workers."""
     from .runtime.cpus import usable_cpus
 
     channel = taken.open(lambda full: False)
     results: list[RunResult] = []
+    failed: list[FloxideError] = []
     under_way: deque[Run] = deque()
+
+    def finish_first() -> None:
+        try:
+            results.append(under_way.popleft().wait())
+        except (RunFailedError, RunTimeoutError, RunCancelledError) as error:
+            failed.append(error)
+
     try:
         with coordinating(workers, **options) as coordinator:
             most = max(1, usable_cpus() if workers is None else workers)
             for value in channel:
-                under_way.append(coordinator.start(workflow, value, ctx))
+                under_way.append(coordinator.start(workflow, value, ctx, failure=failure))
                 if len(under_way) >= most:
-                    results.append(under_way.popleft().wait())
-            results += [run.wait() for run in under_way]
+                    finish_first()
+                if failed and failure == "stop":
+                    channel.shut()  # the sender is told at once
+                    break
+            while under_way:  # what is under way comes to its end in any case: its result may be wanted
+                finish_first()
     finally:
         channel.shut()
+    if failed:
+        vars(failed[0]).update(results=results, others=tuple(failed[1:]))
+        raise failed[0]
     return results
 
 

@@ -387,7 +387,7 @@ def test_a_sender_is_told_at_once_though_a_step_still_runs(tmp_path: Path) -> No
         until(lambda: sending.sent == 1)
         run.cancel(grace=LIMIT)
         assert sending.end() is not None
-        assert run.status is RunStatus.RUNNING
+        assert run.status is RunStatus.CANCELLING
         gate.open()
         with pytest.raises(RunCancelledError):
             run.wait(LIMIT)

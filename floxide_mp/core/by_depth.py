@@ -67,6 +67,11 @@ class ByDepth:
     def __len__(self) -> int:
         return self._count
 
+    def entries(self) -> Iterator[ItemRecord | Block]:
+        """All of them, in no order, blocks whole."""
+        for ready in self._ready.values():
+            yield from ready.entries()
+
     def __iter__(self) -> Iterator[ItemRecord]:
         """All of them, in no order."""
         for ready in self._ready.values():

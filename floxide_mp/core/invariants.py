@@ -21,6 +21,9 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     Args:
         leased_blocks: those that workers have, of which a state keeps only the numbers.
     """
+    if state.phase is Phase.CANCELLED:
+        assert not (state.items or state.in_blocks or state.leased or state.bytes or len(state._ready))
+        return
     by_status = {status: [i for i in state.items.values() if i.status is status] for status in WorkItemStatus}
     pending, leased = by_status[WorkItemStatus.PENDING], by_status[WorkItemStatus.IN_PROGRESS]
     waiting, failed = by_status[WorkItemStatus.WAITING_RETRY], by_status[WorkItemStatus.FAILED]

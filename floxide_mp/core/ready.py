@@ -58,6 +58,10 @@ class Ready:
     def __len__(self) -> int:
         return self._count
 
+    def entries(self) -> Iterator[ItemRecord | Block]:
+        """All of them, in no order, blocks whole."""
+        yield from (*self._queue, *self._heap)
+
     def __iter__(self) -> Iterator[ItemRecord]:
         """All of them, in no order."""
         for item in (*self._queue, *self._heap):

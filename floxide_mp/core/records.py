@@ -272,6 +272,17 @@ class Commit:
         return total
 
 
+def dropped(snapshot: Snapshot) -> Commit:
+    """The commit that takes out all that is unfinished: nobody will do it."""
+    return Commit(
+        finished=[row.id for row in snapshot.items],
+        joined=sorted({(arrival.scope, arrival.place) for arrival in snapshot.arrivals}),
+        closed=sorted(scope.id for scope in snapshot.scopes),
+        given=dict.fromkeys(snapshot.given),
+        phase_changed=True,
+    )
+
+
 class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
 

@@ -18,7 +18,9 @@ from .flow import NOTHING, Value
 from .giving import Giving, Write
 from .leasing import Leaseholder
 from .plan import Place, Plan
+from .ready import Ready
 from .records import Block, Commit, Given, ItemRecord, Scope
+from .sources import Sources
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 from .terms import ErrorRecord, Packed, Payload, behind, size_of
 
@@ -392,6 +394,28 @@ class RunState(Giving):
                 self._move(RunFact.LEFT)
         elif self.phase not in FINAL and not self.leased:
             self._move(RunFact.IDLE)
+            if self.phase is Phase.CANCELLED:
+                self._drop_all()
+
+    def _drop_all(self) -> None:
+        """Nobody will do what is left: it is not kept, neither here nor in the store."""
+        commit, scopes = self._commit, {0: self.root}
+        blocks = [part for part in self._ready.entries() if isinstance(part, Block)]
+        unfinished: list[ItemRecord | Block] = [*self.items.values(), *blocks]
+        for item in unfinished:
+            within: Scope | None = item.scope
+            while within is not None and within.id not in scopes:
+                scopes[within.id] = within
+                within = within.parent
+        commit.ranges += [(block.first, len(block)) for block in blocks]
+        commit.finished += self.items
+        commit.given |= dict.fromkeys([source.item.id for source in self._sources])
+        commit.joined += [(scope.id, place) for scope in scopes.values() for place in scope.arrivals]
+        commit.closed += [number for number in scopes if number]
+        self.items, self.held, self._timers = {}, {}, []
+        self._ready, self._serial_ready, self._sources = Ready(), Ready(), Sources()
+        self.in_blocks = self._waiting = self.bytes = 0
+        self.root = Scope.open(0, self.plan.scopes[()], None, (0, ()))
 
     def _move(self, fact: RunFact) -> None:
         self.phase = RUN[self.phase, fact]

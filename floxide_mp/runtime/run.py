@@ -303,6 +303,8 @@ def _place(output: OutputRecord | OutputBlock) -> tuple[Order, int]:
 
 
 def _items(run: Known, store: CheckpointStore) -> list[WorkItem]:
+    if run.shown.phase is Phase.CANCELLED:
+        return []  # also where the program died before it could say so to the store
     record, snapshot = run.record, store.snapshot(run.record.run_id)
     # Which items are being run is nothing that a store is told.
     state = run.state if isinstance(run, Running) else None

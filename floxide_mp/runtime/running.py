@@ -50,6 +50,7 @@ MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
 ONE_BY_ONE: Final = 1e-9  # as ``want``: every lease is one item
 MOST_AHEAD: Final = 1024  # steps that come of an item for which nobody goes ahead, if it may have ended a program
+ALL_HELD: Final = "nothing is left to do, but items are held and nothing can release them: "
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 
 
@@ -382,7 +383,7 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
     failure = state.failure
     if state.phase is Phase.FAILED and failure is None:
         held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
-        text = "nothing is left to do, but items are held and nothing can release them: " + ", ".join(held)
+        text = ALL_HELD + ", ".join(held)
         failure = ErrorRecord("RunFailedError", text, "", None)
     return Progress(state.phase, state.metrics, state.counts, finished_at, failure)
 

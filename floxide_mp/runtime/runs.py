@@ -13,7 +13,7 @@ from math import inf
 
 from .. import failpoints
 from ..core.plan import Plan
-from ..core.records import Commit
+from ..core.records import Commit, dropped
 from ..core.state import RunState
 from ..core.table import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
@@ -238,7 +238,7 @@ class Runs(Commits):
                 return
             self.journal.check_open()
             if not isinstance(run, Running):
-                self._note(run, Phase.CANCELLED, over_at(run))
+                self._note(run, Phase.CANCELLED, over_at(run), dropped(self.store.snapshot(run_id)))
                 return
         self._cancel(run, grace)
         self._tell(run)
@@ -250,10 +250,10 @@ class Runs(Commits):
             self._give_grace(run, grace)
             self._commit(run)
 
-    def _note(self, run: Known, phase: Phase, finished_at: float | None = None) -> None:
+    def _note(self, run: Known, phase: Phase, finished_at: float | None = None, commit: Commit | None = None) -> None:
         """Where a run stands that nobody works on. In turn."""
         progress = run.progress._replace(phase=phase, finished_at=finished_at)
-        self.store.commit(run.record.run_id, Commit(phase_changed=True), progress)
+        self.store.commit(run.record.run_id, commit or Commit(phase_changed=True), progress)
         run.progress = run.shown = progress
 
     def _expire(self, now: float) -> None:

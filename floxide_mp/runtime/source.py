@@ -169,7 +169,15 @@ class Source(Generic[T]):
         self._channel.open(tell)
         return self._channel
 
-    def run(self, workflow: Any, ctx: Context | None = None, workers: int | None = 0, **options: Any) -> list[Any]:
+    def run(
+        self,
+        workflow: Any,
+        ctx: Context | None = None,
+        workers: int | None = 0,
+        *,
+        failure: str = "stop",
+        **options: Any,
+    ) -> list[Any]:
         """Run the workflow for each value until the channel is closed.
 
         Args:
@@ -177,17 +185,21 @@ class Source(Generic[T]):
             ctx: what every run starts from.
             workers: worker processes, which run as many runs at a time; 0: one after the other in this thread; None: as
                 many as this process may use CPUs.
+            failure: what a run that failed does to the others: with "stop" no value is taken any more, and the sender
+                is told; with "finish" all values have their run. In both, runs that are under way come to their end.
+                Likewise for the items of each run, as for ``Coordinator.start``.
             options: as for ``Coordinator``.
 
         Returns:
             a ``RunResult`` for each value, in the order they were sent.
 
         Raises:
-            RunFailedError: a run failed; nothing more is taken, and the sender is told.
+            RunFailedError, RunTimeoutError, RunCancelledError: of the first run that did not complete. Its ``results``
+                are those of all that did, in the order they were sent; ``others`` the errors of the others.
             FloxideError: somebody takes the values already.
         """
         run_each = Workflow.__launcher__("run_each")
-        return run_each(self, workflow, ctx, workers, **options)  # type: ignore[no-any-return]
+        return run_each(self, workflow, ctx, workers, failure=failure, **options)  # type: ignore[no-any-return]
 
 
 def source(capacity: int) -> tuple[Sender[Any], Source[Any]]:

@@ -281,7 +281,7 @@ def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPat
     ledger.overdue(2.0)
     clock.stopped(60.0)
     found, again = ledger.overdue(2.0)
-    assert (found, run.status) == ([], RunStatus.RUNNING)
+    assert (found, run.status) == ([], RunStatus.CANCELLING)
     c.close()
 
 
