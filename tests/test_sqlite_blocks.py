@@ -25,7 +25,6 @@ from floxide_mp.stores.packing import (
     pack_many,
     pack_ranges,
     total,
-    total_sum,
     unpack_many,
     unpack_ranges,
     without,
@@ -70,7 +69,7 @@ def test_ranges_are_sets(one: list[tuple[int, int]], other: list[tuple[int, int]
         (common(first, second), numbered(one) & numbered(other)),
     ):
         assert numbered(made) == expected
-        assert (total(made), total_sum(made)) == (len(expected), sum(expected))
+        assert total(made) == len(expected)
         assert made == merged(made)
     assert unpack_ranges(pack_ranges(first, 0), 0) == first
 

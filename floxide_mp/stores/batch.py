@@ -17,8 +17,8 @@ from . import parts, rows, schema
 from .blocks import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
 from .due import Clocks
 from .index import Index
-from .integrity import Body, Seals, corrupt, differing
-from .packing import Range, merged, total, total_sum, without
+from .integrity import Body, RowSum, Seals, corrupt, differing, run_name
+from .packing import Range, merged, total, without
 from .rows import Fixed, Prepared, Row, State
 from .schema import Table
 from .tally import Tally
@@ -29,15 +29,14 @@ _OF_BLOCKS: Final = "run = ? AND block IN (SELECT value FROM json_each(?))"
 _OF_SCOPES: Final = "run = ? AND scope IN (SELECT value FROM json_each(?))"
 _OF_JOIN: Final = "run = ? AND scope = ? AND place = ?"
 _OF_MARKS: Final = "run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
+_MARKS: Final = (
+    "SELECT a, b, seal FROM json_each(?) AS key CROSS JOIN marks ON run = ? AND kind = ? "
+    "AND a = json_extract(key.value, '$[0]') AND b = json_extract(key.value, '$[1]')"
+)
 _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
     ", ".join(f"{column} = ?" for column in [*schema.PROGRESS.names[1:], "seal"])
 )
 _number: Final = attrgetter("id")
-
-
-def run_name(run_id: str) -> bytes:
-    """What binds a run's progress to its name."""
-    return run_id.encode("utf-8", "surrogatepass")
 
 
 class Batch:
@@ -48,11 +47,12 @@ class Batch:
         tally: as of before. ``self.tally`` is as of afterwards, once it is written.
         done: completed steps by node, as of before; as of afterwards once it is written.
         index: of the run, likewise.
+        living: what its rows come to, likewise.
     """
 
-    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int], index: Index) -> None:
+    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int], index: Index, living: RowSum) -> None:
         self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
-        self.done, self.index = done, index
+        self.done, self.index, self.living = done, index, RowSum(living.total)
         self.progress: Progress
         self._anew = False  # what was unfinished is to be deleted
         self._most: int  # bytes of a payload in its row
@@ -121,7 +121,7 @@ class Batch:
         self._anew = True
         tally = self.tally
         tally.revision += 1
-        tally.items = tally.item_sum = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
+        tally.items = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
         self.index = Index()
         self.progress = progress
         for row in sorted(snapshot.items, key=_number):  # blocks come in the order of their first items
@@ -179,7 +179,7 @@ class Batch:
 
     def replace(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
         """Write what the run goes on with from now on."""
-        self._remove(connection, schema.RUNS, "run = ?")
+        self._remove(connection, seals, schema.RUNS, "run = ?")
         self._write_run(connection, seals, run)
 
     def _write_run(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
@@ -198,7 +198,7 @@ class Batch:
         self._most = parts.most(connection)
         if self._anew:
             for table in schema.LIVING:
-                self._remove(connection, table, "run = ?")
+                self._remove(connection, seals, table, "run = ?")
         self._write_items(connection, seals)
         if self._closed or self._released or self._used or self._given:
             self._delete(connection, seals)
@@ -224,7 +224,6 @@ class Batch:
         over = merged(self._over)
         new = [(block.first, block.first + len(block)) for block in self._blocks]
         tally.items += total(new) + len(created) - total(over)
-        tally.item_sum += total_sum(new) + sum(created) - total_sum(over)
         if over or changed:
             self._take_out(connection, seals, without(over, new))
         single: list[tuple[Row, bytes]] = []
@@ -252,7 +251,7 @@ class Batch:
             self._insert(connection, seals, schema.BLOCKS, together)
         tally.blocks += len(together)
         if changed:
-            self._remove(connection, schema.ITEMS, _OF_ITEMS, list(changed))
+            self._remove(connection, seals, schema.ITEMS, _OF_ITEMS, list(changed))
             again = [rows.item_row(run, fixed, state) for fixed, state in changed.values()]
             self._insert(connection, seals, schema.ITEMS, again)
 
@@ -263,42 +262,45 @@ class Batch:
         outside, changed, empty = self.index.take_out(merged([*over, *again]))
         single = [number for start, stop in without(outside, again) for number in range(start, stop)]
         if single:
-            self._expect(seals, len(single), self._remove(connection, schema.ITEMS, _OF_ITEMS, single), "items")
+            self._expect(seals, len(single), self._remove(connection, seals, schema.ITEMS, _OF_ITEMS, single), "items")
         if empty:
-            self._expect(seals, len(empty), self._remove(connection, schema.BLOCKS, _OF_BLOCKS, empty), "blocks")
-            self._remove(connection, schema.GONE, _OF_BLOCKS, empty)
+            self._expect(seals, len(empty), self._remove(connection, seals, schema.BLOCKS, _OF_BLOCKS, empty), "blocks")
+            self._remove(connection, seals, schema.GONE, _OF_BLOCKS, empty)
             self.tally.blocks -= len(empty)
         if changed:
+            self._take(connection, seals, schema.GONE, _OF_BLOCKS, (run, str(changed)))
             heads = [self.index.gone_row(run, first) for first in changed]
-            schema.GONE.insert(connection, [(*head, seals.of("gone", head)) for head in heads], "REPLACE")
+            self._put(connection, seals, schema.GONE, heads, "REPLACE")
 
     def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
         tally = self.tally
         for scope, place in self._used:
-            tally.arrivals -= self._remove(connection, schema.ARRIVALS, _OF_JOIN, scope, place)
+            tally.arrivals -= self._remove(connection, seals, schema.ARRIVALS, _OF_JOIN, scope, place)
         if self._released:
-            tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, "held", self._released)
+            tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "held", self._released)
         if self._given:
-            tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, "given", self._given)
+            tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "given", self._given)
         if self._closed:
-            done = self._remove(connection, schema.SCOPES, _OF_SCOPES, self._closed)
+            done = self._remove(connection, seals, schema.SCOPES, _OF_SCOPES, self._closed)
             self._expect(seals, len(self._closed), done, "scopes")
             tally.scopes -= done
             for kind in ("depth", "joined"):
-                tally.marks -= self._remove(connection, schema.MARKS, _OF_MARKS, kind, self._closed)
+                tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, kind, self._closed)
             if tally.spoilt:
-                tally.spoilt -= self._remove(connection, schema.SPOILT, _OF_SCOPES, self._closed)
+                tally.spoilt -= self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, self._closed)
 
-    def _remove(self, connection: sqlite3.Connection, table: Table, where: str, *keys: object) -> int:
+    def _remove(self, connection: sqlite3.Connection, seals: Seals, table: Table, where: str, *keys: object) -> int:
         """Delete rows of the run, and what belongs to them; how many there were. Lists of keys go as JSON."""
         values = (self.run, *(str(key) if isinstance(key, list) else key for key in keys))
         if self.tally.large and table.payload:
             parts.delete(connection, table, where, values)
+        if not self._take(connection, seals, table, where, values):
+            return 0
         return connection.execute(f"DELETE FROM {table.name} WHERE {where}", values).rowcount
 
     def _write_spoilt(self, connection: sqlite3.Connection, seals: Seals) -> None:
         """A batch may be spoilt again, by an item that comes before the one that spoilt it first."""
-        known = self._remove(connection, schema.SPOILT, _OF_SCOPES, list(self._spoilt))
+        known = self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, list(self._spoilt))
         made = (((self.run, s, n), rows.pack_error(error)) for s, (n, error) in self._spoilt.items())
         self._insert(connection, seals, schema.SPOILT, made)
         self.tally.spoilt += len(self._spoilt) - known
@@ -310,11 +312,22 @@ class Batch:
             for a, of_a in marks.items()
             for (kind, b), value in of_a.items()
         ]
-        made = [(*head, seals.of("marks", head)) for head in found]
-        new = schema.MARKS.insert(connection, made, "INSERT OR IGNORE")
-        self.tally.marks += new
-        if new < len(made):  # what grows may be there already
-            schema.MARKS.insert(connection, [row for row in made if row[1] in ("depth", "given")], "REPLACE")
+        new = []
+        for kind in {head[1] for head in found}:
+            of_kind = [head for head in found if head[1] == kind]
+            there = self._marks(connection, kind, of_kind)
+            if kind in ("depth", "given"):  # they grow
+                self.living.take(seals, there.values())
+                again = [head for head in of_kind if head[2:4] in there]
+                self._put(connection, seals, schema.MARKS, again, "REPLACE")
+            new += [head for head in of_kind if head[2:4] not in there]
+        self._put(connection, seals, schema.MARKS, new)
+        self.tally.marks += len(new)
+
+    def _marks(self, connection: sqlite3.Connection, kind: str, heads: Sequence[Row]) -> dict[tuple[int, int], bytes]:
+        """The seals of those of these marks that are there."""
+        keys = str([list(head[2:4]) for head in heads])
+        return {(a, b): seal for a, b, seal in connection.execute(_MARKS, (keys, self.run, kind))}
 
     def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
         done, tally = self.done, self.tally
@@ -346,7 +359,30 @@ class Batch:
     ) -> None:
         name = table.name
         fitted = self._fitted(connection, seals, made)
-        table.insert(connection, [(*head, body, seals.of(name, head, body)) for head, body in fitted])
+        found = [(*head, body, seals.of(name, head, body)) for head, body in fitted]
+        table.insert(connection, found)
+        self.living.add(seals, (row[-1] for row in found))
+
+    def _take(
+        self, connection: sqlite3.Connection, seals: Seals, table: Table, where: str, values: Sequence[object]
+    ) -> int:
+        """Take out of the sum what is about to be deleted or replaced; how many rows these are."""
+        found = connection.execute(f"SELECT seal FROM {table.name} WHERE {where}", values).fetchall()
+        self.living.take(seals, (seal for (seal,) in found))
+        return len(found)
+
+    def _put(
+        self,
+        connection: sqlite3.Connection,
+        seals: Seals,
+        table: Table,
+        heads: Sequence[Row],
+        verb: str = "INSERT",
+    ) -> None:
+        """Write rows that have no payload. Those that they replace were taken."""
+        found = [(*head, seals.of(table.name, head)) for head in heads]
+        table.insert(connection, found, verb)
+        self.living.add(seals, (row[-1] for row in found))
 
     def _append(
         self,
@@ -385,6 +421,7 @@ class Batch:
         return self.tally.large
 
     def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:
+        self.tally.living = self.living.seal(seals)
         head = (self.run, *rows.progress_columns(self.progress), now, epoch, *self.tally.columns())
         return (*head, seals.of("progress", head, before=run_name(self.run_id)))
 

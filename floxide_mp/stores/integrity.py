@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, Final, TypeAlias
@@ -73,6 +73,11 @@ def key_path(database: str) -> str:
     return database + ".key"
 
 
+def run_name(run_id: str) -> bytes:
+    """What binds a run's progress to its name."""
+    return run_id.encode("utf-8", "surrogatepass")
+
+
 class Seals:
     """Makes and checks the seals of one database.
 
@@ -114,6 +119,13 @@ class Seals:
         mac.update(b"".join([body for _, body in found if body and not isinstance(body, int)]))
         return mac.digest()
 
+    def hidden(self, seal: bytes) -> int:
+        """What a row with that seal adds to a ``RowSum``. Nobody can tell it who does not have the key: else rows with
+        the same sum could be looked for."""
+        mac = self._keyed.copy()
+        mac.update(b"hidden" + seal if isinstance(seal, bytes) else b"")
+        return int.from_bytes(mac.digest())
+
     def check(
         self,
         table: str,
@@ -153,3 +165,30 @@ class Seals:
             which = str(found[0][1]) if len(found) == 1 else f"{found[0][1]} to {found[-1][1]}"
             raise corrupt(self.path, "it is not what was written", run_id, f"{table} {which}")
         return made
+
+
+class RowSum:
+    """What rows come to that are replaced and deleted: not one of them can be an older one, or one that is over.
+
+    It is the sum of what their seals hide, and what is written of it is hidden again.
+
+    Args:
+        total: of the rows so far.
+    """
+
+    __slots__ = ("total",)
+
+    def __init__(self, total: int = 0) -> None:
+        self.total = total
+
+    def add(self, seals: Seals, found: Iterable[bytes]) -> None:
+        """Rows with these seals are there."""
+        self.total += sum(map(seals.hidden, found))
+
+    def take(self, seals: Seals, found: Iterable[bytes]) -> None:
+        """They are gone."""
+        self.total -= sum(map(seals.hidden, found))
+
+    def seal(self, seals: Seals) -> bytes:
+        """What is written of it."""
+        return seals.of("living", (self.total % (1 << 8 * SEAL_BYTES),))

@@ -107,11 +107,6 @@ def total(ranges: Iterable[Range]) -> int:
     return sum([stop - start for start, stop in ranges])
 
 
-def total_sum(ranges: Iterable[Range]) -> int:
-    """The sum of these numbers."""
-    return sum([(start + stop - 1) * (stop - start) // 2 for start, stop in ranges])
-
-
 def pack_ranges(ranges: Sequence[Range], first: int) -> bytes:
     """As distances from ``first``, which are below 2**32."""
     flat = [number - first for number in chain.from_iterable(ranges)]

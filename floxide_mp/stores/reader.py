@@ -18,12 +18,11 @@ from ..core.terms import ErrorRecord
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from . import blocks, parts, rows, schema
-from .batch import run_name
 from .connection import connect_to_read
 from .due import Clocks
 from .files import LOG, connected, described, disconnected, has_log, identity
 from .index import Index
-from .integrity import Seals, corrupt, differing, key_path, read_key
+from .integrity import RowSum, Seals, corrupt, differing, key_path, read_key, run_name
 from .medium import trouble
 from .owner import holder
 from .packing import unpack_ranges
@@ -152,14 +151,13 @@ class Reader:
             scopes = self._living(run_id, run, schema.SCOPES, tally.scopes, "scope")
             spoilt = self._living(run_id, run, schema.SPOILT, tally.spoilt, "scope")
             marks = self._living(run_id, run, schema.MARKS, tally.marks, "kind, a, value")
+            read_living(self._reader, self._seals, run_id, run, tally)
         gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in ranges}
         items = [rows.item(row[:-1], self._clocks) for row in single]
         for row in together:
             items += blocks.unpack_block(row[:-1], gone.get(row[1], ()))
         if len(items) != tally.items:
             raise corrupt(self.path, differing(tally.items, len(items), "row"), run_id, "items")
-        if sum(item.id for item in items) != tally.item_sum:
-            raise corrupt(self.path, "an unfinished item is missing, and a finished one is back", run_id, "items")
         held: dict[int, list[int]] = {}
         for _, kind, node, item, *_ in marks:
             if kind == "held":
@@ -370,6 +368,17 @@ def read_index(connection: sqlite3.Connection, seals: Seals, run_id: str, run: i
     gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in found}
     blocks = connection.execute("SELECT block, count FROM blocks WHERE run = ? ORDER BY block", (run,))
     return Index((first, count, gone.get(first, ())) for first, count in blocks)
+
+
+def read_living(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> RowSum:
+    """What the run's rows come to that are replaced and deleted: it has to be what was written."""
+    living = RowSum()
+    for table in schema.SUMMED:
+        found = connection.execute(f"SELECT seal FROM {table.name} WHERE run = ?", (run,))
+        living.add(seals, (seal for (seal,) in found))
+    if living.seal(seals) != tally.living:
+        raise corrupt(seals.path, "a row of it is missing, or is one of before", run_id)
+    return living
 
 
 def read_steps(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> dict[str, int]:

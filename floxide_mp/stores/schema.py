@@ -115,7 +115,7 @@ PROGRESS: Final = Table(
     "run INTEGER NOT NULL, phase TEXT NOT NULL, total INTEGER NOT NULL, completed INTEGER NOT NULL, "
     "failed INTEGER NOT NULL, retries INTEGER NOT NULL, last_item INTEGER NOT NULL, last_error INTEGER NOT NULL, "
     "finished_at REAL, failure BLOB, updated_at REAL NOT NULL, epoch INTEGER NOT NULL, "
-    + ", ".join(f"{f.name} {'BLOB' if f.name.endswith('seal') else 'INTEGER'} NOT NULL" for f in fields(Tally)),
+    + ", ".join(f"{f.name} {'BLOB' if f.type == 'bytes' else 'INTEGER'} NOT NULL" for f in fields(Tally)),
     1,
 )
 ITEMS: Final = Table(
@@ -186,6 +186,7 @@ PARTS: Final = Table(
 )
 STEPS: Final = Table("steps", "run INTEGER NOT NULL, node TEXT NOT NULL, done INTEGER NOT NULL", 2)
 LIVING: Final = ITEMS, BLOCKS, GONE, ARRIVALS, SCOPES, SPOILT, MARKS  # rows come and go
+SUMMED: Final = RUNS, *LIVING  # rows are replaced: that none is an older one shows by their sum
 LOGS: Final = EVENTS, OUTPUTS, ERRORS  # rows are only added
 TABLES: Final = STORE, RUNS, PROGRESS, *LIVING, *LOGS, PARTS, STEPS
 

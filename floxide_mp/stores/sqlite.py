@@ -23,10 +23,10 @@ from .connection import connect
 from .due import CLOCKS, Clocks
 from .files import Guard
 from .index import Index
-from .integrity import Seals, corrupt, make_key, read_key
+from .integrity import RowSum, Seals, corrupt, make_key, read_key
 from .medium import trouble
 from .owner import Ownership
-from .reader import Owner, Reader, read_index, read_owner, read_stand, read_steps
+from .reader import Owner, Reader, read_index, read_living, read_owner, read_stand, read_steps
 from .rows import Prepared
 from .tally import Tally
 
@@ -76,7 +76,9 @@ class SQLiteStore(Reader):
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
-            self._stands: dict[str, tuple[int, Tally, dict[str, int], Index]] = {}  # by run: what ``Batch`` takes
+            self._stands: dict[
+                str, tuple[int, Tally, dict[str, int], Index, RowSum]
+            ] = {}  # by run: what ``Batch`` takes
             self._epoch = self._take_over()
             with trouble(real):
                 self._guard = Guard(real)
@@ -169,14 +171,14 @@ class SQLiteStore(Reader):
                 self._roll_back()
                 raise
             for name, batch in done.items():
-                self._stands[name] = batch.run, batch.tally, batch.done, batch.index
+                self._stands[name] = batch.run, batch.tally, batch.done, batch.index, batch.living
 
     def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
         known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (rows.text(run.run_id),)).fetchone()
         if known is not None:
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
-        batch = Batch(run.run_id, number, Tally(), {}, Index())
+        batch = Batch(run.run_id, number, Tally(), {}, Index(), RowSum())
         batch.add(prepared)
         batch.create(self._writer, self._seals, run, self._epoch, self._clocks.wall())
         owner = read_owner(self._writer, self._seals)
@@ -227,13 +229,14 @@ class SQLiteStore(Reader):
         text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
-    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int], Index]:
+    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int], Index, RowSum]:
         # Taken out, and put back when it is known to be written: an interrupt may come in between.
         known = self._stands.pop(run_id, None)
         if known is None:
             run, _, tally = read_stand(self._writer, self._seals, run_id)
             steps = read_steps(self._writer, self._seals, run_id, run, tally)
-            known = run, tally, steps, read_index(self._writer, self._seals, run_id, run)
+            index = read_index(self._writer, self._seals, run_id, run)
+            known = run, tally, steps, index, read_living(self._writer, self._seals, run_id, run, tally)
         return known
 
     def _take_over(self) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from floxide_mp.core.records import Commit
+from floxide_mp.core.records import Block, Commit, Given
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
 from floxide_mp.stores import schema
 from floxide_mp.stores.sqlite import SQLiteStore
-from tests.filled import MARK, Reading, at, facts, fill, item, step
+from tests.filled import MARK, Reading, at, everything, facts, fill, item, step
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_row_35_a_finished_item_is_back(path: Path) -> None:
     connection.execute(f"INSERT INTO items VALUES ({', '.join('?' * len(row))})", row)
     connection.commit()
     connection.close()
-    refusal = pytest.raises(StoreCorruptError, match="an unfinished item is missing, and a finished one is back")
+    refusal = pytest.raises(StoreCorruptError, match="run 'run': a row of it is missing, or is one of before")
     with refusal, Reading(path) as reader:
         reader.snapshot("run")
 
@@ -213,7 +213,7 @@ def test_row_35_a_finished_item_is_back(path: Path) -> None:
 def test_row_35_a_commit_finds_out_too(path: Path) -> None:
     store = SQLiteStore(path)
     edit(path, "DELETE FROM items WHERE run = 1 AND item = 7")
-    with pytest.raises(StoreCorruptError, match="run 'run': row items: 1 row was written, none is there"):
+    with pytest.raises(StoreCorruptError, match="run 'run': a row of it is missing, or is one of before"):
         store.commit("run", Commit(finished=[7]), at(100))
     store.close()
 
@@ -282,3 +282,45 @@ def test_row_81_runs_that_changed_their_names(path: Path) -> None:
     edit(path, "UPDATE runs SET run_id = 'x' WHERE run = 1", "UPDATE runs SET run_id = 'run' WHERE run = 2")
     with pytest.raises(StoreCorruptError, match=r"row progress.*is not what was written"), Reading(path) as reader:
         reader.outputs("run")
+
+
+OLDER = {  # rows that are put back as they were before: what is deleted, and what comes again
+    "an item for another with the same sum": ("items", "item IN (2, 5)", "item IN (3, 4)"),
+    "an earlier attempt": ("items", "item = 6", "item = 6"),
+    "an earlier mark": ("marks", "kind = 'depth'", "kind = 'depth'"),
+    "how far a generator was": ("marks", "kind = 'given'", "kind = 'given'"),
+    "what was gone of a block": ("gone", "true", "true"),
+    "what the run began with": ("runs", "run = 1", "run = 1"),
+}
+
+
+@pytest.mark.parametrize("what", OLDER)
+def test_row_119_rows_that_are_put_back_as_they_were(tmp_path: Path, what: str) -> None:
+    """Each of them has a seal that is right, and their numbers add up."""
+    path, older = tmp_path / "runs.db", tmp_path / "older.db"
+    record, *_ = everything("run")
+    six = [item(number) for number in range(2, 8)]
+    side = Block(20, 0, (3, (0,)), [b"side"] * 20, six[0].scope)
+    with closing(SQLiteStore(path)) as store:
+        store.create(record, Commit(created=six, blocks=[side], depths={(0, 0): 1}, given={7: Given(5, 5, 0)}), at(50))
+        store.commit("run", Commit(ranges=[(20, 1)]), at(50))
+    shutil.copy(path, older)
+    with closing(SQLiteStore(path)) as store:
+        six[4].attempt = 2
+        store.commit("run", Commit(finished=[3, 4], ranges=[(21, 1)], changed=[six[4]], depths={(0, 0): 2}), at(50))
+        store.commit("run", Commit(given={7: Given(9, 9, 0)}), at(50))
+        store.replace(record._replace(timeout=5.0))
+        store.check()
+    table, gone, back = OLDER[what]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ATTACH ? AS older", (str(older),))
+        assert connection.execute(f"DELETE FROM {table} WHERE {gone}").rowcount
+        assert connection.execute(f"INSERT INTO main.{table} SELECT * FROM older.{table} WHERE {back}").rowcount
+        connection.commit()
+    with (
+        pytest.raises(StoreCorruptError, match=r"run 'run': a row of it is missing, or is one of before"),
+        Reading(path) as reader,
+    ):
+        reader.check()
+    with closing(SQLiteStore(path)) as store, pytest.raises(StoreCorruptError, match="is one of before"):
+        store.commit("run", Commit(finished=[7]), at(50))
