@@ -279,6 +279,134 @@ def test_row_85_a_script_that_is_edited_while_it_runs(tmp_path: Path) -> None:
     assert "script.py was changed since this program began: workers get what it defines by value" in done.stderr
 
 
+# -- without a guard ----------------------------------------------------------------------------------------------
+
+ADVICE = 'put it into a module (or give the script an `if __name__ == "__main__":` guard)'
+LIMITS = {  # the table in docs/scripts.md
+    *("lock global", "threading.local global", "open file global", "sqlite connection global", "ctypes structure"),
+    *("globals() lookup", "eval of a name", "subclasses lookup", "inspect getsource"),
+    *("zz decimal precision", "zz locale warnings", "zz pandas extension accessor"),
+}
+
+
+def test_row_85_what_goes_by_value_but_for_known_limits() -> None:
+    """What is refused says what to do."""
+    told = snippets(guarded=False)
+    assert len(told) > 60
+    assert {name for name, how in told.items() if how} == LIMITS & set(told)
+    refused = [how for how in told.values() if "SerializationError" in how]
+    assert len(refused) == 5
+    assert all(ADVICE in how for how in refused)
+
+
+BY_VALUE = """
+    import abc, dataclasses, enum, functools, json, pickle, typing
+    class Hooked(json.JSONEncoder):
+        made = []
+        def __init_subclass__(cls, *, name, **more):
+            super().__init_subclass__(**more)
+            cls.name = name
+            Hooked.made.append(name)
+    class Meta(abc.ABCMeta):
+        def __call__(cls, *arguments): return super().__call__(*arguments), cls.__name__
+        def __new__(meta, name, bases, names, *, kind):
+            return super().__new__(meta, name, bases, dict(names, kind=kind))
+        def __init__(cls, name, bases, names, *, kind): super().__init__(name, bases, names)
+    class Left(Hooked, name="left"):
+        __slots__ = ("n",)
+    class Abstract(metaclass=Meta, kind="abstract"):
+        @abc.abstractmethod
+        def f(self): ...
+    class Concrete(Abstract, metaclass=Meta, kind="concrete"):
+        def f(self): return super().f()
+    @dataclasses.dataclass(frozen=True)
+    class Size:
+        height: int
+        width: int = 2
+        def area(self): return self.height * self.width
+    class Paper(Size, enum.Enum):
+        A = 3
+        B = 4, 5
+        C = 3
+        def next(self): return Paper.B
+    class Access(enum.IntFlag, boundary=enum.STRICT):
+        R, W = 4, 2
+        RW = 6
+    class Name(str, enum.Enum):
+        def __new__(cls, text, other):
+            made = str.__new__(cls, text)
+            made._value_, made.other = text, other
+            return made
+        X = "x", "other x"
+    @functools.singledispatch
+    def depth(value): return 0
+    @depth.register
+    def _(value: list): return 1 + max(map(depth, value), default=0)
+    Key = typing.NewType("Key", int)
+    class Kept:
+        known = {}
+        def __new__(cls, name): return cls.known.setdefault(name, object.__new__(cls))
+        def __init__(self, name): self.name = name
+        def __reduce__(self): return Kept, (self.name,)
+    class Sentinel:
+        def __reduce__(self): return "NOTHING"
+    NOTHING = Sentinel()
+    DATA = pickle.dumps([Size(1), Paper.B])
+    def work(value):
+        return (
+            Hooked.made, Left.name, Left.__slots__, Concrete.kind, Concrete()[1], issubclass(Meta, abc.ABCMeta),
+            [(p.name, p.area(), p.value, p.next().name) for p in Paper], Paper.C is Paper.A,
+            Paper(Size(4, 5)) is Paper.B,
+            Access(6) is Access.RW, Access.R | Access.W, Name("x").other, Name.X.upper(), isinstance(Name.X, Name),
+            depth([[], [[]]]), Key(3), value[0] is NOTHING, value[1] is Paper.A, pickle.loads(DATA)[1] is Paper.B,
+        ), NOTHING, Paper.B, Name.X, [Kept("a"), Kept("a")]
+    told, *back = run(work, [NOTHING, Paper.C])
+    print(told, back[0] is NOTHING, back[1] is Paper.B, back[2] is Name.X, back[3][0] is back[3][1] is Kept("a"))
+"""
+
+
+def test_row_85_by_value_classes_are_not_made_anew(tmp_path: Path) -> None:
+    """Nothing that the script's metaclasses and bases do to a class is done to it twice; aliases are aliases."""
+    inline, worker = (told(BY_VALUE, tmp_path, workers) for workers in (0, 1))
+    assert inline == worker
+    assert inline[0].endswith("True True True True")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("globals()['helper']", "helper is of the program's __main__"),
+        ("eval('helper')", "helper is of the program's __main__"),
+        ("__import__('pickle').loads(b'c__main__\\nlost\\n.')", "lost is of the program's __main__"),
+    ],
+)
+def test_row_85_what_a_node_by_value_looks_for_in_vain_says_what_to_do(tmp_path: Path, code: str, said: str) -> None:
+    script = f"""
+        def helper(): pass
+        def work(value): return {code!s}
+        print(run(work))
+    """
+    (line,) = told(script, tmp_path, 1)
+    assert said in line
+    assert ADVICE in line
+
+
+def test_row_85_a_workflow_that_takes_much_along_is_warned_of(tmp_path: Path) -> None:
+    script = """
+        TABLE = b"x" * 40_000_000
+        print(run(lambda n: len(TABLE)))
+    """
+    text = textwrap.dedent(NODES).replace("WORKERS", "1") + textwrap.dedent(script)
+    (tmp_path / "script.py").write_text(text)
+    done = run_python(["script.py"], None, tmp_path)
+    assert done.stdout == "40000000\n"
+    assert "the workflow takes 40 MB to each worker; what its nodes share belongs into the context" in done.stderr
+    assert "(the largest global here is TABLE)" in done.stderr
+
+
+# -- the syntax tree --------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "guarded", "late"),
     [

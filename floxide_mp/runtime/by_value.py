@@ -5,9 +5,11 @@ In the program's process, and in workers for what steps return. What comes of it
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
+import re
 import sys
 import types
 import typing
@@ -19,14 +21,16 @@ import cloudpickle
 from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
     _extract_code_globals,
     _make_skeleton_class,
+    _make_skeleton_enum,
 )
 
 from ..node import FunctionNode
-from ..workflow import UNDECLARED, Workflow
-from . import main_module
+from . import main_module, rebuilt
 
 CLOUDPICKLE: Final[str] = cloudpickle.__version__
 _CACHED: Final = type(functools.lru_cache(lambda: None))
+MOST_OFFERED: Final = 64 << 10  # bytes of one definition
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _NAMED: Final = (type, types.FunctionType, _CACHED, FunctionNode)
 
 
@@ -53,16 +57,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(obj, FunctionNode) and obj.__module__ in main_module.NAMES:
             return obj.by_value()
+        if (reduced := rebuilt.reduced(obj)) is not None:
+            return reduced
+        if _named_by_itself(obj):
+            return _new, (type(obj),), object.__getstate__(obj)
         reduced = super().reducer_override(obj)
-        if isinstance(obj, type) and isinstance(reduced, tuple) and reduced[0] is _make_skeleton_class:
-            # Without these its objects could not be read by name on the other side (cloudpickle 3.1 leaves them out).
-            kind, name, bases, members, *rest = reduced[1]
-            members = {**members, "__qualname__": obj.__qualname__}
-            if "__slots__" in vars(obj) and not hasattr(obj, "_fields"):  # a ``NamedTuple`` makes its own
-                members["__slots__"] = vars(obj)["__slots__"]
-            if issubclass(obj, Workflow):
-                members[UNDECLARED] = True  # it is made empty, and filled with what was declared here
-            reduced = (reduced[0], (kind, name, bases, members, *rest), *reduced[2:])
+        if isinstance(obj, type) and isinstance(reduced, tuple):
+            if reduced[0] is _make_skeleton_class:
+                return rebuilt.class_reduced(obj, reduced)
+            if reduced[0] is _make_skeleton_enum:
+                return rebuilt.enum_reduced(obj)
         return reduced
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
@@ -92,6 +96,13 @@ def dumps(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = No
     return stream.getvalue()
 
 
+def reducers() -> dict[type, Any]:
+    """What ``__main__`` has registered with ``copyreg``."""
+    own = main_module.is_own
+    table = list(copyreg.dispatch_table.items()) if main_module.script_here() is None else ()
+    return {kind: reduce for kind, reduce in table if own(kind) or own(reduce)}
+
+
 def chosen() -> bool:
     """Whether the user has modules whose things are to go by value."""
     return bool(cloudpickle.list_registry_pickle_by_value())
@@ -103,22 +114,59 @@ def globals_of(code: types.CodeType) -> Iterable[str]:
 
 
 class MainFinder:
-    """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away."""
+    """Notes which classes and functions of ``__main__`` a value refers to, by pickling it and throwing that away.
+
+    Also those that annotations mention which are texts: the standard library looks them up in the module.
+    """
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
+        self._mentioned: set[str] = set()
 
     def dump(self, value: Any) -> None:
+        """Look at a value, too; what it raises is why it cannot be pickled."""
+        self._dump(value)
+        main = vars(sys.modules["__main__"])
+        while self._mentioned:
+            name = self._mentioned.pop()
+            if name not in self.found and isinstance(main.get(name), _NAMED) and _in_main(main[name]):
+                before = dict(self.found)
+                try:
+                    self._dump(main[name])
+                except Exception:
+                    self.found = before  # it may not be needed
+
+    def _dump(self, value: Any) -> None:
         found = self.found
+        mentioned = self._mentioned
 
         class Pickler(_Pickler):
             def reducer_override(self, obj: Any) -> Any:
                 if isinstance(obj, _NAMED) and _in_main(obj) and not main_module.by_name(obj):
                     name = main_module.name_of(obj).partition(".")[0]  # nested ones are reached through the outer one
                     found[name] = getattr(sys.modules["__main__"], name)
+                    mentioned.update(_mentioned(obj))
+                elif _named_by_itself(obj):
+                    name = obj.__reduce_ex__(5)
+                    found[name] = main_module.found(name)
+                elif isinstance(obj, rebuilt.NAMED) and _in_main(obj):
+                    name = main_module.name_of(obj)
+                    found[name] = main_module.found(name)
                 return super().reducer_override(obj)
 
         Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
+
+
+def _mentioned(obj: Any) -> Iterable[str]:
+    """The names in annotations of a class that are texts."""
+    kinds = getattr(obj, "__annotations__", None) if isinstance(obj, type) else None
+    for text in kinds.values() if isinstance(kinds, dict) else ():
+        if isinstance(text, str):
+            yield from re.findall(r"[^\W\d]\w*", text)
+
+
+def _new(kind: Any) -> Any:
+    return kind.__new__(kind)
 
 
 class _Nowhere:
@@ -126,6 +174,43 @@ class _Nowhere:
 
     def write(self, data: object) -> None:
         pass
+
+
+class _Limited(io.BytesIO):
+    """A file that takes so much and no more."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MOST_OFFERED:
+            raise OverflowError
+        return super().write(data)
+
+
+def offered() -> dict[str, bytes]:
+    """What ``__main__`` defines, each by itself, and its plain values, for code that asks for them by name.
+
+    Not what cannot be pickled or is large, such as a function that mentions a large table.
+    """
+    made: dict[str, bytes] = {}
+    for name, value in list(vars(sys.modules["__main__"]).items()):
+        if (isinstance(value, _NAMED) and main_module.is_own(value)) or (type(value) in _PLAIN and name[:2] != "__"):
+            file = _Limited()
+            try:
+                _Pickler(file, 5).dump(value)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                continue
+            made[name] = file.getvalue()
+    return made
+
+
+def _named_by_itself(obj: Any) -> bool:
+    """Whether it is an object of a class of ``__main__`` that says of itself that it goes by a name there."""
+    kind: Any = type(obj)
+    if kind.__module__ not in main_module.NAMES or kind.__reduce__ is object.__reduce__ or isinstance(obj, type):
+        return False
+    name = obj.__reduce_ex__(5)
+    return isinstance(name, str) and main_module.script_here() is None and main_module.found(name) is obj
 
 
 def _in_main(obj: Any) -> bool:

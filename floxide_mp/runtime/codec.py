@@ -8,6 +8,7 @@ be run, by value with the workflow: see ``main_module``.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
@@ -26,6 +27,7 @@ from . import by_value, main_module, search_path
 from .code_digest import changed, codes_of
 from .reasons import explained, told
 
+LARGE: Final = 32 << 20  # bytes of a workflow from which on there is a warning
 _NONE = pickle.dumps(None, 5)
 _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 MOST_EXCEPTION: Final = 32 << 10  # bytes of a pickled exception that is kept; of larger ones there is the text
@@ -160,7 +162,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         payload = (None if sent else _plain(bundle)) or _with(sent, bundle)
         return _pickled((place, home.script, missing), payload, main_module.definitions())
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
-        return _pickled((place, None, None), by_name, ())
+        return _pickled((place, None, {}), by_name, ())
     finder = by_value.MainFinder()
     there = vars(sys.modules["__main__"])
     finder.found.update((name, there[name]) for name in main if name in there)
@@ -171,13 +173,13 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
             raise
         except BaseException:
             pass  # said with its own name when it is encoded
-    return _pickled((place, None, None), _with(finder.found, bundle), tuple(finder.found))
+    return _pickled((place, None, by_value.offered()), _with(finder.found, bundle), tuple(finder.found))
 
 
 def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
     """The pickle of a workflow, and of what is to be put into ``__main__`` for it."""
     try:
-        return by_value.dumps((found, bundle))
+        payload = by_value.dumps((found, by_value.reducers(), bundle))
     except KeyboardInterrupt:
         raise
     except BaseException as trouble:
@@ -185,7 +187,11 @@ def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
             for part, what in ((node, f"node {name!r}"), (keys, f"edges of {name!r}")):
                 if (error := _trouble(part)) is not None:
                     raise explained(part, what, error, _trouble) from None
-        raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}") from None
+        advice = f"; {main_module.ADVICE}" if main_module.script_here() is None else ""
+        raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}{advice}") from None
+    if len(payload) > LARGE:
+        main_module.warn_of_size(len(payload))
+    return payload
 
 
 def _beside_script(home: main_module.Home, names: Iterable[str]) -> tuple[dict[str, Any], frozenset[str]]:
@@ -207,7 +213,7 @@ def _plain(bundle: Bundle) -> bytes | None:
     if by_value.chosen():
         return None
     try:
-        return pickle.dumps(({}, bundle), 5)
+        return pickle.dumps(({}, {}, bundle), 5)
     except KeyboardInterrupt:
         raise
     except BaseException:
@@ -243,12 +249,15 @@ def decode_bundle(payload: bytes) -> Bundle:
         Exception: the script cannot be run here, or what the workflow needs cannot be imported.
     """
     stream = io.BytesIO(payload)
-    place, script, missing = pickle.load(stream)
+    place, script, more = pickle.load(stream)
     search_path.take_up(search_path.Place(*place))
     if script is not None:
-        main_module.enter(script, missing)
-    found, bundle = pickle.load(stream)
+        main_module.enter(script, not_sent=more)
+    else:
+        main_module.offer(more, pickle.loads)
+    found, reducers, bundle = pickle.load(stream)
     vars(sys.modules["__main__"]).update(found)
+    copyreg.dispatch_table.update(reducers)
     return bundle  # type: ignore[no-any-return]
 
 

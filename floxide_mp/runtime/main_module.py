@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from _thread import RLock
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import CodeType, ModuleType
 from typing import Any, Final, NamedTuple
@@ -76,6 +76,7 @@ _STAMP: Final = _stamp(getattr(_FIRST, "__file__", None) or "")  # when the prog
 _known: tuple[ModuleType, Home | None] | None = None  # of which ``__main__``, and what it is
 _entered: Script | None = None  # by this process, which is a worker
 _entering: Final = RLock()
+_offered: set[str] = set()  # names of a ``__main__`` that goes by value
 _left: list[ModuleType] = []  # former ``__main__``s of a worker: a module that nobody has loses its globals
 missing: frozenset[str] = frozenset()  # names of the script that could not be sent to this worker
 
@@ -198,6 +199,43 @@ def _module_of(script: Script) -> ModuleType:
     return module
 
 
+def warn_of_size(size: int) -> None:
+    """A workflow that goes by value has taken a lot along: say what it may be, and where it belongs."""
+    import logging
+
+    def size_of(name: str) -> int:
+        value = vars(sys.modules["__main__"])[name]
+        return max(sys.getsizeof(value), getattr(value, "nbytes", 0) if not isinstance(value, type) else 0)
+
+    name = max(vars(sys.modules["__main__"]), key=size_of)
+    text = "the workflow takes %.0f MB to each worker; what its nodes share belongs into the context, as Fixed(...), %s"
+    which = f"of which workers share one copy (the largest global here is {name})"
+    logging.getLogger("floxide_mp").warning(text, size / 1e6, which)
+
+
+def offer(pickles: Mapping[str, bytes], load: Callable[[bytes], Any]) -> None:
+    """Have ``__main__`` of this worker give more of what that of the program has, to code that asks it by name.
+
+    That is ``pickle.load`` of what the program has written, or ``from __main__ import``. Each is opened when it is
+    asked for: it may import what the nodes do not need.
+    """
+    main = sys.modules["__main__"]
+    if not pickles or _path_of(main) is not None:
+        return  # this is the program itself
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        if name not in pickles:
+            raise AttributeError(f"module '__main__' has no attribute {name!r} in this worker: {ADVICE}", name=name)
+        try:
+            value = load(pickles[name])
+        except Exception as error:
+            raise AttributeError(f"{name} of '__main__' cannot be had in this worker: {ADVICE}", name=name) from error
+        return vars(main).setdefault(name, value)
+
+    main.__getattr__ = __getattr__  # type: ignore[method-assign]
+    _offered.update(pickles)
+
+
 def note(failure: BaseException) -> None:
     """Say with an error what is the matter with a name of the script that this worker does not have."""
     if isinstance(failure, NameError) and failure.name in missing:
@@ -205,6 +243,19 @@ def note(failure: BaseException) -> None:
             f'{failure.name} is bound under the script\'s `if __name__ == "__main__":`, and cannot be sent to workers: '
             "bind it above that, where each worker runs it, or put it into a module"
         )
+    elif _offered and (name := _asked_for(failure)) is not None:
+        failure.add_note(f"{name} is of the program's __main__; workers have what the nodes refer to: {ADVICE}")
+
+
+def _asked_for(failure: BaseException) -> str | None:
+    """The name in ``__main__`` that was looked up where it is not."""
+    text = str(failure)
+    if isinstance(failure, KeyError | NameError):
+        name = failure.args[0] if isinstance(failure, KeyError) and failure.args else getattr(failure, "name", None)
+        return name if isinstance(name, str) and name in _offered else None
+    if isinstance(failure, AttributeError) and "on <module '__main__'" in text:
+        return text.rpartition("attribute '")[2].partition("'")[0]
+    return "what is imported" if isinstance(failure, ImportError) and failure.name == "__main__" else None
 
 
 # -- the program's side ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..errors import SerializationError
 from ..node import FunctionNode
 from ..route import shown
+from . import main_module
 
 _EMPTY: Final = types.CellType()  # of a variable that has no value yet
 
@@ -25,8 +26,10 @@ def explained(
         error: that said so.
         trouble_of: tries it with a part of the value.
     """
-    path, reason = what, error
+    path, reason, advice = what, error, ""
     for _ in range(12):
+        if isinstance(value, type | types.FunctionType | FunctionNode) and value.__module__ in main_module.NAMES:
+            advice = "" if main_module.script_here() is not None else f"; {main_module.ADVICE}"
         for step, part in _parts(value):
             trouble = trouble_of(part)
             if trouble is not None:
@@ -39,7 +42,7 @@ def explained(
         text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
     else:
         text = f"{what} cannot be pickled: {path} is a {kind}: {why or type(reason).__name__}"
-    return SerializationError(text, path=path)
+    return SerializationError(text + advice, path=path)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
