@@ -185,23 +185,32 @@ class _Limited(io.BytesIO):
         return super().write(data)
 
 
-def offered() -> dict[str, bytes]:
-    """What ``__main__`` defines, each by itself, and its plain values, for code that asks for them by name.
+def offered() -> list[tuple[tuple[str, ...], bytes]]:
+    """What ``__main__`` defines, and its plain values, for code that asks for them by name: pickles of dicts.
 
     Not what cannot be pickled or is large, such as a function that mentions a large table.
     """
-    made: dict[str, bytes] = {}
-    for name, value in list(vars(sys.modules["__main__"]).items()):
-        if (isinstance(value, _NAMED) and main_module.is_own(value)) or (type(value) in _PLAIN and name[:2] != "__"):
-            file = _Limited()
-            try:
-                _Pickler(file, 5).dump(value)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                continue
-            made[name] = file.getvalue()
-    return made
+    main = list(vars(sys.modules["__main__"]).items())
+    every = {name: value for name, value in main if _is_offered(name, value)}
+    if (whole := _limited(every)) is not None:
+        return [(tuple(every), whole)]
+    each = (((name,), _limited({name: value})) for name, value in every.items())
+    return [(names, made) for names, made in each if made is not None]
+
+
+def _is_offered(name: str, value: Any) -> bool:
+    return (isinstance(value, _NAMED) and main_module.is_own(value)) or (type(value) in _PLAIN and name[:2] != "__")
+
+
+def _limited(value: Any) -> bytes | None:
+    file = _Limited()
+    try:
+        _Pickler(file, 5).dump(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
+    return file.getvalue()
 
 
 def _named_by_itself(obj: Any) -> bool:

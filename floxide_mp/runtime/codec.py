@@ -162,7 +162,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
         payload = (None if sent else _plain(bundle)) or _with(sent, bundle)
         return _pickled((place, home.script, missing), payload, main_module.definitions())
     if not main and (by_name := _by_name(bundle, first_values)) is not None:
-        return _pickled((place, None, {}), by_name, ())
+        return _pickled((place, None, ()), by_name, ())
     finder = by_value.MainFinder()
     there = vars(sys.modules["__main__"])
     finder.found.update((name, there[name]) for name in main if name in there)

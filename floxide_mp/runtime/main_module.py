@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from _thread import RLock
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import CodeType, ModuleType
 from typing import Any, Final, NamedTuple
@@ -213,13 +213,14 @@ def warn_of_size(size: int) -> None:
     logging.getLogger("floxide_mp").warning(text, size / 1e6, which)
 
 
-def offer(pickles: Mapping[str, bytes], load: Callable[[bytes], Any]) -> None:
+def offer(groups: Iterable[tuple[Iterable[str], bytes]], load: Callable[[bytes], Any]) -> None:
     """Have ``__main__`` of this worker give more of what that of the program has, to code that asks it by name.
 
     That is ``pickle.load`` of what the program has written, or ``from __main__ import``. Each is opened when it is
     asked for: it may import what the nodes do not need.
     """
     main = sys.modules["__main__"]
+    pickles = {name: made for names, made in groups for name in names}
     if not pickles or _path_of(main) is not None:
         return  # this is the program itself
 
@@ -227,10 +228,12 @@ def offer(pickles: Mapping[str, bytes], load: Callable[[bytes], Any]) -> None:
         if name not in pickles:
             raise AttributeError(f"module '__main__' has no attribute {name!r} in this worker: {ADVICE}", name=name)
         try:
-            value = load(pickles[name])
+            found = load(pickles[name])
         except Exception as error:
             raise AttributeError(f"{name} of '__main__' cannot be had in this worker: {ADVICE}", name=name) from error
-        return vars(main).setdefault(name, value)
+        for other, value in found.items():
+            vars(main).setdefault(other, value)
+        return vars(main)[name]
 
     main.__getattr__ = __getattr__  # type: ignore[method-assign]
     _offered.update(pickles)
