@@ -24,7 +24,7 @@ from ..retry import RetryPolicy
 from ..texts import clipped
 from ..workflow import Compiled
 from . import by_value, main_module, search_path
-from .code_digest import changed, codes_of
+from .code_digest import UNKNOWN, changed, codes_of
 from .reasons import explained, told
 
 LARGE: Final = 32 << 20  # bytes of a workflow from which on there is a warning
@@ -173,7 +173,14 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
             raise
         except BaseException:
             pass  # said with its own name when it is encoded
+    bundle = bundle._replace(codes=tuple(map(_code_to_compare, bundle.nodes, bundle.codes)))
     return _pickled((place, None, by_value.offered()), _with(finder.found, bundle), tuple(finder.found))
+
+
+def _code_to_compare(node: Node, code: int) -> int:
+    """The number of a node's code; that which goes by value is not imported there, so cannot be another."""
+    modules = type(node).__module__, getattr(node.handler(), "__module__", None)
+    return UNKNOWN if any(module in main_module.NAMES for module in modules) else code
 
 
 def _with(found: dict[str, Any], bundle: Bundle) -> bytes:

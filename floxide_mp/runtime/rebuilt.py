@@ -168,6 +168,8 @@ def _make_enum(
 
 def _fill_enum(made: Any, given: Any) -> Any:
     state, own = given
+    if "__new_member__" not in state[0]:
+        type.__delattr__(made, "__new_member__")  # which made the members here
     _class_setstate(made, state)
     for name, fields in own.items():
         vars(made._member_map_[name]).update(fields)
