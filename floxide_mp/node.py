@@ -35,7 +35,8 @@ class Node:
         retry: a ``RetryPolicy``, or None: the first failure is final.
         timeout: seconds for one attempt, or one portion of what an iterator gives (``NextAll``); a step that is longer
             is ended together with its worker process.
-        serial: steps of serial nodes never overlap within a run, and see every commit before them.
+        serial: steps of serial nodes never overlap within a run, see every commit before them, and run in the run's
+            order (retries of them, and of what comes before them, are waited for), so that no update is lost.
     """
 
     retry: RetryPolicy | None = None

@@ -70,20 +70,24 @@ class Portion(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    """What came of a step that saw that its run is being cancelled, or out of time (``ctx.cancelled``): it may have
-    come to its end early, with half of an answer. If the run may go on later, the step has not happened."""
+    """What came of a step that saw ``ctx.cancelled``: maybe half an answer. If the run may go on, it is undone."""
+
+    part: StepResult | Spread
+
+
+class Looked(NamedTuple):
+    """What came of a serial step that has read the context and written to it: its writes go behind what it has read."""
 
     part: StepResult | Spread
 
 
 class Trouble(NamedTuple):
-    """What an item needs could not be opened where it was to be run: a module or a class is not there, say. It has not
-    begun, and is as it was; the run fails with this error, and can be resumed where that is mended."""
+    """What an item needs cannot be opened (a class is not there, say): it is as it was, and the run fails."""
 
     error: ErrorRecord
 
 
-Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Trouble
+Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Looked | Trouble
 """What came of one step, or of the next part of one."""
 
 Result: TypeAlias = Outcome | Results

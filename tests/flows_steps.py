@@ -8,9 +8,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any
 
-from floxide_mp import Context, EventLog, Fixed, Hold, Merge, NextAll, Node, SharedState, Workflow, node
+from floxide_mp import (
+    Context,
+    EventLog,
+    Fixed,
+    Hold,
+    Merge,
+    NextAll,
+    Node,
+    RetryPolicy,
+    SharedState,
+    SplitNode,
+    Workflow,
+    node,
+    when,
+)
 from tests.flows_run import enter, until
 
 
@@ -256,3 +271,86 @@ class BadOnes(Workflow):
     split, number_of = split, number_of
     start = split
     edges = {split: [number_of]}
+
+
+# -- serial steps that read what they write -----------------------------------------------------------------------
+
+
+@node(retry=RetryPolicy(max_attempts=3, initial_backoff=0.02))
+def of_different_speed(ctx: Shared, number: int) -> int:
+    """The first ones take the longest, and every third one fails once."""
+    sleep(0.02 * (3 - number % 4) if number < 8 else 0.0)
+    if number % 3 == 0 and ctx.item.attempt == 1:
+        raise ValueError("try again")
+    return number
+
+
+@node(serial=True, retry=RetryPolicy(max_attempts=2, initial_backoff=0.02))
+def tally(ctx: Shared, number: int) -> Any:
+    """Reads, and writes what follows; the last one speaks for all, as a join counted by hand."""
+    if number % 5 == 0 and ctx.item.attempt == 1:
+        raise ValueError("try again")
+    seen = ctx.state.get() or []
+    ctx.state.set([*seen, number])
+    return [*seen, number] if len(seen) == 19 else Hold()
+
+
+class Tallied(Workflow):
+    context = Shared
+    twenty, of_different_speed, tally = SplitNode(lambda _: range(20)), of_different_speed, tally
+    start = twenty
+    edges = {twenty: [of_different_speed], of_different_speed: [tally]}
+
+
+@node
+def one_way(number: int) -> int:
+    sleep(0.01 * (number % 3))
+    return number
+
+
+@node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.02))
+def the_other(ctx: Shared, number: int) -> int:
+    if ctx.item.attempt == 1:
+        raise ValueError("try again")
+    return number
+
+
+class TwoWays(Workflow):
+    """Items come to the serial node by a short way and by a long one."""
+
+    context = Shared
+    twenty, first, one_way, the_other, one_more, tally = (
+        SplitNode(lambda _: range(20)),
+        node(lambda number: number),
+        one_way,
+        the_other,
+        node(lambda number: number),
+        tally,
+    )
+    start = twenty
+    edges = {
+        twenty: [first],
+        first: {when(int, lambda number: number % 2 == 0): [one_way], int: [the_other]},
+        one_way: [tally],
+        the_other: [one_more],
+        one_more: [tally],
+    }
+
+
+@node
+def mended_later(value: tuple[str, int]) -> int:
+    path, number = value
+    if number == 3 and not (Path(path) / "mended").exists():
+        raise ValueError("not yet")
+    return number
+
+
+class MendedLater(Workflow):
+    context = Shared
+    twenty, mended_later, tally = (
+        SplitNode(lambda path: [(path, number) for number in range(20)]),
+        mended_later,
+        tally,
+    )
+    start = twenty
+    edges = {twenty: [mended_later], mended_later: [tally]}

@@ -24,6 +24,7 @@ from .records import (
     Scope,
     ScopeRecord,
 )
+from .serial_order import SerialOrder
 from .terms import ErrorRecord, Order, Payload, behind, size_of
 from .window import Window
 
@@ -52,6 +53,8 @@ class Flow:
         self.bytes = 0  # of the unfinished items' payloads, but for those that have failed for good
         self._ready: Ready | Ranked | ByDepth = Ready()
         self._serial_ready = Ready()
+        serial = any(place.spec.serial for place in plan.places)
+        self.serial_order = SerialOrder(plan, self.items) if serial else None
         self._last_id = 0
         self._dropped = 0
         self._commit = Commit()
@@ -75,6 +78,8 @@ class Flow:
         self._last_id += count
         self.in_blocks += count
         self._commit.blocks.append(block)
+        if self.serial_order is not None:
+            self.serial_order.add_block(block)
         self.bytes += block.size
         self._enter(place, order[0], scope, count)
         return block
@@ -93,9 +98,15 @@ class Flow:
         """A new item may start, unless it is one of a batch whose turn has not come."""
         window, number = item.scope.window, item.order[1][-1] if item.order[1] else 0
         if window is None or window.admits(number):
+            self._enter_order(item)
             self._enqueue(item)
         else:
             window.park(number, item)
+
+    def _enter_order(self, item: ItemRecord) -> None:
+        """Serial steps wait for what comes of an item before them, unless it is parked, or gives bit by bit."""
+        if self.serial_order is not None:
+            self.serial_order.add(item)
 
     def _enqueue(self, item: ItemRecord) -> None:
         (self._serial_ready if self.plan.places[item.place].spec.serial else self._ready).push(item)
@@ -230,6 +241,7 @@ class Flow:
         # One that failed was told to the window; if it was not the first, that one holds the window already.
         if window.failed is None or number < window.failed[0]:
             for admitted in window.done(number):
+                self._enter_order(admitted)
                 self._enqueue(admitted)
         at = scope.plan.component_of[item.place]
         if window.failed is None or scope.alive[at] - 1 > len(window.parked):

@@ -88,6 +88,8 @@ class Giving(Leasing):
         if source is None:
             source = Source(item, item.scope, NOTHING)
             self._sources.add(source)
+            if self.serial_order is not None:
+                self.serial_order.exempt(item)
         payloads = values.payloads if isinstance(values, Alike) else [payload for _, payload in values]
         if payloads:
             source.scope = scope = self._scope_within(item, place, source)
@@ -187,6 +189,8 @@ class Giving(Leasing):
         return self._open_scope(item, place) if place.owner else item.scope
 
     def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
+        if writes and place.spec.serial and self.serial_order is not None:
+            order = self.serial_order.place(order)
         for index, (field, payload) in enumerate(writes, given.writes):
             self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
 

@@ -44,10 +44,10 @@ class Leasing(Flow):
         if self.phase is not Phase.RUNNING:
             return 0
         if isinstance(self._ready, ByDepth):
-            serial = self._serial_ready and not self._serial_running
+            serial = self._serial_item
             count = self._ready.count(self._held_back)
-            return count + bool(serial and not self._held_back(self._serial_ready.first().place))
-        return len(self._ready) + (bool(self._serial_ready) and not self._serial_running)
+            return count + (serial is not None and not self._held_back(serial.place))
+        return len(self._ready) + (self._serial_item is not None)
 
     def first(self) -> ItemRecord | Block | None:
         """What ``claim`` would give an item of."""
@@ -90,12 +90,12 @@ class Leasing(Flow):
     def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
         """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
         self._unlease_block(block)
-        self.in_blocks -= len(block)
-        self._commit.ranges.append((block.first, len(block)))
+        self._left_block(block)
         items = list(block.items())
         for item in items:
             self.items[item.id] = item
             self._lease(item, lease, worker)
+            self._enter_order(item)
         self._commit.created += items
         return items
 
@@ -129,10 +129,8 @@ class Leasing(Flow):
         """The item that may start first, or the block that it is in, where the values take much memory."""
         deepest = self._deepest
         best = ready.best(deepest, self._held_back)
-        if not self._serial_ready or self._serial_running:
-            return best
-        serial = self._serial_ready.first()
-        if self._held_back(serial.place):
+        serial = self._serial_item
+        if serial is None or self._held_back(serial.place):
             return best
         if best is None or ready.urgency(serial, deepest) < ready.urgency(best, deepest):
             return serial
@@ -167,10 +165,26 @@ class Leasing(Flow):
             del self._grown[place]
 
     @property
+    def _serial_item(self) -> ItemRecord | Block | None:
+        """The serial item that may start now, if there is one."""
+        if not self._serial_ready or self._serial_running or self.serial_order is None:
+            return None
+        first = self._serial_ready.first()
+        return first if self.serial_order.may_start(first) else None
+
+    def _left_block(self, block: Block) -> None:
+        """These are among the items of blocks no more."""
+        self.in_blocks -= len(block)
+        self._commit.ranges.append((block.first, len(block)))
+        if self.serial_order is not None:
+            self.serial_order.leave_block(block.place, block.first, len(block))
+
+    @property
     def _serial_next(self) -> bool:
-        if not self._serial_ready or self._serial_running or isinstance(self._ready, ByDepth):
+        if isinstance(self._ready, ByDepth):
             return False
-        return not self._ready or self._ready.yields_to(self._serial_ready.first())
+        serial = self._serial_item
+        return serial is not None and (not self._ready or self._ready.yields_to(serial))
 
     def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
         if isinstance(item, Block):

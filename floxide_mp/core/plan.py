@@ -98,6 +98,25 @@ class Plan:
         return ways[::-1]
 
     @cached_property
+    def steps_to_serial(self) -> list[int]:
+        """By place, how many steps it is from an item there to a serial step, at the least and through no join: 0 if it
+        is one, -1 if none can be reached that way.
+        """
+        before: list[list[int]] = [[] for _ in self.places]
+        for place in self.places:
+            for target in self._leaving(place):
+                if target.level < 0:
+                    before[target.place].append(place.number)
+        steps = [0 if place.spec.serial else -1 for place in self.places]
+        found = [number for number, distance in enumerate(steps) if distance == 0]
+        for number in found:  # which grows meanwhile: a search in breadth
+            for origin in before[number]:
+                if steps[origin] < 0:
+                    steps[origin] = steps[number] + 1
+                    found.append(origin)
+        return steps
+
+    @cached_property
     def ahead(self) -> tuple[tuple[int, ...], ...]:
         """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
         successor, nothing is to be counted, collected, timed or kept apart on the way, and both may be begun again:

@@ -4,8 +4,10 @@ memory that is shared.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -193,6 +195,13 @@ class Block:
         """Those from number ``start`` up to ``stop``."""
         order = behind(self.order, start) if start else self.order
         return Block(self.first + start, self.place, order, self.payloads[start:stop], self.scope, self.alone)
+
+    def fitting(self, most: int, room: int) -> int:
+        """How many of them, up to ``most``, have ``room`` bytes; at least one."""
+        payloads = self.payloads[:most]
+        if total_size(payloads) <= room:
+            return most
+        return max(1, bisect_right(list(accumulate(map(size_of, payloads))), room))
 
     def items(self) -> Iterator[ItemRecord]:
         """Each as an item of its own."""

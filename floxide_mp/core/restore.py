@@ -122,8 +122,11 @@ def _fresh(row: ItemRow) -> bool:
 
 def _put_block(state: RunState, rows: Sequence[ItemRow], scope: Scope) -> None:
     first, count = rows[0], len(rows)
-    state._ready.push(Block(first.id, first.place, first.order, [row.payload for row in rows], scope))
+    block = Block(first.id, first.place, first.order, [row.payload for row in rows], scope)
+    state._ready.push(block)
     state.in_blocks += count
+    if state.serial_order is not None:
+        state.serial_order.add_block(block)
     state.bytes += total_size([row.payload for row in rows])
     _alive(scope, first.place, count)
 
@@ -158,6 +161,8 @@ def _longest_wait(state: RunState, item: ItemRecord) -> float:
 
 
 def _queue(state: RunState, item: ItemRecord) -> None:
+    if state._sources.get(item.id) is None:
+        state._enter_order(item)
     if item.status is WorkItemStatus.PENDING:
         state._requeue(item)
     elif item.status is WorkItemStatus.WAITING_RETRY:

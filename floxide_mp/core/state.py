@@ -77,6 +77,7 @@ class RunState(Giving):
                 self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
             else:
                 after = self._add(place.arms[arm][0].place, order, payload, scope)
+                self._enter_order(after)
                 self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope, given)
@@ -124,9 +125,8 @@ class RunState(Giving):
             return None
         count, before = len(block), self.bytes
         self._unlease_block(block)
-        self.in_blocks -= count
+        self._left_block(block)
         self.bytes -= block.size
-        self._commit.ranges.append((block.first, count))
         for number, written in enumerate(writes):
             if written:
                 self._write(behind(block.order, number), place, written)
@@ -252,6 +252,7 @@ class RunState(Giving):
         if item.status is WorkItemStatus.FAILED:
             self._failed -= 1
             self.bytes += size_of(item.payload)
+            self._enter_order(item)
         item.attempt = 1
         self._commit.changed.append(item)
         if not pending:

@@ -22,6 +22,7 @@ from ..ports import (
     Desk,
     EventPage,
     Lease,
+    Looked,
     Portion,
     Reply,
     Report,
@@ -219,7 +220,7 @@ def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bo
     assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
     if isinstance(result, Trouble):
         return ItemProcessedOutcome(error=codec.decode_error(result.error), kind=OutcomeKind.REFUSED)
-    if isinstance(result, Suspect):
+    if isinstance(result, Suspect | Looked):
         result = result.part
     if isinstance(result, Spread):
         result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False

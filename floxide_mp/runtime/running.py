@@ -7,11 +7,9 @@ It turns what workers say into facts for the core. Who says it, and what is comm
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from math import inf
 from typing import Final
 
@@ -28,6 +26,7 @@ from ..ports import (
     NEXT_ALL,
     Grant,
     Grants,
+    Looked,
     Outcome,
     Portion,
     Progress,
@@ -146,7 +145,7 @@ class Running(Known):
             room = 1
             if isinstance(first, Block) and (each := self._expected(first.place)) is not None:
                 room = min(most - count, int((want - seconds) / max(each, 1e-9)) + 1)
-                room = _fitting(first, room, MOST_BYTES - size)
+                room = first.fitting(room, MOST_BYTES - size)
                 if self.suspects is not None:
                     room = self.suspects.innocent(first.order, room)
             item = state.claim(lease, worker_id, room) or self._fed(lease, worker_id)
@@ -285,6 +284,13 @@ class Running(Known):
         if isinstance(result, Spread):
             self.state.spread(item, *result)
             return None
+        if isinstance(result, Looked):
+            assert self.state.serial_order is not None
+            self.state.serial_order.looked = True
+            try:
+                return self._apply_one(item, result.part, on, more, home)
+            finally:
+                self.state.serial_order.looked = False
         if isinstance(result, Trouble):
             self.state.undo(item, result.error._replace(worker=on[1], at=time()))
             return None
@@ -368,14 +374,6 @@ class Running(Known):
             policy = spec.retry or self.state.default_retry
             retryable = policy is not None and policy.accepts(error)
             self.state.fail(item, record, retryable, monotonic(), jitter(self.record.seed, item))
-
-
-def _fitting(block: Block, most: int, room: int) -> int:
-    """How many items of a block, up to ``most``, have ``room`` bytes; at least one."""
-    payloads = block.payloads[:most]
-    if total_size(payloads) <= room:
-        return most
-    return max(1, bisect_right(list(accumulate(map(size_of, payloads))), room))
 
 
 def progress_of(state: RunState, finished_at: float | None) -> Progress:

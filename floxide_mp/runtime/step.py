@@ -26,6 +26,7 @@ from ..ports import (
     EventPage,
     Grant,
     Grants,
+    Looked,
     Outcome,
     Portion,
     Spread,
@@ -154,8 +155,8 @@ class Steps:
             else:
                 passed = self._route(node, name, result)
                 told = NEXT, (passed,), self._written() if self._sees[node] else (), None, False
-            if view.asked and not item_id:
-                self._asks.add(node)
+            if view.asked:
+                told = self._after_look(node, item_id, told)
             if failpoints.armed:
                 failpoints.hit("worker.encoded")
             if mark[0] != self._pid:
@@ -200,8 +201,16 @@ class Steps:
             return EventPage((), False)
         raise refused("look at the context")
 
+    def _after_look(self, node: int, item_id: int, told: Outcome) -> Outcome:
+        """What is to be told of a step that has asked for what only the coordinator can say."""
+        self._asks |= set() if item_id else {node}
+        follows = self._bundle.nodes[node].serial and self._now.writes and not self._now.saw_cancelled
+        if not follows or failed(told) or isinstance(told, Portion | Suspect | Looked | Trouble):
+            return told
+        return Looked(told)
+
     def _renew(self) -> None:
-        """A context for the next steps: they have one in common for as long as none of them leaves it to a thread."""
+        """A context for the next steps, which have it in common as long as none of them leaves it to a thread."""
         self._view = self._now = StepView(self._log, self._fixed, self._identify)
         self._context = contexts.bind(self._free, self._view, self._numbered)
         self._parts = (self._context, *[getattr(self._context, name) for name in self._fields])
@@ -322,7 +331,7 @@ def _spread(values: Values, writes: Writes) -> StepResult | Spread:
 
 def _suspect(told: Outcome) -> Outcome:
     """The result of a step that saw that its run is to stop. What fails then is given back as it is."""
-    return told if failed(told) or isinstance(told, Portion | Suspect | Trouble) else Suspect(told)
+    return told if failed(told) or isinstance(told, Portion | Suspect | Looked | Trouble) else Suspect(told)
 
 
 def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..core.records import EventRecord
+from ..core.state import RunState
+from ..ports import CheckpointStore
 
 KEPT: Final = 4096  # events of a run that are kept for workers, beyond those that are not written yet
+LOOKED_AT: Final = 256  # events at the end of a log that are looked at for the last one of a serial step, at a time
 
 
 class Tail:
@@ -53,3 +56,20 @@ class Tail:
         spare = max(0, self._written - self.start - kept)
         del self.records[:spare]
         self.start += spare
+
+
+def restore_serial_order(state: RunState, store: CheckpointStore, run_id: str, total: int) -> None:
+    """A run goes on: where its serial steps wrote last (``SerialOrder.last``). That is among the last events that they
+    wrote, for they write in order, but for the few that come late and have read nothing.
+
+    Args:
+        total: how many events there are in the store.
+    """
+    serial = {spec.name for spec in state.plan.graph.nodes if spec.serial}
+    while serial and total:
+        since = max(0, total - LOOKED_AT)
+        found = [event.order for event in store.events(run_id, since, total - since) if event.node in serial]
+        if found and state.serial_order is not None:
+            state.serial_order.last = max(found)
+            return
+        total = since

@@ -12,7 +12,7 @@ from .clock import monotonic
 from .in_flight import Suspects
 from .pace import Pace
 from .running import Running
-from .tail import Tail
+from .tail import Tail, restore_serial_order
 
 
 def taken_up(
@@ -39,6 +39,7 @@ def taken_up(
         snapshot = carried_over(old, plan, snapshot)
     stood = kept.phase, kept.metrics, kept.counts, kept.failure
     state = restored(plan, snapshot, *stood, retry, record.finish, monotonic())
+    restore_serial_order(state, store, record.run_id, snapshot.events)
     run = Running(record, kept, state, Pace(cost), Tail(snapshot.events), snapshot.outputs)
     run.suspects = suspects
     return run, None if same else snapshot

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..core.terms import Payload
-from ..ports import NEXT, Lease, Outcome, Portion, Report, Result, Results, Spread, Suspect, Trouble, Writes
+from ..ports import NEXT, Lease, Looked, Outcome, Portion, Report, Result, Results, Spread, Suspect, Trouble, Writes
 from .clock import monotonic_ns
 
 HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
@@ -56,7 +56,7 @@ class Work:
             self._node = node
         self._steps += 1
         self._now = now
-        if isinstance(result, Spread | Portion | Suspect | Trouble) or result[0] != NEXT:
+        if isinstance(result, Spread | Portion | Suspect | Looked | Trouble) or result[0] != NEXT:
             self._close()
             self._results.append(result)
             return
