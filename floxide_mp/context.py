@@ -29,6 +29,7 @@ class Item(NamedTuple):
         error: for the nodes of ``on_failure``, the exception that the failed step ended with; else None.
         order: the item's order key, ``(depth, path)``: sorted by it, items are in the order of the one-process run.
         run_seed: the ``seed`` that the run was started with.
+        key: what the node's ``seed_key`` gave for the item's input, as a text; None if the node has none.
     """
 
     run_id: str
@@ -38,13 +39,20 @@ class Item(NamedTuple):
     error: BaseException | None
     order: tuple[int, tuple[int, ...]]
     run_seed: int
+    key: str | None = None
 
     @property
     def seed(self) -> int:
-        """A number for ``random.Random``: 64 bits, the same on any number of workers and after any retry."""
+        """A number for ``random.Random``: 64 bits, the same on any number of workers and after any retry.
+
+        It hangs on the run's seed and the item's order key, so on the way that the item has come: a node put before, or
+        another number of values before this one, makes it another. With ``seed_key`` it hangs on the run's seed, the
+        node's name and that key alone.
+        """
         from hashlib import blake2b  # 3 ms, for which each worker would start later
 
-        text = f"{self.run_seed} {self.order}".encode()
+        hangs_on = self.order if self.key is None else f"{self.node} {self.key}"
+        text = f"{self.run_seed} {hangs_on}".encode()
         return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 

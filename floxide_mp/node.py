@@ -17,7 +17,7 @@ from .context import Context
 from .merge import twin
 from .retry import RetryPolicy
 
-OPTIONS: Final = ("retry", "timeout", "serial")
+OPTIONS: Final = ("retry", "timeout", "serial", "seed_key")
 N = TypeVar("N", bound="Node")
 
 Call: TypeAlias = "Callable[[Context, Any], Any]"
@@ -37,11 +37,15 @@ class Node:
             is ended together with its worker process.
         serial: steps of serial nodes never overlap within a run, see every commit before them, and run in the run's
             order (retries of them, and of what comes before them, are waited for), so that no update is lost.
+        seed_key: a function of the input, or a method of the node's class, that gives what ``ctx.item.seed`` hangs on,
+            beside the run's seed and the node's name: a number, a text, ``bytes``, or a tuple of such. None: it hangs
+            on the item's order key, so on the way that the item has come.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     serial: bool = False
+    seed_key: Callable[[Any], Any] | None = None
 
     process: Callable[..., Any]
 
@@ -116,7 +120,11 @@ def _function_node(function: Callable[..., Any]) -> FunctionNode:
 def node(function: Callable[..., Any], /) -> FunctionNode: ...
 @overload
 def node(
-    *, retry: RetryPolicy | None = None, timeout: float | None = None, serial: bool = False
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    serial: bool = False,
+    seed_key: Callable[[Any], Any] | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionNode]: ...
 def node(
     function: Callable[..., Any] | None = None,
@@ -125,6 +133,7 @@ def node(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     serial: bool = False,
+    seed_key: Callable[[Any], Any] | None = None,
 ) -> FunctionNode | Callable[[Callable[..., Any]], FunctionNode]:
     """Make a node of ``f(value)``, ``f(ctx, value)``, ``f(ctx)`` or ``f()``. Options as on ``Node``.
 
@@ -137,7 +146,7 @@ def node(
         if not callable(f) or (isinstance(f, type) and issubclass(f, Node)):
             raise TypeError(f"@node makes a node of a function, not of {f!r}")
         made = FunctionNode(f)
-        made.retry, made.timeout, made.serial = retry, timeout, serial
+        made.retry, made.timeout, made.serial, made.seed_key = retry, timeout, serial, seed_key
         for problem in option_problems(made):
             raise ValueError(f"@node on {made.label()}: {problem}")
         return made
@@ -176,6 +185,8 @@ def option_problems(checked: Node) -> list[str]:
         problems.append(f"retry must be a RetryPolicy or None, not {checked.retry!r}")
     if not isinstance(checked.serial, bool):
         problems.append(f"serial must be True or False, not {checked.serial!r}")
+    if checked.seed_key is not None and not callable(checked.seed_key):
+        problems.append(f"seed_key must be a function of the input, or None, not {checked.seed_key!r}")
     return problems
 
 

@@ -47,7 +47,21 @@ def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
             take = key.take if isinstance(key, when) else None
             return number, value if take is None else take(value)
     arms = ", ".join(map(describe, keys))
-    raise FloxideError(f"no arm matches {shortened(value)}; the arms are: {arms}")
+    raise FloxideError(f"no arm matches {shortened(value)}; the arms are: {arms}{_nearly(keys, value)}")
+
+
+def _nearly(keys: Sequence[Any], value: Any) -> str:
+    """What to do where the value equals a literal of another type, as ``np.True_`` does ``True``."""
+    for key in map(key_of, keys):
+        try:
+            near = not isinstance(key, type) and not callable(key) and bool(key == value)
+        except Exception:
+            near = False
+        if near:
+            kind, wanted = type(value), type(key).__name__
+            whose = f"{kind.__module__.partition('.')[0]} {kind.__name__}".removeprefix("builtins ")
+            return f"; it equals {describe(key)}, but is a {whose}: return {wanted}(...)"
+    return ""
 
 
 def key_of(key: Any) -> Any:

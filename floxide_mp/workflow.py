@@ -378,7 +378,8 @@ class _Reader:
 def _twice(nodes: Mapping[str, Any]) -> list[str]:
     names: dict[int, str] = {}
     return [
-        f"{names[id(value)]} and {name} are one node object; a node has one place in a graph"
+        f"{names[id(value)]} and {name} are one node object; a node has one place in a graph: "
+        f"for the second one, {name} = copy.copy({names[id(value)]})"
         for name, value in nodes.items()
         if names.setdefault(id(value), name) != name
     ]

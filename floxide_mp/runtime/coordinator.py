@@ -20,7 +20,7 @@ from ..retry import RetryPolicy
 from ..statuses import RunStatus
 from ..stepping import StepBackend, StepCallbacks
 from ..workflow import Compiled, Workflow
-from . import codec, large
+from . import codec, large, returns
 from .arguments import as_instance, checked_seconds, new_id, store_of, with_options
 from .changes import carried_context, check_begun, check_same, check_shape, check_versions, versions
 from .clock import time
@@ -340,6 +340,7 @@ class Coordinator:
         if not isinstance(context, compiled.context):
             wanted, given = compiled.context.__name__, type(context).__name__
             raise FloxideError(f"workflow {compiled.graph.name} takes a {wanted} as ctx, not a {given}")
+        returns.check_input(input)
         workflow = self._pickled(compiled, context, input)
         return RunRecord(
             run_id=run_id,

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from sys import getrefcount
-from types import CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeAlias
 
 from .. import context as contexts
@@ -36,19 +36,20 @@ from ..ports import (
     Writes,
     failed,
 )
-from ..route import choose, shortened
+from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec, large, main_module
+from . import codec, large, main_module, returns
 from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
 from .forks import end_child, here, mark, refused, runs_steps
+from .keys import keyed
 from .pull import Pull, Pulls, Values
 from .run_log import RunLog
 from .step_view import StepView
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
-_ODD = _TRANSITIONS | {list, tuple, GeneratorType}  # what a node may return that is not always just a value
+_ODD = _TRANSITIONS | {list, tuple, GeneratorType, AsyncGeneratorType}  # what is not always just a value
 _NEEDED = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
@@ -62,7 +63,9 @@ ASKING: Final = ("both", "value")  # ways to call a node that gets its input
 
 def calls_of(bundle: codec.Bundle) -> Calls:
     """The nodes as functions of context and value."""
-    return [called(node.handler(), way) for node, way in zip(bundle.nodes, bundle.ways, strict=True)]
+    calls = [called(node.handler(), way) for node, way in zip(bundle.nodes, bundle.ways, strict=True)]
+    keys = [node.seed_key for node in bundle.nodes]
+    return [call if key is None else keyed(call, key) for call, key in zip(calls, keys, strict=True)]
 
 
 class Steps:
@@ -136,9 +139,10 @@ class Steps:
             view.begin(name, item_id, attempt, cause, order, cancelled)
             result: Any = self._kept(order, given) if given else None
             if result is not None:
-                self._now = view = result.view
+                self._now, key = (view := result.view), result.view.key
                 view.go_on()
                 view.begin(name, item_id, attempt, cause, order, cancelled)
+                view.key = key
             else:
                 call = self._calls[node]
                 if failpoints.armed:
@@ -170,6 +174,8 @@ class Steps:
                 raise
             if isinstance(failure, _Missing):
                 return trouble(f"the input of {name}", failure.cause)
+            if isinstance(failure, TypeError) and "list" in str(failure):
+                returns.explain_list(failure, payload)
             return self._failed(node, failure, retry=True)
 
     # -- a fork in a step ----------------------------------------------------------------------------
@@ -245,7 +251,7 @@ class Steps:
         if kind is Pull:
             return self._drawn(node, name, order, result)
         if kind is NextAll:
-            several = _several(name, result.values)
+            several = returns.several(name, result.values)
             if given or isinstance(several, Iterator):
                 return self._drawn(node, name, order, Pull(name, iter(several), given, self._now))
             values: Values = [self._route(node, name, value) for value in several]
@@ -259,8 +265,7 @@ class Steps:
             cause = result.error
             failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
             return self._failed(node, failure, retry=False)
-        if kind is GeneratorType:
-            raise TypeError(f"{name} returned a generator; to fan out into its values, return NextAll(...) of it")
+        returns.check_generator(name, kind)
         if kind is Next:
             result = result.value
         elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
@@ -311,15 +316,6 @@ class Steps:
             text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
             record = codec.encode_error(FloxideError(text), "")
         return FAIL, (), (), record, retryable
-
-
-def _several(name: str, values: Any) -> Iterable[Any]:
-    """The values of a ``NextAll``, if it was not given a single one: a text is one, not its letters."""
-    iterable = hasattr(type(values), "__iter__") or hasattr(type(values), "__getitem__")
-    if iterable and not isinstance(values, str | bytes | bytearray):
-        return values  # type: ignore[no-any-return]
-    one = shortened(values)
-    raise TypeError(f"{name} returned NextAll({one}); it takes an iterable of values: for this one, NextAll([{one}])")
 
 
 def _spread(values: Values, writes: Writes) -> StepResult | Spread:

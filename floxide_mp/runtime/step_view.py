@@ -36,6 +36,7 @@ class StepView:
     Attributes:
         writes: of the step, as (field of the context, payload).
         over: the step is over.
+        key: as of ``Item``.
         asked: whether the step has looked at the log, or wanted to know the id of its item.
         saw_cancelled: whether the step has learned that its run is being cancelled, or is out of time.
     """
@@ -48,6 +49,7 @@ class StepView:
         self._cancelled: Callable[[], bool]
         self._opened: dict[int, Any] = {}  # values of ``Fixed`` fields that the step has looked at
         self.writes: list[tuple[int, Packed]] = []
+        self.key: str | None = None
         self._count = -1  # of the writes that were in time, once the step is over
         self.over = self.asked = self.saw_cancelled = False
 
@@ -64,6 +66,7 @@ class StepView:
         self._about = node, item_id, attempt, error, order
         self._cancelled = cancelled
         self.asked = self.saw_cancelled = False
+        self.key = None
         if self.writes:
             self.writes = []
         if self._opened:
@@ -110,7 +113,7 @@ class StepView:
             self.asked = True
             item_id = self._identify()
             self._about = node, item_id, attempt, error, order
-        return Item(self._log.run_id, node, item_id, attempt, error, order, self._log.seed)
+        return Item(self._log.run_id, node, item_id, attempt, error, order, self._log.seed, self.key)
 
     def cancelled(self) -> bool:
         """Whether what still runs of the step had better come to its end."""
