@@ -354,3 +354,25 @@ class MendedLater(Workflow):
     )
     start = twenty
     edges = {twenty: [mended_later], mended_later: [tally]}
+
+
+# -- steps that change their node ---------------------------------------------------------------------------------
+
+
+class Numbering(Node):
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.count = 0
+        self.seen: set[int] = set()
+        self.client: Any = None
+
+    def process(self, number: int) -> int:
+        if self.kind == "count":
+            self.count += 1
+        elif self.kind == "seen":
+            self.seen.add(number)
+        elif self.kind == "client":
+            self.client = self.client or ["a client"]
+            self.client.append(number)
+            self.lazily = number
+        return number

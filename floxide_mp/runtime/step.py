@@ -42,6 +42,7 @@ from . import codec, large, main_module, returns
 from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
 from .forks import end_child, here, mark, refused, runs_steps
+from .kept_state import KeptState
 from .keys import keyed
 from .pull import Pull, Pulls, Values
 from .run_log import RunLog
@@ -109,6 +110,7 @@ class Steps:
         self._all_seen = False  # a child that is forked now may look at the context
         self._log = RunLog(run_id, facts.seed, self._events)
         self._fixed = FixedValues()
+        self.kept_state = KeptState(bundle.nodes, bundle.names)
         self._identify = identify
         self._numbered = facts.fields
         self._free = contexts.complete(codec.decode(facts.context), facts.fields)

@@ -270,3 +270,16 @@ def test_row_88_what_can_change_is(value: object) -> None:
     assert is_constant(value) == callable_alone
     values = FixedValues()
     assert (values.open(0, value) is values.open(0, value)) == callable_alone
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("kind", "warned"), [("count", 1), ("seen", 1), ("client", 0), ("nothing", 0)])
+def test_row_88_a_step_that_changes_its_node_is_warned_of_once(
+    kind: str, warned: int, workers: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Coordinator(workers) as coordinator:
+        coordinator.start(flows.each_of_five(flows.Numbering(kind)), 0).wait(LIMIT)
+    told = caplog.text if workers == 0 else capfd.readouterr().err
+    assert told.count("a step of each has changed self.") == warned
+    if warned:
+        assert f"has changed self.{kind}: later steps of the same worker see that" in told
