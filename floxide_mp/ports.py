@@ -93,11 +93,6 @@ Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Looked | Trouble
 Result: TypeAlias = Outcome | Results
 
 
-def failed(result: Result) -> bool:
-    """Whether it is of a step that failed."""
-    return type(result) is tuple and result[0] == FAIL
-
-
 def steps_in(result: Result) -> int:
     """How many steps a result is of."""
     return len(result.payloads) if isinstance(result, Results) else 1

@@ -47,7 +47,11 @@ class FixedValues:
 def is_constant(value: Any) -> bool:
     """Whether nobody can change the value, as far as that can be told: numbers, texts, paths, and tuples of such."""
     kind = type(value)
-    if kind in _ATOMS or isinstance(value, _NAMED) or f"{kind.__module__}.{kind.__qualname__}" in _CONSTANT:
+    if (
+        kind in _ATOMS
+        or isinstance(value, _NAMED)
+        or f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}" in _CONSTANT
+    ):
         return True
     if isinstance(value, tuple | frozenset):
         return not hasattr(value, "__dict__") and all(map(is_constant, value))

@@ -16,7 +16,7 @@ from ..core.records import EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..core.terms import ErrorRecord
 from ..errors import FloxideError
-from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report, failed, steps_in
+from ..ports import FAIL, CheckpointStore, Description, EventPage, Lease, Reply, Report, steps_in
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
@@ -291,7 +291,7 @@ class Ledger(Runs):
         steps = 0
         for result in report.results:
             steps += steps_in(result)
-            worker.errors += failed(result)
+            worker.errors += type(result) is tuple and result[0] == FAIL
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
                 left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)

@@ -34,7 +34,6 @@ from ..ports import (
     Suspect,
     Trouble,
     Writes,
-    failed,
 )
 from ..route import choose
 from ..transition import Abort, Hold, Next, NextAll
@@ -45,6 +44,7 @@ from .forks import end_child, here, mark, refused, runs_steps
 from .kept_state import KeptState
 from .keys import keyed
 from .pull import Pull, Pulls, Values
+from .results import failed
 from .run_log import RunLog
 from .step_view import StepView
 

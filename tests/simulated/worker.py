@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from floxide_mp.core.terms import Order
 from floxide_mp.errors import FloxideError
-from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report, failed
+from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.desk import LedgerDesk
 from floxide_mp.runtime.leases import Overdue
+from floxide_mp.runtime.results import failed
 from floxide_mp.runtime.run_log import pages
 from floxide_mp.runtime.running import ONE_BY_ONE
 from floxide_mp.runtime.step import each
