@@ -71,15 +71,16 @@ def test_row_94_standard_streams_that_are_closed(closed: tuple[int, ...], tmp_pa
         assert [streams[number] for number in closed] == [os.devnull] * len(closed)
 
 
-def test_row_94_a_file_of_the_programs_with_such_a_number_is_not_handed_on(tmp_path: Path) -> None:
-    text = """\
+@pytest.mark.parametrize("number", [1, 2])
+def test_row_94_a_file_of_the_programs_with_such_a_number_is_not_handed_on(number: int, tmp_path: Path) -> None:
+    text = f"""\
 import os
-os.close(1)
+os.close({number})
 file = open("mine", "w")
-assert file.fileno() == 1
+assert file.fileno() == {number}
 from tests import flows_starting as flows
 found = flows.PrintsInC().run(3, workers=1).outputs
-open("answer", "w").write(repr({streams[1] for streams in found}))
+open("answer", "w").write(repr({{streams[{number}] for streams in found}}))
 """
     done = run_python(["-c", text], None, tmp_path)
     assert done.returncode == 0, done.stderr
