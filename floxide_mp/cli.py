@@ -125,7 +125,7 @@ def resume(arguments: Sequence[str]) -> int:
     _log_to_stderr(options)
     with Results() as results, Stop() as stop:
         with store_option.reading(options.store) as reader:  # before anything is imported or started
-            record = store_option.find(reader, options.run)
+            record = reader.record(store_option.find(reader, options.run).run_id)
             completed = _result_in(reader, record)
         try:
             workflow = load(options.target)

@@ -56,7 +56,7 @@ def show(options: Namespace) -> list[str]:
         WorkflowDefinitionError: the graph of a workflow in the module is wrong.
     """
     with store_option.reading(options.store) as reader:
-        record = store_option.find(reader, options.run)
+        record = reader.record(store_option.find(reader, options.run).run_id)
         events = list(reader.events(options.run))
     if not options.allow_changes:
         try:

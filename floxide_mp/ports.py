@@ -144,7 +144,7 @@ class Reply(NamedTuple):
     """``stop`` asks the worker to end; ``waited`` is how many seconds there was nothing to hand out; ``refused`` says
     that not all that was reported is committed. ``running`` is the id of the item that stays leased, after a report
     that was not the last. ``more``: there is so much to do that it is worth asking for the next lease at once.
-    ``dropped``: iterators (run, order key of the item) that this worker is not to keep any longer."""
+    ``dropped``: iterators (run, order key of the item) that this worker is not to keep any longer; ``over``: runs."""
 
     leases: tuple[Lease, ...]
     stop: bool
@@ -153,6 +153,7 @@ class Reply(NamedTuple):
     running: int = 0
     more: bool = False
     dropped: tuple[tuple[str, Order], ...] = ()
+    over: tuple[str, ...] = ()
 
 
 class Description(NamedTuple):
@@ -328,10 +329,8 @@ class CheckpointStore(Protocol):
     Unknown run ids raise ``NotStartedError``; trouble with the medium raises ``StoreError``.
 
     A store with an attribute ``takes_shared`` that is true may be given large values as ``Shared``, which it keeps, or
-    turns into bytes by ``tobytes``, when it likes. Others get bytes only.
-
-    A store with an attribute ``in_flight``, a path, is on disk: a coordinator keeps a small file there for as long as
-    it has the store, to tell its successor what was leased when its program ended.
+    turns into bytes by ``tobytes``, when it likes. Others get bytes only. One on disk may have a path ``in_flight``,
+    where its coordinator notes what is leased.
     """
 
     def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
@@ -347,7 +346,10 @@ class CheckpointStore(Protocol):
         """
 
     def runs(self) -> Sequence[RunRecord]:
-        """All runs, oldest first."""
+        """All runs, oldest first, without workflow, context and input, which may be large."""
+
+    def record(self, run_id: str) -> RunRecord:
+        """What the run began with, whole."""
 
     def progress(self, run_id: str) -> Progress:
         """Where the run stood at the last commit."""
@@ -386,9 +388,7 @@ class GroupStore(CheckpointStore, Protocol[P]):
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> P:
         """A commit to be written later, in the order of these calls: what the caller changes meanwhile is not in it.
-
-        Quick, and without a look at the medium.
-        """
+        Quick, and without a look at the medium."""
 
     def write(self, prepared: Sequence[P]) -> None:
         """Any number of them, of any runs: all or nothing.

@@ -58,7 +58,7 @@ def refusal(error: StoreError, path: str) -> Refused:
 
 
 def find(reader: Reader, run_id: str) -> RunRecord:
-    """The run of that id.
+    """The run of that id: the header of its record.
 
     Raises:
         Refused: there is none.

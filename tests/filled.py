@@ -122,6 +122,7 @@ def facts(store: Any, run_id: str = "run") -> dict[str, Any]:
         **snapshot,
         **sets,
         "runs": list(store.runs()),
+        "record": store.record(run_id),
         "progress": store.progress(run_id),
         "finished": dict(store.finished(run_id)),
         **{name: list(getattr(store, name)(run_id)) for name in ("events", "errors")},

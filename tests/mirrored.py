@@ -58,6 +58,9 @@ class Mirrored:
     def runs(self) -> Sequence[RunRecord]:
         return self._same(lambda store: store.runs())
 
+    def record(self, run_id: str) -> RunRecord:
+        return self._same(lambda store: store.record(run_id))
+
     def progress(self, run_id: str) -> Progress:
         return self._same(lambda store: store.progress(run_id))
 

@@ -233,7 +233,7 @@ class Coordinator:
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
-        old = self._ledger.known(run_id).record
+        old = self._ledger.record(run_id)
         if old.name != compiled.graph.name:
             text = f"run {run_id!r} is a run of {old.name}, not of {compiled.graph.name}"
             raise FloxideError(text, run_id=run_id)
@@ -388,8 +388,7 @@ class Coordinator:
 
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
-        run = self._ledger.known(new.run_id)
-        old, info = run.record, info_of(run)
+        old, info = self._ledger.record(new.run_id), info_of(self._ledger.known(new.run_id))
         check_begun(old, new, compiled)
         codec.lend(old.main, compiled)
         old = self._with_context(old, compiled)

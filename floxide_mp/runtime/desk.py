@@ -221,7 +221,7 @@ class LedgerDesk(Desk):
         self._desks.check_open()
         if self._ledger.create(record, Plan(graph), self._desks.retry):
             return None
-        return _there(self._ledger.known(record.run_id))
+        return _there(self._ledger.known(record.run_id), self._ledger.record(record.run_id))
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -230,12 +230,12 @@ class LedgerDesk(Desk):
         self._ledger.gone(self._session, FloxideError, "", Overdue(self._session, None, None))
 
 
-def _there(run: Known) -> tuple[RunRecord, RunInfo]:
+def _there(run: Known, record: RunRecord) -> tuple[RunRecord, RunInfo]:
     if not isinstance(run, Running) and not run.over:
         run_id = run.record.run_id
         how = f"where the coordinator is, coordinator.resume(workflow, {run_id!r}) goes on with it"
         raise FloxideError(f"run {run_id!r} was left by another coordinator; {how}", run_id=run_id)
-    return run.record, info_of(run)
+    return record, info_of(run)
 
 
 def _closed() -> FloxideError:

@@ -297,6 +297,9 @@ class GroupCommit:
                 if entry.run.state.over:
                     entry.run.tail.leave()
             self._drop(group)
+            for entry in group:
+                if not entry.run.unwritten:
+                    self._owner.settled(entry.run)
             self._go_on()
 
     def _patience(self, error: StoreError) -> float:

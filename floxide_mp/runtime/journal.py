@@ -39,6 +39,9 @@ class Owner(Protocol):
     def written(self, run: Running, what: Written) -> None:
         """It is in the store."""
 
+    def settled(self, run: Running) -> None:
+        """All that was decided about it is in the store."""
+
     def unwritable(self, run: Running, fault: Fault) -> None:
         """It is not, nor is anything of the run that was decided since, and nothing of that will be."""
 
@@ -79,6 +82,7 @@ class Direct:
         if failpoints.armed:
             failpoints.hit("coordinator.committed")
         self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
+        self._owner.settled(run)
 
     def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
         return self._store.events(run.record.run_id, since, most) if since < run.tail.total else ()
@@ -176,6 +180,8 @@ class Aside:
         if run.state.over:
             run.tail.leave()
         self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
+        if not run.unwritten:
+            self._owner.settled(run)
 
     def _give_up(self, run: Running, fault: Fault) -> None:
         others = [entry for entry in self._queue if entry[0] is not run]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,7 +12,7 @@ from .board import At, Board
 from .clock import monotonic
 from .home import Home
 from .liveness import STOPPED, Look
-from .running import Running
+from .running import Known, Running
 
 SOON: Final = 0.05  # seconds
 
@@ -56,6 +57,8 @@ class Session:
     pid: int
     leases: dict[int, Leased] = field(default_factory=dict)
     calls: int = 0
+    runs: set[str] = field(default_factory=set)  # of which it has had items, and has not heard that they are over
+    ends: int = 0  # ends of runs, in all, up to which it has heard
     seen: float = field(default_factory=monotonic)  # the last sign of life: a call, or a look
     look: Look | None = None  # the last one
     waiting: bool = False
@@ -70,6 +73,14 @@ class Session:
 
     def __post_init__(self) -> None:
         self.home = Home(self.number)
+
+    def hears_of_ends(self, ends: int, runs: Mapping[str, Known]) -> tuple[str, ...]:
+        """Runs that it has had items of and that are over now: their contexts are of no use to it any more."""
+        self.ends = ends
+        known = {run_id: runs.get(run_id) for run_id in self.runs}
+        over = [run_id for run_id, run in known.items() if not isinstance(run, Running) or run.ended]
+        self.runs.difference_update(over)
+        return tuple(over)
 
     def spare(self, seconds: float, now: float) -> None:
         """The last ``seconds`` count neither as silence nor as time of what it is at."""

@@ -20,7 +20,6 @@ from ..ports import FAIL, CheckpointStore, Description, EventPage, Lease, Reply,
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
-from .code_digest import OTHER_CODE
 from .critical import postponed, section
 from .fault import fault_of
 from .leases import Ask, Leased, Overdue, Session, head_of, time_left
@@ -48,7 +47,6 @@ class Ledger(Runs):
         self._patience = patience
         self._attention = Attention()
         self._numbers = 0
-        self._other_code: set[tuple[str, ...]] = set()  # (run, nodes) that were warned of
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
 
@@ -84,16 +82,16 @@ class Ledger(Runs):
             running = id_of(held.items[0])
         more = lease is not None and self._plenty(worker, want)
         dropped = worker.home.unwanted()
-        return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped)
+        over = () if worker.ends == self._ends else worker.hears_of_ends(self._ends, self._runs)
+        return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped, over)
 
-    @section
     def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
         run = self._run(run_id)
-        record, workflow = run.record, None if run.record.key in known else run.record.workflow
+        record = run.record if isinstance(run, Running) else self.record(run_id)
+        workflow = None if record.key in known else record.workflow
         ahead = run.state.plan.ahead if isinstance(run, Running) else ()
-        if changed and (run_id, *changed) not in self._other_code:
-            self._other_code.add((run_id, *changed))
-            self.critical.say(logging.WARNING, OTHER_CODE, run_id, ", ".join(changed))
+        if changed:
+            self._tell_of_other_code(run_id, changed)
         return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
 
     def events(self, run_id: str, since: int) -> EventPage:
@@ -344,6 +342,7 @@ class Ledger(Runs):
             self._commit(run)
             return self._grant(worker, want, any_home)
         self.suspicion.began(self._numbers, run, items)
+        worker.runs.add(run.record.run_id)
         if run.feed is not None:
             self._check_feed(run)
             self._commit(run)  # what was taken out of the feed is committed before anybody works on it

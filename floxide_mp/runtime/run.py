@@ -23,6 +23,7 @@ from .commits import GRACE
 from .interrupts import interruptibly, whole
 from .ledger import Ledger
 from .running import Known, Running
+from .view import whole_record
 
 
 class RunResult:
@@ -186,7 +187,7 @@ class Run:
     def context(self) -> Any:
         """The context as committed so far."""
         record, events = self._ledger.look(
-            self.run_id, lambda run, store: (run.record, list(store.events(self.run_id)))
+            self.run_id, lambda run, store: (whole_record(run, store), list(store.events(self.run_id)))
         )
         return replay(record, events)
 
@@ -208,7 +209,7 @@ class Run:
 
         def look(run: Known, store: CheckpointStore) -> tuple[Any, ...]:
             outputs, events = list(store.outputs(self.run_id)), list(store.events(self.run_id))
-            result = RunResult(run.record, run.shown.metrics, outputs, events)
+            result = RunResult(whole_record(run, store), run.shown.metrics, outputs, events)
             return result, STATUS[run.shown.phase], _items(run, store)
 
         result, status, items = self._ledger.look(self.run_id, look)
@@ -262,7 +263,8 @@ def failure_text(run_id: str, failure: ErrorRecord) -> str:
 def _end(run: Known, store: CheckpointStore) -> RunResult | tuple[Known, Progress]:
     run_id, progress = run.record.run_id, run.shown
     if progress.phase is Phase.COMPLETED:
-        return RunResult(run.record, progress.metrics, list(store.outputs(run_id)), list(store.events(run_id)))
+        events = list(store.events(run_id))
+        return RunResult(whole_record(run, store), progress.metrics, list(store.outputs(run_id)), events)
     return run, progress
 
 

@@ -7,7 +7,8 @@ held, if it is no section itself. A store that may be anybody's is called withou
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from math import inf
 
@@ -21,6 +22,7 @@ from ..ports import RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
 from .clock import monotonic, time
+from .code_digest import OTHER_CODE
 from .commits import Commits
 from .critical import postponed, section
 from .feed import Feed
@@ -287,3 +289,10 @@ class Runs(Commits):
         self.check_alive()
         if self._stopping and self._broken is None:
             raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
+
+    @section
+    def _tell_of_other_code(self, run_id: str, nodes: Sequence[str]) -> None:
+        """A worker has other code of these nodes than the run began with: said once."""
+        if (run_id, *nodes) not in self._other_code:
+            self._other_code.add((run_id, *nodes))
+            self.critical.say(logging.WARNING, OTHER_CODE, run_id, ", ".join(nodes))

@@ -14,7 +14,8 @@ from typing import TypeVar
 from ..checks import nearest
 from ..core.table import Phase
 from ..errors import FloxideError, NotStartedError, StoreError
-from ..ports import CheckpointStore
+from ..ports import CheckpointStore, RunRecord
+from ..stores.memory import header
 from .critical import Condition, Critical, section
 from .group_commit import Journal
 from .interrupts import whole
@@ -22,6 +23,11 @@ from .run_checks import left
 from .running import Known, Running
 
 T = TypeVar("T")
+
+
+def whole_record(run: Known, store: CheckpointStore) -> RunRecord:
+    """What the run began with. Of one that nobody works on, workflow, context and input are not kept in memory."""
+    return run.record if isinstance(run, Running) else store.record(run.record.run_id)
 
 
 class View:
@@ -37,7 +43,9 @@ class View:
         self.store = store
         self.critical = Critical()
         self._changed = Condition(self.critical)  # users wait here for their run
-        self._runs: dict[str, Known] = {r.run_id: Known(r, left(store.progress(r.run_id))) for r in store.runs()}
+        self._runs: dict[str, Known] = {}
+        for record in map(header, store.runs()):
+            self._runs[record.run_id] = Known(record, left(store.progress(record.run_id)))
         self._streams = 0  # how many of those who wait want to hear of outputs, too
         self._stopping = False
         self._fatal: BaseException | None = None  # what a thread of ours died of
@@ -52,12 +60,20 @@ class View:
             return at(run, self.store)
 
     def known(self, run_id: str) -> Known:
-        """The run.
+        """The run; of its record, workflow, context and input may not be there (``record``).
 
         Raises:
             NotStartedError: there is none of that id.
         """
         return self._run(run_id)
+
+    def record(self, run_id: str) -> RunRecord:
+        """What the run began with, whole.
+
+        Raises:
+            NotStartedError: there is none of that id.
+        """
+        return self.look(run_id, whole_record)
 
     def runs(self) -> list[str]:
         """All runs, oldest first."""
@@ -123,6 +139,12 @@ class View:
             if isinstance(run, Running):
                 run.unwritten = 0  # here; there it will be written
         self._stopping = True
+
+    def settled(self, run: Running) -> None:
+        """Of a run that is over for good, no more is kept in memory than what is told of it; the store has the rest."""
+        run_id = run.record.run_id
+        if run.shown.phase in (Phase.COMPLETED, Phase.CANCELLED) and run.ended and self._runs.get(run_id) is run:
+            self._runs[run_id] = Known(header(run.record), run.shown, life=run.life)
 
     def _run(self, run_id: str) -> Known:
         run = self._runs.get(run_id)

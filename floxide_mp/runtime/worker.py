@@ -60,6 +60,7 @@ class Worker:
         self._runs: OrderedDict[str, Steps] = OrderedDict()
         self._pulls = None if whole else Pulls()
         self._dropped: list[tuple[str, Order]] = []  # of these, what is to be closed
+        self._over: list[str] = []  # runs that are to be forgotten
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
@@ -106,6 +107,8 @@ class Worker:
                 self._line.post(self._session, reports, self._want if reply.more else 0.0)
         while self._dropped and self._pulls is not None:
             self._pulls.drop(*self._dropped.pop())
+        while self._over:
+            self._forget(self._over.pop())
         if lease is not None:
             if failpoints.armed:
                 failpoints.hit("worker.claimed")
@@ -123,6 +126,7 @@ class Worker:
             self._want = min(max(FLOOR, SHARE * trip), CEILING)
         self._leases += reply.leases
         self._dropped += reply.dropped
+        self._over += reply.over
         return reply
 
     def _collect(self) -> Reply:
@@ -134,6 +138,7 @@ class Worker:
         reply = self._line.collect()
         self._leases += reply.leases
         self._dropped += reply.dropped
+        self._over += reply.over
         return reply
 
     def hand_in(self) -> None:
@@ -314,6 +319,12 @@ class Worker:
                 if pulls is not None and pulls.kept:
                     pulls.drop_run(dropped)
         return steps
+
+    def _forget(self, run_id: str) -> None:
+        """The run is over: its context, which may be large, and the log that was read of it."""
+        self._runs.pop(run_id, None)
+        if self._pulls is not None and self._pulls.kept:
+            self._pulls.drop_run(run_id)
 
     def _events(self, run_id: str, since: int) -> EventPage:
         with self._lock:

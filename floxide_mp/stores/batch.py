@@ -183,7 +183,7 @@ class Batch:
         self._write_run(connection, seals, run)
 
     def _write_run(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
-        self._most = parts.most(connection)
+        self._most = min(1 << 16, parts.most(connection))  # all lists of runs read the row
         self._insert(connection, seals, schema.RUNS, [rows.run_row(self.run, run)])
 
     def write(self, connection: sqlite3.Connection, seals: Seals, epoch: int, now: float) -> None:

@@ -30,6 +30,11 @@ from ..statuses import WorkItemStatus
 _NEW: Final = 1, WorkItemStatus.PENDING, 0.0
 
 
+def header(record: RunRecord) -> RunRecord:
+    """The record without workflow, context and input: what ``runs`` gives."""
+    return record._replace(workflow=b"", context=b"", input=None)
+
+
 class _Blocks:
     """What is left of blocks, as blocks that have no item in common."""
 
@@ -205,11 +210,12 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._workflows: dict[bytes, bytes] = {}  # by key: of a service's runs, all have the same
 
     def create(self, run: RunRecord, commit: Commit, progress: Progress) -> None:
         if run.run_id in self._runs:
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id)
-        made = _Run(run)
+        made = _Run(run._replace(workflow=self._workflows.setdefault(run.key, run.workflow)))
         made.apply(commit, progress)
         self._runs[run.run_id] = made
 
@@ -223,7 +229,10 @@ class MemoryStore:
             known.replace(snapshot)
 
     def runs(self) -> Sequence[RunRecord]:
-        return [run.record for run in self._runs.values()]
+        return [header(run.record) for run in self._runs.values()]
+
+    def record(self, run_id: str) -> RunRecord:
+        return self._run(run_id).record
 
     def progress(self, run_id: str) -> Progress:
         return self._run(run_id).progress

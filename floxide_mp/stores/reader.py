@@ -128,14 +128,22 @@ class Reader:
 
     def runs(self) -> Sequence[RunRecord]:
         with self._transaction():
-            found = self._reader.execute("SELECT * FROM runs ORDER BY run").fetchall()
-            owner = self._owner()
-            for row in found:
+            found = []
+            for row in self._reader.execute("SELECT * FROM runs ORDER BY run"):  # of each only the header is kept
                 self._seals.check("runs", row, 3)
-            found = [_whole(self._reader, self._seals, None, row) for row in found]
+                found.append(rows.run_record(row[:-1], whole=False))
+            owner = self._owner()
         if len(found) != owner.runs:
             raise corrupt(self.path, differing(owner.runs, len(found), "run"))
-        return [rows.run_record(row[:-1]) for row in found]
+        return found
+
+    def record(self, run_id: str) -> RunRecord:
+        with self._transaction(run_id):
+            run = self._stand(run_id).run
+            row = self._reader.execute("SELECT * FROM runs WHERE run = ?", (run,)).fetchone()
+            self._seals.check("runs", row, 3)
+            row = _whole(self._reader, self._seals, run_id, row)
+        return rows.run_record(row[:-1])
 
     def progress(self, run_id: str) -> Progress:
         with self._transaction(run_id):
@@ -241,7 +249,7 @@ class Reader:
         if problems != ["ok"]:
             raise corrupt(self.path, "; ".join(problems))
         for record in self.runs():
-            for read in (self.snapshot, self.events, self.outputs, self.errors, self.finished):
+            for read in (self.record, self.snapshot, self.events, self.outputs, self.errors, self.finished):
                 read(record.run_id)
 
     # -- inside --------------------------------------------------------------------------------------

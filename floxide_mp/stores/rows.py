@@ -201,10 +201,11 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
     return head, pack(tuple(values))
 
 
-def run_record(row: Row) -> RunRecord:
+def run_record(row: Row, whole: bool = True) -> RunRecord:
+    """The record, or its header (``memory.header``), for which the values are not opened."""
     _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, *others = row
     hash_seed, fields, timeout_grace, packed = others
-    values: dict[str, Any] = dict(_parts(unpack(packed)))
+    values: dict[str, Any] = dict(_parts(unpack(packed))) if whole else {"workflow": b"", "context": b""}
     return RunRecord(
         untext(run_id),
         untext(name),

@@ -18,6 +18,7 @@ from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, GroupStore, Progress
 from ..statuses import WorkItemStatus
+from ..stores.memory import header
 from .store_blocks import BLOCK_CHECKS
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
 from .store_given import what_items_have_given_is_kept_until_they_are_over
@@ -69,7 +70,8 @@ def a_new_run_is_there_with_its_first_item(store: CheckpointStore, reopen: Reope
     same(list(store.runs()), [], "runs of a new store")
     started(store)
     store = reopen(store)
-    same(list(store.runs()), [record()], "runs")
+    same(list(store.runs()), [header(record())], "runs")
+    same(store.record("run"), record(), "record")
     same(store.progress("run"), at(1), "progress")
     expected = [ItemRow(1, 1, (0, ()), b"p", 0, None, 1, WorkItemStatus.PENDING, 0.0)]
     same(list(store.snapshot("run").items), expected, "items")
@@ -80,7 +82,8 @@ def a_run_that_exists_is_not_made_again(store: CheckpointStore, reopen: Reopen) 
     before = facts(store)
     again = Commit(created=[item(2)], outputs=[OutputRecord((0, ()), 0, "n", b"o")])
     fails(lambda: store.create(record(name="other"), again, at(9)), StoreError, "creating a run twice")
-    same(list(store.runs()), [record()], "runs")
+    same(list(store.runs()), [header(record())], "runs")
+    same(store.record("run"), record(), "record")
     same(facts(store), before, "the run that was there")
     store.commit("run", Commit(finished=[1]), at(1))
 
@@ -88,15 +91,14 @@ def a_run_that_exists_is_not_made_again(store: CheckpointStore, reopen: Reopen) 
 def unknown_runs_are_not_started(store: CheckpointStore, reopen: Reopen) -> None:
     started(store)
     for name in ("nosuch", "", "RUN", "run "):
-        calls: list[Callable[[], object]] = [
-            lambda name=name, read=read: read(name)  # type: ignore[misc]
-            for read in (store.progress, store.snapshot, store.events, store.outputs, store.errors, store.finished)
-        ]
+        reads = store.record, store.progress, store.snapshot, store.events, store.outputs, store.errors, store.finished
+        calls: list[Callable[[], object]] = [lambda name=name, read=read: read(name) for read in reads]  # type: ignore[misc]
         calls.append(lambda name=name: store.commit(name, Commit(phase_changed=True), at(1)))  # type: ignore[misc]
         calls.append(lambda name=name: store.replace(record(name)))  # type: ignore[misc]
         for call in calls:
             fails(call, NotStartedError, f"asking for the run {name!r}")
-    same(list(store.runs()), [record()], "runs")
+    same(list(store.runs()), [header(record())], "runs")
+    same(store.record("run"), record(), "record")
 
 
 def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: Reopen) -> None:
@@ -110,8 +112,9 @@ def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: 
     for one in records:
         store.create(one, Commit(created=[item(1)]), at(1))
     store = reopen(store)
-    same(list(store.runs()), records, "runs")
+    same(list(store.runs()), [header(one) for one in records], "runs")
     for one in records:
+        same(store.record(one.run_id), one, f"record of {one.run_id!r}")
         same(store.progress(one.run_id), at(1), f"progress of {one.run_id!r}")
 
 

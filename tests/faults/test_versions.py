@@ -102,7 +102,7 @@ def test_row_53_versions_are_stored_and_those_of_who_went_on(tmp_path: Path, wor
     with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
         coordinator.start(Echo, 7, run_id="x")
     store = Store(tmp_path / "runs.db")
-    (record,) = store.runs()
+    record = store.record("x")
     assert record.versions == HERE
     store.replace(record._replace(versions={**HERE, "python": "3.10"}))
     store.close()

@@ -82,6 +82,10 @@ class Faulty:
         found: Sequence[RunRecord] = self.inner.runs()
         return found
 
+    def record(self, run_id: str) -> RunRecord:
+        found: RunRecord = self.inner.record(run_id)
+        return found
+
     def progress(self, run_id: str) -> Progress:
         self.faults.read()
         found: Progress = self.inner.progress(run_id)

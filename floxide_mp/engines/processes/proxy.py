@@ -143,8 +143,8 @@ class Proxy(StepBackend):
         store = MemoryStore()
         with Coordinator(0, store, lambda ledger, _: InlineEngine(ledger), retry=self._retry) as here:
             here.start(workflow, *arguments, **options)
-            (record,) = store.runs()
-        return record
+            (only,) = store.runs()
+        return store.record(only.run_id)
 
     def _guest(self, worker_id: int) -> Guest:
         with ExitStack() as undone:
