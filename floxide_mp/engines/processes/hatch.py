@@ -128,7 +128,8 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
         with os.fdopen(os.dup(program), "wb") as file:
             file.write(text)
         popen = _started(
-            [*preparation.python, "-c", f"exec(__import__('os').pread({program}, {len(text)}, 0), {{}})"],
+            # The comment is for who looks at a list of processes: ``show`` knows workers by it.
+            [*preparation.python, "-c", f"exec(__import__('os').pread({program}, {len(text)}, 0), {{}})  # {_MODULE}"],
             stdin=subprocess.DEVNULL,
             stdout=None if standard_streams.is_the_programs(1) else subprocess.DEVNULL,
             stderr=trace,
