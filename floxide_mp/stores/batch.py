@@ -29,10 +29,7 @@ _OF_BLOCKS: Final = "run = ? AND block IN (SELECT value FROM json_each(?))"
 _OF_SCOPES: Final = "run = ? AND scope IN (SELECT value FROM json_each(?))"
 _OF_JOIN: Final = "run = ? AND scope = ? AND place = ?"
 _OF_MARKS: Final = "run = ? AND kind = ? AND a IN (SELECT value FROM json_each(?))"
-_MARKS: Final = (
-    "SELECT a, b, seal FROM json_each(?) AS key CROSS JOIN marks ON run = ? AND kind = ? "
-    "AND a = json_extract(key.value, '$[0]') AND b = json_extract(key.value, '$[1]')"
-)
+_MARK: Final = "SELECT seal FROM marks WHERE run = ? AND kind = ? AND a = ? AND b = ?"
 _PROGRESS: Final = "UPDATE progress SET {} WHERE run = ? AND revision = ?".format(
     ", ".join(f"{column} = ?" for column in [*schema.PROGRESS.names[1:], "seal"])
 )
@@ -326,8 +323,11 @@ class Batch:
 
     def _marks(self, connection: sqlite3.Connection, kind: str, heads: Sequence[Row]) -> dict[tuple[int, int], bytes]:
         """The seals of those of these marks that are there."""
-        keys = str([list(head[2:4]) for head in heads])
-        return {(a, b): seal for a, b, seal in connection.execute(_MARKS, (keys, self.run, kind))}
+        found = {}
+        for _, _, a, b, _ in heads:
+            for (seal,) in connection.execute(_MARK, (self.run, kind, a, b)):
+                found[a, b] = seal
+        return found
 
     def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
         done, tally = self.done, self.tally
