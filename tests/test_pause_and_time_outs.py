@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from floxide_mp import (
     with_retry,
 )
 from floxide_mp.ports import Report
+from floxide_mp.runtime import time_outs
 from floxide_mp.runtime.board import SIZE, Board
+from floxide_mp.runtime.ledger import Ledger
 from tests import flows_features as flows
 from tests.conftest import LIMIT, Both
 from tests.flows_run import Echo, Failing, Gate, until
@@ -621,3 +623,60 @@ def test_without_it_nothing_new_starts(inline: Coordinator, tmp_path: Path) -> N
 def test_a_failure_that_is_neither(inline: Coordinator) -> None:
     with pytest.raises(ValueError, match='failure must be "stop" or "finish"'):
         inline.start(Echo, 1, failure="halt")
+
+
+# -- workers that start --------------------------------------------------------------------------------------------
+
+
+class _Nobody:
+    """An engine whose workers take their time to start."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def start(self) -> None:
+        self.session = self._ledger.reserve()
+        self._ledger.enlist(self.session, 0, Board(memoryview(bytearray(SIZE))), 1)
+
+    def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
+        self._ledger.overdue()
+        return self._ledger.wait(run_id, seen, timeout)
+
+    def workers(self, threshold: float) -> list[Any]:
+        return []
+
+    def stop(self, grace: float) -> None:
+        self._ledger.stop()
+
+
+@pytest.fixture
+def starting() -> Iterator[Coordinator]:
+    """A coordinator whose workers have not started yet."""
+    with Coordinator(1, engine=lambda ledger, count: _Nobody(ledger)) as made:
+        yield made
+
+
+def test_a_time_out_begins_when_the_first_worker_can_take_work(starting: Coordinator) -> None:
+    run = starting.start(Echo, 1, timeout=0.001)
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match="is not over after"):
+            run.wait(0.01)
+    run.pause()  # for longer than its time-out
+    with pytest.raises(TimeoutError, match="is not over after"):
+        run.wait(0.01)
+    run.resume()
+    assert run.status is RunStatus.RUNNING
+    session = starting._engine.session  # type: ignore[attr-defined]
+    assert starting._ledger.exchange(session, (), 1.0).leases
+    until(lambda: starting._ledger.overdue() and run.info().error)
+    assert "longer than its time-out of 0.001 s" in str(run.info().error)
+
+
+def test_a_time_out_has_an_end_where_no_worker_ever_starts(
+    starting: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_outs, "STARTING", 0.01)
+    run = starting.start(Echo, 1, timeout=0.001)
+    until(lambda: starting._ledger.overdue() and run.info().error)
+    with pytest.raises(RunTimeoutError):
+        run.wait(LIMIT)

@@ -137,8 +137,9 @@ class Coordinator:
             run_id: a name for the run; made up if not given. Starting the same again gives the run that is there;
                 one that was interrupted goes on.
             seed: what ``ctx.item.seed`` derives from.
-            timeout: seconds that the run may take; then it fails with ``RunTimeoutError``. It does not count while the
-                run is paused, and counts anew when it is resumed after a failure.
+            timeout: seconds that the run may take; then it fails with ``RunTimeoutError``. It begins when the first
+                worker can take work, does not count while the run is paused, and counts anew when it is resumed after
+                a failure.
             failure: what an item that failed for good does to the others: with "stop" nothing new starts, with
                 "finish" they come to their end before the run fails.
             resume: whether a run of that id that failed or is paused goes on, too. One that goes on does so with the

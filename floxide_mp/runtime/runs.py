@@ -21,6 +21,7 @@ from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..ports import RunRecord
 from ..retry import RetryPolicy
 from ..statuses import RunStatus
+from . import time_outs
 from .clock import monotonic, time
 from .code_digest import OTHER_CODE
 from .commits import Commits
@@ -180,8 +181,8 @@ class Runs(Commits):
         limit = run.record.timeout if run.time_left is None else run.time_left
         run.time_left = None
         if limit is not None and run.deadline is None:
-            run.deadline = self._now() + limit
-            self._first_deadline = min(self._first_deadline, run.deadline)
+            time_outs.begin(run, limit, self._now(), self._sessions.values())
+            self._first_deadline = min(self._first_deadline, run.deadline or inf)
             self._timed[run.record.run_id] = run
             self.on_deadline()
         self._wake_others()
@@ -216,7 +217,7 @@ class Runs(Commits):
             now = self._now()
             run.state.pause()
             if run.deadline is not None:
-                run.time_left = max(0.0, run.deadline - now)
+                run.time_left = time_outs.left(run, now)
                 self._no_deadline(run)
             self._commit(run)
 
