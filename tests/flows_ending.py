@@ -24,6 +24,7 @@ from typing import Any
 from floxide_mp import NextAll, Workflow, node
 
 from .flows_faults import note
+from .flows_run import enter, until
 
 
 def alone(name: str, work: Callable[..., object]) -> type[Workflow]:
@@ -73,6 +74,19 @@ def closes(how: str) -> str:
                 pass  # of the listing itself
     while True:
         time.sleep(600)
+
+
+# -- a gate --------------------------------------------------------------------------------------------------------
+
+
+def passes(where: tuple[str, int]) -> int:
+    gate, number = where
+    enter(Path(gate))
+    until((Path(gate) / "open").exists)
+    return number
+
+
+Passes = alone("Passes", passes)
 
 
 # -- the end of a worker: row 99 -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -112,6 +112,14 @@ class Run:
         if not self._engine.wait(self.run_id, None, None if timeout is None else checked_seconds("timeout", timeout)):
             raise TimeoutError(f"run {self.run_id} is not over after {timeout:g} s")
         return self._result()
+
+    def __await__(self) -> Generator[Any, None, RunResult]:
+        """``await run``, in an event loop: as ``wait``, without a thread of the loop's pool. Cancelled, it cancels the
+        run.
+        """
+        from .awaiting import awaited  # asyncio is 40 ms that most programs never need
+
+        return awaited(self).__await__()
 
     def stream(self) -> Iterator[Any]:
         """The outputs as they are committed, in that order; ends with the run, raising like ``wait``."""

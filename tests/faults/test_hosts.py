@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError
+
+from ..flows_ending import Passes
+from ..flows_run import Failing, Gate, until
 from ..scripts import having, mounting, printed, run_python
 
 SQUARES = """
@@ -49,6 +57,49 @@ def test_row_102_where_gevent_has_replaced_threads_workers_are_refused(how: str,
     assert inline == "[0, 1, 4]"
     assert refused.startswith(f"gevent has replaced this program's {what} by its own")
     assert "use workers=0, or start the coordinator in a process where that is not done" in refused
+
+
+# -- event loops ---------------------------------------------------------------------------------------------------
+
+
+def test_row_102_many_wait_in_an_event_loop_and_its_pool_is_free(coordinator: Coordinator, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+
+    async def client(run: Run) -> Any:
+        return (await run).output
+
+    async def server() -> list[Any]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        runs = [coordinator.start(Passes, (str(gate.path), n)) for n in range(8)]
+        clients = [asyncio.create_task(client(run)) for run in runs]
+        await asyncio.to_thread(gate.entered, 1)
+        await asyncio.to_thread(gate.open)
+        return await asyncio.gather(*clients)
+
+    assert asyncio.run(server()) == list(range(8))
+
+
+def test_row_102_await_raises_as_wait_does_and_cancels_the_run(processes: Coordinator, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+
+    async def fails() -> None:
+        await processes.start(Failing, 1)
+
+    async def is_cancelled() -> None:
+        run = processes.start(Passes, (str(gate.path), 1))
+        waiting = asyncio.ensure_future(run)
+        await asyncio.to_thread(gate.entered, 1)
+        waiting.cancel()
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(RunCancelledError):
+            await run
+
+    with pytest.raises(RunFailedError):
+        asyncio.run(fails())
+    asyncio.run(is_cancelled())
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("floxide-await")])
 
 
 # -- modules that their names do not lead to -----------------------------------------------------------------------
