@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +57,9 @@ def looks(ctx: Ctx, number: int) -> int:
     ctx.log.append(number)
     if number % 8 == 5:
         _, before, *_ = seen(ctx)
-        for told in (child_of(lambda: seen(ctx)), eval(child_of(lambda: child_of(lambda: seen(ctx))))):
+        with ThreadPoolExecutor(1) as pool:
+            by_a_thread = pool.submit(child_of, lambda: seen(ctx)).result()
+        for told in (child_of(lambda: seen(ctx)), eval(child_of(lambda: child_of(lambda: seen(ctx)))), by_a_thread):
             level, log, item, cancelled = eval(told, {"Item": Item})
             after = seen(ctx)
             assert (level, item, cancelled) == (after[0], after[2], after[3])

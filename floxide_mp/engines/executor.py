@@ -23,6 +23,7 @@ from ..runtime import codec
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, monotonic_ns, sleep
 from ..runtime.critical import Thread
+from ..runtime.forks import Working
 from ..runtime.interrupts import interruptibly, uninterrupted
 from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
@@ -253,4 +254,6 @@ def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCop
     except BaseException as failure:
         return trouble(WORKFLOW, failure)
     before = monotonic_ns()
-    return steps.in_time(grant, steps.run(grant, view.cancelled, given), monotonic_ns() - before)
+    with Working(steps):
+        result = steps.run(grant, view.cancelled, given)
+    return steps.in_time(grant, result, monotonic_ns() - before)

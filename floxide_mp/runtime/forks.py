@@ -15,9 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
-from types import CodeType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from ..errors import FloxideError
 
@@ -66,41 +64,55 @@ def end_child(failure: BaseException | None) -> NoReturn:
 
 # -- around each fork ---------------------------------------------------------------------------------------------
 
-_steps: Final[set[CodeType]] = set()  # methods that run a step
+class Forking(Protocol):
+    """The steps of a run, in a process that may fork."""
+
+    def before_fork(self) -> None:
+        """One of them forks."""
+
+    def after_fork(self) -> None:
+        """It is done; this is the parent."""
+
+    def in_child(self) -> None:
+        """It is done; this is the child."""
 
 
-def runs_steps(method: Any) -> Any:
-    """A method of a class with ``before_fork()``, ``after_fork()`` and ``in_child()``.
+class Working:
+    """While this is entered, the thread runs steps of the run: a fork is theirs, in it or in a thread of a node.
 
-    They are called for an object of it where a fork happens while the method runs: in this thread or, if this thread
-    runs no step, in any.
+    (To look for them on the stacks of all threads when there is a fork kills CPython 3.12.1.)
     """
-    _steps.add(method.__code__)
-    return method
+
+    __slots__ = ("_before", "_steps", "_thread")
+
+    def __init__(self, steps: Forking) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self._before = _working.get(self._thread)
+        _working[self._thread] = self._steps
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is None:
+            _working.pop(self._thread, None)
+        else:
+            _working[self._thread] = self._before
 
 
-def _running() -> Iterator[Any]:
-    """The objects whose steps fork, or have a thread that does."""
-    frames = sys._current_frames()
-    own = list(_on_stack(frames[threading.get_ident()]))
-    yield from own
-    if not own:
-        for frame in frames.values():
-            yield from _on_stack(frame)
+_working: Final[dict[int, Forking]] = {}  # by thread
 
 
-def _on_stack(frame: Any) -> Iterator[Any]:
-    while frame is not None:
-        if frame.f_code in _steps:
-            yield frame.f_locals["self"]
-        frame = frame.f_back
+def _running() -> list[Forking]:
+    own = _working.get(threading.get_ident())
+    return list(_working.values()) if own is None else [own]
 
 
 _forking = threading.local()  # ``steps``: whose steps, of the fork that this thread does
 
 
 def _before() -> None:
-    _forking.steps = list(_running())
+    _forking.steps = _running()
     for steps in _forking.steps:
         steps.before_fork()
 

@@ -40,7 +40,7 @@ from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large, main_module, returns
 from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
-from .forks import end_child, here, mark, refused, runs_steps
+from .forks import end_child, here, mark, refused
 from .kept_state import KeptState
 from .keys import keyed
 from .pull import Pull, Pulls, Values
@@ -128,7 +128,6 @@ class Steps:
         # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
         return -1 if after in self._asks else after
 
-    @runs_steps
     def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
         """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
@@ -157,6 +156,8 @@ class Steps:
                 result = _awaited(result)
                 kind = type(result)
             if kind in _ODD or given:
+                if mark[0] != self._pid:
+                    end_child(None)
                 told = self._told(node, name, result, order, given)
             else:
                 passed = self._route(node, name, result)
@@ -166,7 +167,7 @@ class Steps:
             if failpoints.armed:
                 failpoints.hit("worker.encoded")
             if mark[0] != self._pid:
-                end_child(None)  # a value has forked as it was pickled
+                end_child(None)  # the node has forked, or the value as it was pickled
             return _suspect(told) if view.saw_cancelled else told
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
             if mark[0] != self._pid:

@@ -15,6 +15,7 @@ from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Repor
 from . import codec
 from .board import Board
 from .clock import monotonic, monotonic_ns
+from .forks import Working
 from .importing import importing
 from .pull import Pulls
 from .step import WORKFLOW, Calls, Steps, calls_of, each, trouble
@@ -172,7 +173,8 @@ class Worker:
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
         if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
-        self._run_items(work, steps)
+        with Working(steps):
+            self._run_items(work, steps)
         with self._lock:
             self._work = None
             report = work.report()
