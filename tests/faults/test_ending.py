@@ -43,12 +43,12 @@ def what_there_is(folder: Path) -> dict[str, str]:
 
 
 def test_row_99_exit_handlers_and_finalizers_run_and_buffers_are_written(tmp_path: Path) -> None:
-    flows.Keeps().run(str(tmp_path), workers=1)
+    flows.Keeps().run(str(tmp_path), workers=1, grace=30.0)
     assert what_there_is(tmp_path) == WHAT_THERE_IS
 
 
 def test_row_99_also_where_the_worker_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with Coordinator(1, engine=partial(ProcessEngine, max_tasks_per_worker=1)) as c:
+    with Coordinator(1, engine=partial(ProcessEngine, max_tasks_per_worker=1), grace=30.0) as c:
         pid = c.start(flows.Keeps, str(tmp_path)).wait(30).output
         eventually(lambda: not alive(pid), "replaced")
         assert what_there_is(tmp_path) == WHAT_THERE_IS
@@ -64,7 +64,7 @@ def test_row_99_what_has_no_end_does_not_hold_up_the_stop(tmp_path: Path) -> Non
 
 
 def test_row_99_what_multiprocessing_tracks_is_cleaned_up() -> None:
-    name = flows.Shares().run(workers=1).output
+    name = flows.Shares().run(workers=1, grace=30.0).output
     assert name not in os.listdir("/dev/shm")
 
 
