@@ -15,6 +15,7 @@ from ...runtime.leases import Overdue
 from .spawn import WorkerProcess
 
 LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
+_EXITING: Final = 4  # <linux/sched.h>: PF_EXITING
 
 
 class Loose:
@@ -25,7 +26,8 @@ class Loose:
 
     def note(self, process: WorkerProcess) -> None:
         """Nobody holds the worker's end any more: it is about to end, or one of its nodes has closed it."""
-        self._since[process.session] = monotonic(), process.board.at()
+        patience = LOOSE if _exiting(process.pid) else 0.0  # this process may be killed at any moment
+        self._since[process.session] = monotonic() - LOOSE + patience, process.board.at()
 
     def forget(self, session: int) -> bool:
         """Whether that one was loose. It is no more."""
@@ -48,3 +50,13 @@ class Loose:
                 at = before  # that was reported: who runs now has not done it
             found.append(Overdue(session, at, None, "closed the descriptors that it needs to work"))
         return found, again
+
+
+def _exiting(pid: int) -> bool:
+    """Whether the process is about to end; so it is, too, where nobody can tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except OSError:
+        return True
+    return bool(flags & _EXITING)
