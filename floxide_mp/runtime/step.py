@@ -149,8 +149,6 @@ class Steps:
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
                 result = call(self._context, None if node in self._closed else _opened(payload))
-                if mark[0] != self._pid:
-                    end_child(None)
             kind = type(result)
             if kind is CoroutineType:
                 result = _awaited(result)
