@@ -28,7 +28,6 @@ from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
 from .runs import Runs
 from .suspicion import MOST_LIVES
-from .time_outs import first_call
 
 PLENTY: Final = 4  # leases for each worker that are to be left when one is handed out in advance
 
@@ -62,10 +61,7 @@ class Ledger(Runs):
         worker.seen = now = self._now()
         worker.only = ask and ask.workflow
         if self._timed:
-            if worker.calls == 1:
-                self._first_deadline = min(self._first_deadline, first_call(self._timed.values(), now))
-                self.on_deadline()
-            self._expire(now)
+            self._expire(now, worker.calls == 1)
         taken = [self._take(worker, report) for report in reports]
         touched = {id(run): run for run in taken if run}
         for run in touched.values():

@@ -259,8 +259,11 @@ class Runs(Commits):
         self.store.commit(run.record.run_id, commit or Commit(phase_changed=True), progress)
         run.progress = run.shown = progress
 
-    def _expire(self, now: float) -> None:
-        """Runs that are longer than allowed are stopped."""
+    def _expire(self, now: float, first_call: bool = False) -> None:
+        """Runs that are longer than allowed are stopped. ``first_call``: of a worker that had to start."""
+        if first_call:
+            self._first_deadline = min(self._first_deadline, time_outs.first_call(self._timed.values(), now))
+            self.on_deadline()
         if now < self._first_deadline:
             return
         for run in [run for run in self._timed.values() if run.deadline is not None and run.deadline <= now]:
