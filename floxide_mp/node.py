@@ -17,7 +17,7 @@ from .context import Context
 from .merge import twin
 from .retry import RetryPolicy
 
-OPTIONS: Final = ("retry", "timeout", "serial", "seed_key")
+OPTIONS: Final = ("retry", "timeout", "serial", "seed_key", "redact")
 N = TypeVar("N", bound="Node")
 
 Call: TypeAlias = "Callable[[Context, Any], Any]"
@@ -40,12 +40,16 @@ class Node:
         seed_key: a function of the input, or a method of the node's class, that gives what ``ctx.item.seed`` hangs on,
             beside the run's seed and the node's name: a number, a text, ``bytes``, or a tuple of such. None: it hangs
             on the item's order key, so on the way that the item has come.
+        redact: whether what the node gets and returns is secret: no error text of this package quotes it then, but
+            names its type, and of an exception only class and arguments are kept, not what else it carries (a request
+            with its headers, say). The text of an exception is its own.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     serial: bool = False
     seed_key: Callable[[Any], Any] | None = None
+    redact: bool = False
 
     process: Callable[..., Any]
 
@@ -125,6 +129,7 @@ def node(
     timeout: float | None = None,
     serial: bool = False,
     seed_key: Callable[[Any], Any] | None = None,
+    redact: bool = False,
 ) -> Callable[[Callable[..., Any]], FunctionNode]: ...
 def node(
     function: Callable[..., Any] | None = None,
@@ -134,6 +139,7 @@ def node(
     timeout: float | None = None,
     serial: bool = False,
     seed_key: Callable[[Any], Any] | None = None,
+    redact: bool = False,
 ) -> FunctionNode | Callable[[Callable[..., Any]], FunctionNode]:
     """Make a node of ``f(value)``, ``f(ctx, value)``, ``f(ctx)`` or ``f()``. Options as on ``Node``.
 
@@ -146,7 +152,7 @@ def node(
         if not callable(f) or (isinstance(f, type) and issubclass(f, Node)):
             raise TypeError(f"@node makes a node of a function, not of {f!r}")
         made = FunctionNode(f)
-        made.retry, made.timeout, made.serial, made.seed_key = retry, timeout, serial, seed_key
+        made.retry, made.timeout, made.serial, made.seed_key, made.redact = retry, timeout, serial, seed_key, redact
         for problem in option_problems(made):
             raise ValueError(f"@node on {made.label()}: {problem}")
         return made
@@ -185,6 +191,8 @@ def option_problems(checked: Node) -> list[str]:
         problems.append(f"retry must be a RetryPolicy or None, not {checked.retry!r}")
     if not isinstance(checked.serial, bool):
         problems.append(f"serial must be True or False, not {checked.serial!r}")
+    if not isinstance(checked.redact, bool):
+        problems.append(f"redact must be True or False, not {checked.redact!r}")
     if checked.seed_key is not None and not callable(checked.seed_key):
         problems.append(f"seed_key must be a function of the input, or None, not {checked.seed_key!r}")
     return problems

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import FloxideError
+from .texts import quoted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +37,13 @@ def matches(key: Any, value: Any) -> bool:
     return type(value) is type(key) and bool(value == key)
 
 
-def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
+def choose(keys: Sequence[Any], value: Any, redact: bool = False) -> tuple[int, Any]:
     """The number of the first arm that matches, and the value that goes on.
+
+    Args:
+        keys: of the arms.
+        value: what the node returned.
+        redact: whether an error must not say the value.
 
     Raises:
         FloxideError: if none matches; the text says the value and the arms.
@@ -47,7 +53,8 @@ def choose(keys: Sequence[Any], value: Any) -> tuple[int, Any]:
             take = key.take if isinstance(key, when) else None
             return number, value if take is None else take(value)
     arms = ", ".join(map(describe, keys))
-    raise FloxideError(f"no arm matches {shortened(value)}; the arms are: {arms}{_nearly(keys, value)}")
+    nearly = "" if redact else _nearly(keys, value)
+    raise FloxideError(f"no arm matches {quoted(value, redact)}; the arms are: {arms}{nearly}")
 
 
 def _nearly(keys: Sequence[Any], value: Any) -> str:
@@ -79,23 +86,9 @@ def describe(key: Any) -> str:
         return f"when({', '.join([describe(key.key), *guard, *take])})" if guard or take else describe(key.key)
     if isinstance(key, enum.Enum) and key.name:
         return f"{type(key).__name__}.{key.name}"
-    return _named(key, shortened(key))
+    return _named(key, quoted(key))
 
 
 def _named(value: Any, otherwise: str) -> str:
     name = getattr(value, "__name__", None)
     return name if isinstance(name, str) else otherwise
-
-
-def shown(value: Any) -> str:
-    """The value's ``repr``, or something like it: a user's ``__repr__`` must not hide the real problem."""
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-
-
-def shortened(value: Any) -> str:
-    """What ``shown`` gives, 200 characters at the most."""
-    text = shown(value)
-    return text if len(text) <= 200 else text[:197] + "..."

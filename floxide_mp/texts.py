@@ -6,9 +6,10 @@ Pure, and used in every process.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 MOST_TEXT: Final = 32 << 10  # characters of a message or a traceback that are kept
+MOST_QUOTED: Final = 200  # characters of a user's value in a message
 
 # What moves a cursor, hides or reorders what is on a terminal: controls but for tab and newline, and those of Unicode.
 _ORDERS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -21,6 +22,23 @@ def clipped(text: str, most: int = MOST_TEXT) -> str:
     head = most // 2
     left_out = f"\n[... {len(text) - most} characters left out ...]\n"
     return text[:head] + left_out + text[len(text) - (most - head) :]
+
+
+def shown(value: Any) -> str:
+    """The value's ``repr``, or something like it: a user's ``__repr__`` must not hide the real problem."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+
+
+def quoted(value: Any, redact: bool = False) -> str:
+    """What a message of ours says of a user's value: its ``repr``, ``MOST_QUOTED`` characters at the most; where the
+    node has ``redact``, its type and no more."""
+    if redact:
+        return f"a {type(value).__name__} (its value is not shown: redact)"
+    text = shown(value)
+    return text if len(text) <= MOST_QUOTED else text[: MOST_QUOTED - 3] + "..."
 
 
 def printable(text: str) -> str:

@@ -29,7 +29,8 @@ from ..runtime.leases import Overdue
 from ..runtime.ledger import Ledger
 from ..runtime.run_log import pages
 from ..runtime.running import ONE_BY_ONE
-from ..runtime.step import WORKFLOW, Calls, Steps, calls_of, trouble
+from ..runtime.step import WORKFLOW, Calls, Steps, calls_of
+from ..runtime.step_errors import trouble
 from ..runtime.worker import KEEP
 from .health import healths
 

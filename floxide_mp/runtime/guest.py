@@ -42,7 +42,7 @@ from .arguments import checked_seconds
 from .board import Board
 from .clock import monotonic, sleep
 from .running import ONE_BY_ONE
-from .step import users_traceback
+from .step_errors import users_traceback
 from .worker import Worker
 
 log = logging.getLogger("floxide_mp")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..errors import SerializationError
 from ..node import FunctionNode
-from ..route import shown
+from ..texts import quoted
 from . import main_module
 
 _EMPTY: Final = types.CellType()  # of a variable that has no value yet
@@ -50,7 +50,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
             yield " (a key of it)", key
-            yield f"[{shown(key)}]", part
+            yield f"[{quoted(key)}]", part
     elif isinstance(value, list | tuple | set | frozenset):
         names: Sequence[str] = getattr(type(value), "_fields", ())
         for number, part in enumerate(value):

@@ -11,16 +11,18 @@ from typing import Any
 
 from ..core.terms import Payload
 from ..errors import SerializationError
-from ..route import shortened
+from ..texts import quoted
 from . import codec
 
 
-def several(name: str, values: Any) -> Iterable[Any]:
+def several(name: str, values: Any, redact: bool = False) -> Iterable[Any]:
     """The values of a ``NextAll``, if it was given several: a text is one, not its letters, and what is iterated over
     by names (a dict, a table) has not said whether its names, its values or its rows are meant.
 
     Args:
         name: of the node.
+        values: what was given.
+        redact: whether an error must not say them.
 
     Raises:
         TypeError: it was not; the text says what to write.
@@ -45,8 +47,8 @@ def several(name: str, values: Any) -> Iterable[Any]:
     iterable = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
     if iterable and not isinstance(values, str | bytes | bytearray):
         return values  # type: ignore[no-any-return]
-    one = shortened(values)
-    raise TypeError(f"{name} returned NextAll({one}); it takes an iterable of values: for this one, NextAll([{one}])")
+    one, meant = quoted(values, redact), "value" if redact else quoted(values)
+    raise TypeError(f"{name} returned NextAll({one}); it takes an iterable of values: for this one, NextAll([{meant}])")
 
 
 def check_generator(name: str, kind: type) -> None:

@@ -36,8 +36,9 @@ from ..ports import (
     Writes,
 )
 from ..route import choose
+from ..texts import quoted
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec, large, main_module, returns
+from . import codec, large, main_module, returns, step_errors
 from .ctrl_c import is_ctrl_c
 from .fixed import FixedValues
 from .forks import end_child, here, mark, refused
@@ -51,10 +52,6 @@ from .step_view import StepView
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
 _ODD = _TRANSITIONS | {list, tuple, GeneratorType, AsyncGeneratorType}  # what is not always just a value
-_NEEDED = (
-    "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
-    "a module made by hand must be importable there"
-)
 
 WORKFLOW: Final = "the workflow, or its context,"  # what a worker opens before the first step of a run
 
@@ -120,6 +117,7 @@ class Steps:
         self._sees = [way in ("both", "context") for way in bundle.ways]
         # Of nodes that do not ask for it, the input stays closed: it may be what their item is to be rescued from.
         self._closed = frozenset(node for node, way in enumerate(bundle.ways) if way not in ASKING)
+        self._redacts = [node.redact for node in bundle.nodes]
         self._pulls = pulls
 
     def after(self, node: int, arm: int) -> int:
@@ -174,7 +172,7 @@ class Steps:
                 view.end()
                 raise
             if isinstance(failure, _Missing):
-                return trouble(f"the input of {name}", failure.cause)
+                return step_errors.trouble(f"the input of {name}", failure.cause)
             if isinstance(failure, TypeError) and "list" in str(failure):
                 returns.explain_list(failure, payload)
             return self._failed(node, failure, retry=True)
@@ -252,7 +250,7 @@ class Steps:
         if kind is Pull:
             return self._drawn(node, name, order, result)
         if kind is NextAll:
-            several = returns.several(name, result.values)
+            several = returns.several(name, result.values, self._redacts[node])
             if given or isinstance(several, Iterator):
                 return self._drawn(node, name, order, Pull(name, iter(several), given, self._now))
             values: Values = [self._route(node, name, value) for value in several]
@@ -272,7 +270,8 @@ class Steps:
         elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
             shown = next(part for part in result if type(part) in _TRANSITIONS)
             raise TypeError(
-                f"{name} returned a {kind.__name__} with {shown!r} in it; to fan out, return NextAll([...])"
+                f"{name} returned a {kind.__name__} with {quoted(shown, self._redacts[node])} in it; to fan out, "
+                "return NextAll([...])"
             )
         return NEXT, (self._route(node, name, result),), self._written(), None, False
 
@@ -295,11 +294,12 @@ class Steps:
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
-            raise TypeError(f"{name} returned {value!r} inside Next or NextAll, which take the plain values")
+            one = quoted(value, self._redacts[node])
+            raise TypeError(f"{name} returned {one} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
         arm = 0
         if keys is not None:
-            arm, value = choose(keys, value)
+            arm, value = choose(keys, value, self._redacts[node])
         if failpoints.armed:
             failpoints.hit("worker.encode")
         return arm, large.share(value, "the result of ", name)
@@ -309,13 +309,7 @@ class Steps:
         main_module.note(failure)
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
-        try:
-            record = codec.encode_error(failure, users_traceback(failure))
-        except KeyboardInterrupt as trouble:
-            if is_ctrl_c(trouble):
-                raise
-            text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
-            record = codec.encode_error(FloxideError(text), "")
+        record = step_errors.record_of(failure, self._redacts[node])
         return FAIL, (), (), record, retryable
 
 
@@ -404,25 +398,3 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if mark[0] != pid:
         end_child(None)
     return result
-
-
-def trouble(what: str, failure: BaseException) -> Trouble:
-    """That something which is needed before a node is called cannot be opened in this process."""
-    if isinstance(failure, ImportError):
-        failure.add_note(_NEEDED)
-    record = codec.encode_error(failure, users_traceback(failure))
-    text = f"{what} cannot be opened: {record.type_name}: {record.message}"
-    return Trouble(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
-
-
-def users_traceback(failure: BaseException) -> str:
-    """The traceback as text, without this package's frames above the user's."""
-    inner = failure.__traceback__
-    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith("floxide_mp."):
-        inner = inner.tb_next
-    try:
-        return "".join(traceback.format_exception(type(failure), failure, inner or failure.__traceback__))
-    except BaseException as trouble:  # a user's __str__ or __repr__ on the way
-        if is_ctrl_c(trouble):
-            raise
-        return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"

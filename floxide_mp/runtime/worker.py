@@ -18,7 +18,8 @@ from .clock import monotonic, monotonic_ns
 from .forks import Working
 from .importing import importing
 from .pull import Pulls
-from .step import WORKFLOW, Calls, Steps, calls_of, each, trouble
+from .step import WORKFLOW, Calls, Steps, calls_of, each
+from .step_errors import trouble
 from .work import Work
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..route import shown
+from ..texts import shown
 
 
 @dataclass(frozen=True)

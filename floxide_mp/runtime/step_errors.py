@@ -1,0 +1,80 @@
+"""What is kept of the error of a step: the record of it. Drawn up in the process that runs the step."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Final
+
+from ..core.terms import ErrorRecord
+from ..errors import FloxideError, SerializationError
+from ..ports import Trouble
+from ..texts import clipped
+from . import codec
+from .ctrl_c import is_ctrl_c
+from .reasons import told
+
+_NEEDED: Final = (
+    "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
+    "a module made by hand must be importable there"
+)
+
+
+def record_of(failure: BaseException, redact: bool) -> ErrorRecord:
+    """The record of what a step has failed with.
+
+    Args:
+        failure: that; may be anybody's, and raise whatever is asked of it.
+        redact: whether the values of its node are secret.
+    """
+    try:
+        text = users_traceback(failure)
+        return _redacted(failure, text) if redact else codec.encode_error(failure, text)
+    except KeyboardInterrupt as trouble:
+        if is_ctrl_c(trouble):
+            raise
+        text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
+        return codec.encode_error(FloxideError(text), "")
+
+
+def _redacted(error: BaseException, text: str) -> ErrorRecord:
+    """Of the exception its class, its text and its arguments, and nothing of what else it carries: a request with its
+    headers, say. The texts are its own, but for the path to what cannot be pickled, which has keys of dicts in it.
+    """
+    if isinstance(error, SerializationError) and error.path:
+        path, nothing = f": {error.path} is ", ": a part of it is "
+        error, text = SerializationError(str(error).replace(path, nothing)), text.replace(path, nothing)
+    kind = type(error)
+    if kind.__module__ == FloxideError.__module__:
+        return codec.encode_error(error, text)
+    message = clipped(told(error))
+    try:
+        record = codec.encode_error(kind.__new__(kind, *error.args), text)
+        whole = told(codec.decode_error(record._replace(traceback=""))) == message
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return ErrorRecord(kind.__qualname__, message, clipped(text), None)
+    kept = record.payload if whole and not isinstance(error, BaseExceptionGroup) else None
+    return record._replace(message=message, payload=kept)
+
+
+def trouble(what: str, failure: BaseException) -> Trouble:
+    """That something which is needed before a node is called cannot be opened in this process."""
+    if isinstance(failure, ImportError):
+        failure.add_note(_NEEDED)
+    record = codec.encode_error(failure, users_traceback(failure))
+    text = f"{what} cannot be opened: {record.type_name}: {record.message}"
+    return Trouble(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
+
+
+def users_traceback(failure: BaseException) -> str:
+    """The traceback as text, without this package's frames above the user's."""
+    inner = failure.__traceback__
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith("floxide_mp."):
+        inner = inner.tb_next
+    try:
+        return "".join(traceback.format_exception(type(failure), failure, inner or failure.__traceback__))
+    except BaseException as trouble:  # a user's __str__ or __repr__ on the way
+        if is_ctrl_c(trouble):
+            raise
+        return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"
