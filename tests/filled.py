@@ -49,7 +49,7 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
     record = RunRecord(
         run_id,
         "flow",
-        b"key",
+        b"key of " + run_id.encode(),  # which is that of the workflow's pickle: one pickle, one key
         MARK["runs"] + run_id.encode(),
         b"c",
         b"i",

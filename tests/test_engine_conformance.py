@@ -216,8 +216,8 @@ class LeavesAThread(InlineEngine):
 
 
 class ReplacesNobody(ProcessEngine):
-    def _replace(self, worker_id: int, why: str, words: str) -> None:
-        pass
+    def _fill(self) -> None:
+        self._vacancies.places.clear()
 
 
 INLINE = ENGINES["InlineEngine"]

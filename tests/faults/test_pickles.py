@@ -6,11 +6,11 @@ Each runs inline and on processes, for the two must say the same, and always wit
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -321,24 +321,19 @@ def test_row_51_a_list_nested_100000_deep(coordinator: Coordinator) -> None:
         coordinator.start(flows.Tricks, [], ctx=ctx)
 
 
-def test_row_55_a_module_that_the_workers_do_not_have(tmp_path: Path) -> None:
-    """It was loaded by its path, so it is here and can be named, but nobody else can import it."""
-    path = tmp_path / "byhand.py"
-    path.write_text(
+def test_row_55_a_module_that_the_workers_do_not_have() -> None:
+    """It was made of a text, so it is here and can be named, but nobody else can import it."""
+    text = (
         "from dataclasses import dataclass\n"
         "from floxide_mp import Context, EventLog, Node, Workflow\n"
         "@dataclass\nclass Thing:\n    x: int\n"
         "class Odd(Node):\n    def process(self, value): return value\n"
         "@dataclass\nclass Ctx(Context):\n    log: EventLog[int]\n"
-        "@dataclass\nclass Ctx(Context):\n    log: EventLog[int]\n"
     )
-    spec = importlib.util.spec_from_file_location("byhand", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = ModuleType("byhand")
     sys.modules["byhand"] = module
     try:
-        spec.loader.exec_module(module)
+        exec(text, vars(module))
         with Coordinator(2) as coordinator:
             runs = [
                 coordinator.start(Workflow.build("Odd", {"odd": module.Odd()}, start="odd"), 1),
