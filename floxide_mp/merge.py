@@ -47,10 +47,11 @@ def twin(original: B) -> B:
 class Fixed(Generic[T]):
     """A value given when the run starts and never changed.
 
-    What a step does to the value itself (``ctx.table.value["a"] = 1``) is seen by no other step: each step that looks
-    has it anew. Large arrays in it are not copied for that, and cannot be written to (NumPy: ``ValueError``). Only
-    where the rest, without arrays, texts and ``bytes``, is more than 32 KiB as a pickle, is it one object for all steps
-    of a worker, which they must leave as it is.
+    Each worker process opens it once for all steps of the run, so steps leave it as it is, and copy what they are to
+    change. Large arrays in it cannot be written to (NumPy: ``ValueError``). A step that changes anything else
+    (``ctx.table.value["a"] = 1``) fails, and others do not see the change; only where the value, without arrays, texts
+    and ``bytes``, is more than 32 KiB as a pickle, or cannot be pickled by the worker, that is not noticed. An
+    attribute that was not there, or None, may be filled: a cache.
     """
 
     __slots__ = ("_field", "_log", "_value")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -26,6 +28,7 @@ from floxide_mp import (
     node,
     when,
 )
+from tests.flows_faults import note
 from tests.flows_run import enter, until
 
 
@@ -204,15 +207,80 @@ def five(_: object) -> NextAll[int]:
     return NextAll(range(5))
 
 
+class Table:
+    """Leaves a line in a file each time that it is opened. Some values of it are computed at their first use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: list[Any] = []
+        self.client: Any = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        note(self.folder, "opened", os.getpid())
+
+    @cached_property
+    def squares(self) -> dict[int, int]:
+        return {number: number**2 for number in range(10)}
+
+
 @node
 def changes_table(ctx: Shared, number: int) -> Any:
-    """Does to the value what a careless step would do, and says what it saw before."""
+    """Every second one does to the value what a careless step would do; all say what they saw before."""
     table = ctx.table.value
-    assert table is ctx.table.value is ctx.table.get()  # of one step, it is one object
-    seen = list(table["seen"])
-    table["seen"].append(number)
-    table[number] = "new"
-    return seen, 1 + max((key for key in table if isinstance(key, int) and key != number), default=-1)
+    assert table is ctx.table.value is ctx.table.get()
+    seen = list(table.seen)
+    table.client = table.client or "client"
+    if number % 2:
+        table.seen.append(number)
+    if number == 3:
+        raise ValueError("which also changes it")
+    return seen, table.squares[number]
+
+
+@node
+def says_why(ctx: Shared) -> Any:
+    return str(ctx.item.error)
+
+
+class ChangesTable(Workflow):
+    context = Shared
+    five, changes_table, says_why = five, changes_table, says_why
+    start = five
+    edges = {five: [changes_table]}
+    on_failure = {changes_table: [says_why]}
+
+
+class ReadsTable(Workflow):
+    context = Shared
+    five = SplitNode(lambda _: range(50))
+    reads = node(lambda ctx, number: (len(ctx.table.value.seen), ctx.table.value.squares[3]))
+    start = five
+    edges = {five: [reads]}
+
+
+@node
+def changes_between(ctx: Shared, _: object) -> NextAll[int]:
+    """An iterator with many portions, which has the table all the time; the steps of its values change that."""
+
+    def numbers() -> Iterator[int]:
+        table = ctx.table.value
+        for number in range(MANY_PORTIONS):
+            yield 2 * number + 1000 * len(table.seen)
+
+    return NextAll(numbers())
+
+
+MANY_PORTIONS = 5000
+
+
+class ChangesBetween(Workflow):
+    context = Shared
+    begin, changes_between = node(lambda value: value), changes_between
+    spoil, rescue = node(lambda ctx, number: ctx.table.value.seen.append(number) or number), node(lambda number: number)
+    start = begin
+    edges = {begin: [changes_between], changes_between: [spoil]}
+    on_failure = {spoil: [rescue]}
 
 
 @node
@@ -222,13 +290,15 @@ def sets_table(ctx: Shared, number: int) -> Any:
 
 @node
 def changes_array(ctx: Shared, number: int) -> Any:
-    array = ctx.table.value["array"]
-    before = float(array[0])
-    try:
-        array += 1
-    except ValueError as error:
-        return before, str(error)
-    return before, "written"
+    ctx.table.value["array"][0] += 1
+
+
+class ChangesArray(Workflow):
+    context = Shared
+    five, changes_array, says_why = five, changes_array, says_why
+    start = five
+    edges = {five: [changes_array]}
+    on_failure = {changes_array: [says_why]}
 
 
 def each_of_five(each: Node) -> type[Workflow]:

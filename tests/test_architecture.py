@@ -57,7 +57,7 @@ ALLOWED = {  # module -> files that may import it; everything else of that name 
     "sqlite3": {"stores/"},
     "beartype": {"hints.py"},
     "random": set(),
-    "asyncio": {"runtime/step.py", "runtime/awaiting.py"},
+    "asyncio": {"runtime/coroutines.py", "runtime/awaiting.py"},
 }
 PURE = {"threading", "os", "socket", "signal", "selectors", "logging", "uuid", "secrets", "pickle", "time", "random"}
 

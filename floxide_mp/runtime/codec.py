@@ -118,13 +118,17 @@ def encode_whole(value: Any, what: str) -> bytes:
     return pickle.dumps(_Carrier(tuple(finder.found), by_value.dumps(finder.found), payload), 5)
 
 
-def decode(payload: Payload) -> Any:
-    """The value of a payload; of a join's, ``Arrivals``."""
+def decode(payload: Payload, read_only: bool = False) -> Any:
+    """The value of a payload; of a join's, ``Arrivals``.
+
+    Args:
+        read_only: its buffers are, where they are beside it.
+    """
     if isinstance(payload, bytes):
         return pickle.loads(payload)
     if isinstance(payload, Shared):
         stream, buffers = payload.open()
-        return pickle.loads(stream, buffers=buffers)
+        return pickle.loads(stream, buffers=[raw.toreadonly() for raw in buffers] if read_only else buffers)
     found: list[tuple[str, Any]] = []
     for name, part in payload:
         found += [(name, decode(one)) for one in part] if isinstance(part, list) else [(name, decode(part))]

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..core.shared import Shared
 from ..core.terms import Packed
@@ -16,7 +17,8 @@ from ..errors import SerializationError
 from . import codec
 
 LARGE: Final = 1 << 18  # bytes from which on a value, or a buffer of one, is shared: up to half of that is sent sooner
-MOST_REOPENED: Final = 1 << 23  # bytes of a pickle that is made to have its buffers read-only
+MOST_READ_ONLY: Final = 1 << 23  # bytes of a pickle that is made to have its buffers read-only
+BUFFER: Final = pickle.PickleBuffer
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 _ATOMS: Final = frozenset({str, bytes})
 
@@ -69,36 +71,78 @@ def message(value: Any, reducers: Mapping[type, Callable[[Any], Any]]) -> memory
     return stream.getbuffer()
 
 
-def reopener(value: Any, most: int) -> Callable[[], Any]:
-    """A function that gives the value as it is now, each time as an object of its own.
+class Apart(NamedTuple):
+    """A value as a pickle, by which it can be compared with what it is later, and opened again."""
 
-    Texts, ``bytes`` and, where they are more than ``most`` bytes in all, buffers (of arrays) are not copied; such
-    buffers are read-only. What is more than ``most`` bytes without them, or cannot be pickled, is the same object each
-    time, with read-only buffers if it is less than ``MOST_REOPENED``.
+    stream: bytes
+    small: list[bytes]  # buffers that are little in all
+    large: list[memoryview]  # otherwise
+    places: list[int]  # where these are in memory; empty: that does not matter
+    atoms: list[Any]
+
+    def same(self, other: Apart | None) -> bool:
+        """Whether the two are of values that are alike. Large buffers are, if they are the same memory."""
+        if other is None:
+            return False
+        places = other.places if self.places else []
+        return self._replace(large=[]) == other._replace(large=[], places=places)
+
+    def open(self) -> Any:
+        """The value as it was, as an object of its own; but texts, ``bytes`` and large buffers, which are read-only,
+        are not copied.
+        """
+        buffers = [memoryview(bytearray(raw)) for raw in self.small] or [raw.toreadonly() for raw in self.large]
+        unpickler = _Restoring(io.BytesIO(self.stream), buffers=buffers)
+        unpickler.atoms = self.atoms
+        return unpickler.load()
+
+
+def apart(value: Any, most: int, little: int, freeze: bool = False) -> Apart | None:
+    """The value as a pickle of at most so many bytes, without texts, ``bytes`` and buffers.
+
+    Args:
+        little: as many bytes of buffers, in all, are copied.
+        freeze: NumPy's arrays in it are made read-only.
+
+    Returns:
+        None: it is more, or cannot be pickled.
     """
-    for bound in (most, MOST_REOPENED):
-        atoms: list[Any] = []
-        buffers: list[memoryview] = []
-        stream = _Bounded(bound)
-        pickler = _Sparing(stream, 5, buffer_callback=partial(_put_aside, buffers))
-        pickler.atoms = atoms
-        try:
-            pickler.dump(value)
-        except codec.GivenUp:
-            continue
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            try:
-                payload = codec.encode_by_value(value, "value")  # there are functions in it that have no name
-            except SerializationError:
-                break
-            return partial(codec.decode, payload) if len(payload) <= most else partial(_same, value)
-        copied = sum(map(len, buffers)) <= most
-        kept = [bytes(raw) if copied else raw.toreadonly() for raw in buffers]
-        reopen = partial(_reopened, stream.getvalue(), kept, copied, atoms)
-        return reopen if bound == most else partial(_same, reopen() if kept and not copied else value)
-    return partial(_same, value)
+    stream = _Bounded(most)
+    buffers: list[memoryview] = []
+    pickler = (_Freezing if freeze else _Sparing)(stream, 5, buffer_callback=partial(_put_aside, buffers))
+    pickler.atoms = []
+    try:
+        pickler.dump(value)
+        data = stream.getvalue()
+    except codec.GivenUp:
+        return None
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        buffers.clear()
+        pickler.atoms = []
+        try:  # there are functions in it that have no name
+            data = codec.encode_by_value(value, "value", aside=partial(_put_aside, buffers))
+        except (SerializationError, MemoryError):
+            return None
+        if len(data) > most:
+            return None
+    if sum(map(len, buffers)) <= little:
+        return Apart(data, [bytes(raw) for raw in buffers], [], [], pickler.atoms)
+    return Apart(data, [], buffers, [_place(raw) for raw in buffers], pickler.atoms)
+
+
+def read_only(value: Any, little: int) -> Any:
+    """The value, with its buffers read-only if they are more than ``little`` bytes in all: itself, or, where they are
+    of a kind that cannot be made so, opened again. What is more than ``MOST_READ_ONLY`` without them stays as it is.
+    """
+    taken = None
+    for freeze in (False, True):
+        taken = apart(value, MOST_READ_ONLY, little, freeze)
+        if taken is None or all(raw.readonly for raw in taken.large):
+            return value
+    assert taken is not None
+    return taken.open()
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -181,6 +225,15 @@ class _Sparing(pickle.Pickler):
         return len(self.atoms) - 1
 
 
+class _Freezing(_Sparing):
+    """Makes arrays read-only on its way."""
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if type(obj).__module__ == "numpy" and type(obj).__name__ == "ndarray" and obj.flags.writeable:
+            obj.flags.writeable = False
+        return super().persistent_id(obj)
+
+
 class _Restoring(pickle.Unpickler):
     atoms: list[Any]
 
@@ -196,14 +249,13 @@ def _put_aside(taken: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
     return False
 
 
-def _reopened(stream: bytes, buffers: Sequence[bytes | memoryview], copied: bool, atoms: list[Any]) -> Any:
-    unpickler = _Restoring(io.BytesIO(stream), buffers=map(bytearray, buffers) if copied else buffers)
-    unpickler.atoms = atoms
-    return unpickler.load()
-
-
-def _same(value: Any) -> Any:
-    return value
+def _place(raw: memoryview) -> int:
+    """Where a buffer is in memory, as far as that can be found out; as long as somebody holds it, no other is there."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not raw:
+        return id(raw.obj) if raw else 0
+    place: int = numpy.frombuffer(raw, "u1").__array_interface__["data"][0]
+    return place
 
 
 class _Joined:

@@ -6,7 +6,7 @@ Whatever goes wrong in it is that item's failure, told as plain data; only Ctrl-
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from sys import getrefcount
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -39,8 +39,9 @@ from ..route import choose
 from ..texts import quoted
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large, main_module, returns, step_errors
+from .coroutines import awaited
 from .ctrl_c import is_ctrl_c
-from .fixed import FixedValues
+from .fixed import CHANGED, FixedValues
 from .forks import end_child, here, mark, refused
 from .kept_state import KeptState
 from .keys import keyed
@@ -110,7 +111,7 @@ class Steps:
         self.kept_state = KeptState(bundle.nodes, bundle.names)
         self._identify = identify
         self._numbered = facts.fields
-        self._free = contexts.complete(codec.decode(facts.context), facts.fields)
+        self._free = contexts.complete(codec.decode(facts.context, read_only=True), facts.fields)
         self._fields = contexts.field_names(self._free)
         self._renew()
         self._calls = calls
@@ -138,10 +139,11 @@ class Steps:
             view.begin(name, item_id, attempt, cause, order, cancelled)
             result: Any = self._kept(order, given) if given else None
             if result is not None:
-                self._now, key = (view := result.view), result.view.key
+                self._now = view = result.view
+                key, looked = view.key, view.looked
                 view.go_on()
                 view.begin(name, item_id, attempt, cause, order, cancelled)
-                view.key = key
+                view.key, view.looked = key, looked
             else:
                 call = self._calls[node]
                 if failpoints.armed:
@@ -149,7 +151,7 @@ class Steps:
                 result = call(self._context, None if node in self._closed else _opened(payload))
             kind = type(result)
             if kind is CoroutineType:
-                result = _awaited(result)
+                result = awaited(result)
                 kind = type(result)
             if kind in _ODD or given:
                 if mark[0] != self._pid:
@@ -170,6 +172,7 @@ class Steps:
                 end_child(failure)
             if is_ctrl_c(failure):
                 view.end()
+                self._fixed.restore(view.looked)
                 raise
             if isinstance(failure, _Missing):
                 return step_errors.trouble(f"the input of {name}", failure.cause)
@@ -222,14 +225,28 @@ class Steps:
         self._references = sum([getrefcount(part) for part in self._parts])
 
     def _written(self) -> Writes:
-        """What the step wrote. If something still has its context, a thread say, that is over from now on."""
+        """What the step wrote. If something still has its context, a thread say, that is over from now on.
+
+        Raises:
+            FloxideError: it has changed the value of a ``Fixed``.
+        """
         view, references = self._now, 0
+        if view.looked:
+            self._check_fixed(view)
         for part in self._parts:  # (``sum`` of ``map`` takes half as long again)
             references += getrefcount(part)
         if references != self._references:
             view.end()
             return view.written
         return tuple(view.writes) if view.writes else ()
+
+    def _check_fixed(self, view: StepView) -> None:
+        changed = self._fixed.changed(view.looked)
+        if changed:
+            if self._pulls is not None:
+                self._pulls.drop_run(self._run_id)  # iterators that have that value; they begin again
+            names = [name for name, _ in self._numbered] or self._fields
+            raise FloxideError(CHANGED.format(node=view.node, field=f"ctx.{names[changed[0]]}"))
 
     def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
@@ -306,6 +323,8 @@ class Steps:
 
     def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
         self._now.end()
+        if self._now.looked and self._fixed.changed(self._now.looked) and self._pulls is not None:
+            self._pulls.drop_run(self._run_id)
         main_module.note(failure)
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
@@ -369,32 +388,3 @@ def _is_missing(failure: BaseException) -> bool:
     inner = frames[-1].f_globals.get("__name__", "") if frames else ""
     # Raised by the unpickler itself, which did not find a name, or what it imported could not be compiled.
     return isinstance(failure, AttributeError | SyntaxError) and inner.startswith(("floxide_mp.", "cloudpickle."))
-
-
-def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    import asyncio  # 40 ms that most workers never need
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run(coroutine)
-    from concurrent.futures import ThreadPoolExecutor
-
-    # Inline, in a thread that runs a loop already, as a notebook's does: a loop of its own needs a thread of its own.
-    with ThreadPoolExecutor(1) as elsewhere:
-        return elsewhere.submit(_run, coroutine).result()
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    import asyncio
-
-    pid = mark[0]
-    try:
-        result = asyncio.run(coroutine)
-    except BaseException as failure:
-        if mark[0] != pid:
-            end_child(failure)
-        raise
-    if mark[0] != pid:
-        end_child(None)
-    return result

@@ -35,6 +35,7 @@ class StepView:
 
     Attributes:
         writes: of the step, as (field of the context, payload).
+        looked: values of ``Fixed`` fields that the step has looked at, by number of field.
         over: the step is over.
         key: as of ``Item``.
         asked: whether the step has looked at the log, or wanted to know the id of its item.
@@ -47,7 +48,7 @@ class StepView:
         self._identify = identify
         self._about: tuple[str, int, int, BaseException | None, Order]
         self._cancelled: Callable[[], bool]
-        self._opened: dict[int, Any] = {}  # values of ``Fixed`` fields that the step has looked at
+        self.looked: dict[int, Any] = {}
         self.writes: list[tuple[int, Packed]] = []
         self.key: str | None = None
         self._count = -1  # of the writes that were in time, once the step is over
@@ -69,8 +70,8 @@ class StepView:
         self.key = None
         if self.writes:
             self.writes = []
-        if self._opened:
-            self._opened = {}
+        if self.looked:
+            self.looked = {}
 
     def end(self) -> None:
         """The step is over, or waits until it may give its next portion: from now on its threads cannot write."""
@@ -101,6 +102,11 @@ class StepView:
     def in_child(self) -> None:
         """The step has forked, and this is the child."""
         self.__class__ = ChildView
+
+    @property
+    def node(self) -> str:
+        """The name of the step's node."""
+        return self._about[0]
 
     # -- what the context asks for: in any thread of the step ----------------------------------------
 
@@ -145,10 +151,10 @@ class StepView:
         return self._log.fold(field, initial, self._own(field))
 
     def fixed(self, field: int, value: Any) -> Any:
-        opened = self._opened
-        if field in opened:
-            return opened[field]
-        return opened.setdefault(field, self._fixed.open(field, value))
+        looked = self.looked
+        if field in looked:
+            return looked[field]
+        return looked.setdefault(field, self._fixed.open(field, value))
 
     # -- inside --------------------------------------------------------------------------------------
 

@@ -4,7 +4,9 @@ is not its own: other steps see none of it, and the answer does not depend on th
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,11 +218,32 @@ def test_row_122_a_merge_that_raises_leaves_no_half() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_row_88_what_a_step_does_to_a_fixed_value_no_other_step_sees(workers: int) -> None:
+def test_row_88_a_step_that_changes_a_fixed_value_fails_and_no_other_step_sees_it(workers: int, tmp_path: Path) -> None:
     with Coordinator(workers) as coordinator:
-        result = coordinator.start(flows.each_of_five(flows.changes_table), 0, ctx=shared({"seen": []})).wait(LIMIT)
-    assert result.outputs == [([], 0)] * 5
-    assert result.context.table.value == {"seen": []}
+        result = coordinator.start(flows.ChangesTable, 0, ctx=shared(flows.Table(tmp_path))).wait(LIMIT)
+    *whole, first, second = result.outputs
+    assert whole == [([], number**2) for number in (0, 2, 4)]
+    assert "the step of changes_table has changed the value of ctx.table, a Fixed" in first
+    assert "copy.deepcopy(ctx.table.value)" in first
+    assert second == "which also changes it"
+    assert result.context.table.value.seen == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_88_each_worker_opens_a_fixed_value_once(workers: int, tmp_path: Path) -> None:
+    table = flows.Table(tmp_path)
+    _ = table.squares  # else it is compared by what it was, which is one more
+    with Coordinator(workers) as coordinator:
+        assert coordinator.start(flows.ReadsTable, 0, ctx=shared(table)).wait(LIMIT).outputs == [(0, 9)] * 50
+    opened = [pid for pid in (tmp_path / "opened").read_text().split() if workers == 0 or int(pid) != os.getpid()]
+    assert len(opened) == len(set(opened)) <= max(workers, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_88_what_iterators_have_of_a_fixed_value_that_was_changed(workers: int, tmp_path: Path) -> None:
+    with Coordinator(workers) as coordinator:
+        result = coordinator.start(flows.ChangesBetween, 0, ctx=shared(flows.Table(tmp_path))).wait(LIMIT)
+    assert result.outputs == list(range(0, 2 * flows.MANY_PORTIONS, 2))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -235,27 +258,33 @@ def test_row_88_a_fixed_value_is_not_set(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    ("size", "outcome"), [(10, "written"), (100_000, "read-only")], ids=["small is one's own", "large is read-only"]
+    ("size", "outcome"), [(10, "has changed the value"), (100_000, "read-only")], ids=["small", "large is read-only"]
 )
 def test_row_88_arrays_in_a_fixed_value(size: int, outcome: str, workers: int) -> None:
     numpy = pytest.importorskip("numpy")
     with Coordinator(workers) as coordinator:
-        flow = flows.each_of_five(flows.changes_array)
+        flow = flows.ChangesArray
         result = coordinator.start(flow, 0, ctx=shared({"array": numpy.zeros(size)})).wait(LIMIT)
-    assert [before for before, _ in result.outputs] == [0.0] * 5
-    assert all(outcome in told for _, told in result.outputs)
+    assert len(result.outputs) == 5
+    assert all(outcome in text for text in result.outputs)
+    assert result.context.table.value["array"][0] == 0
 
 
-def test_row_88_a_large_array_is_not_copied_for_each_step() -> None:
+def test_row_88_large_arrays_are_neither_copied_nor_written_to() -> None:
     numpy = pytest.importorskip("numpy")
     values, array = FixedValues(), numpy.zeros(100_000)
-    first, second = (values.open(0, {"array": array, "text": "x" * 5000}) for _ in range(2))
-    assert first is not second
-    assert numpy.shares_memory(first["array"], array)
-    assert first["text"] is second["text"]
-    wide = dict.fromkeys(range(100_000), array)
-    assert values.open(1, wide) is values.open(1, wide), "too much to be opened for each step"
-    assert not values.open(1, wide)[5].flags.writeable
+    first = values.open(0, {"array": array, "text": "x" * 5000})
+    assert first["array"] is array and not array.flags.writeable
+    assert values.changed([0]) == []
+    first["array"] = numpy.zeros(100_000)
+    assert values.changed([0]) == [], "the same numbers"
+    assert not first["array"].flags.writeable
+    first["array"] = numpy.ones(100_000)
+    assert values.changed([0]) == [0], "another one of the same size"
+    assert values.open(0, None)["array"][5] == 0
+    wide = dict.fromkeys(range(100_000), numpy.zeros(100_000))
+    assert values.open(1, wide) is wide, "too much to be compared after each step"
+    assert not wide[5].flags.writeable
 
 
 @pytest.mark.parametrize("value", [1, "x", (1, ("x", None)), Path("x"), frozenset([1]), print, Context])
@@ -264,12 +293,75 @@ def test_row_88_what_cannot_change_is_not_opened_again(value: object) -> None:
     assert FixedValues().open(0, value) is value
 
 
-@pytest.mark.parametrize("value", [[1], {}, (1, [2]), bytearray(b"x"), flows.Sum(1), lambda: 1], ids=repr)
-def test_row_88_what_can_change_is(value: object) -> None:
-    callable_alone = callable(value)
-    assert is_constant(value) == callable_alone
-    values = FixedValues()
-    assert (values.open(0, value) is values.open(0, value)) == callable_alone
+class Odd:
+    """Is pickled in another way each time."""
+
+    times = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        Odd.times += 1
+        return {"times": Odd.times}
+
+
+def changing(value: Any) -> None:
+    if isinstance(value, dict):
+        value["new"] = 1
+    elif isinstance(value, list | bytearray):
+        value.append(1)
+    elif isinstance(value, tuple):
+        value[1].append(1)
+    elif isinstance(value, set):
+        value.add("new")
+    else:
+        value.number = 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [1],
+        dict,
+        lambda: (1, [2]),
+        lambda: bytearray(b"x"),
+        lambda: flows.Sum(1),
+        lambda: {"a", "b", "c"},
+        lambda: {"function": lambda: 1},
+    ],
+)
+def test_row_88_what_can_change_is_found_and_opened_anew(make: Callable[[], Any]) -> None:
+    values, given = FixedValues(), make()
+    assert not is_constant(given)
+    value = values.open(0, given)
+    assert value is given is values.open(0, given), "it is opened once"
+    assert values.changed([0]) == []
+    changing(value)
+    assert values.changed([0]) == [0]
+    again = values.open(0, given)
+    assert again is not value
+    assert values.changed([0]) == []
+    changing(again)
+    assert values.changed([0]) == [0], "it was as it had been, so this is a change"
+
+
+@pytest.mark.parametrize("make", [Odd, threading.Lock])
+def test_row_88_what_cannot_be_compared_is_left_alone(make: Callable[[], Any]) -> None:
+    values, value = FixedValues(), {"a": make()}
+    assert values.open(0, value) is value
+    value["b"] = 1
+    assert values.changed([0]) == []
+    assert values.open(0, value) is value
+
+
+def test_row_88_an_attribute_that_was_not_there_may_be_filled(tmp_path: Path) -> None:
+    values, given = FixedValues(), {"tables": [flows.Table(tmp_path)], "set": {"a", "b", "c"}}
+    table = values.open(0, given)["tables"][0]
+    assert table.squares[3] == 9
+    assert values.changed([0]) == []
+    table.client = threading.Lock
+    assert values.changed([0]) == []
+    table.squares[3] = 10
+    assert values.changed([0]) == [0]
+    assert values.open(0, given)["tables"][0].squares[3] == 9
 
 
 @pytest.mark.parametrize("workers", [0, 1])
