@@ -260,30 +260,6 @@ class ReadsTable(Workflow):
 
 
 @node
-def changes_between(ctx: Shared, _: object) -> NextAll[int]:
-    """An iterator with many portions, which has the table all the time; the steps of its values change that."""
-
-    def numbers() -> Iterator[int]:
-        table = ctx.table.value
-        for number in range(MANY_PORTIONS):
-            yield 2 * number + 1000 * len(table.seen)
-
-    return NextAll(numbers())
-
-
-MANY_PORTIONS = 5000
-
-
-class ChangesBetween(Workflow):
-    context = Shared
-    begin, changes_between = node(lambda value: value), changes_between
-    spoil, rescue = node(lambda ctx, number: ctx.table.value.seen.append(number) or number), node(lambda number: number)
-    start = begin
-    edges = {begin: [changes_between], changes_between: [spoil]}
-    on_failure = {spoil: [rescue]}
-
-
-@node
 def sets_table(ctx: Shared, number: int) -> Any:
     ctx.table.value = number  # type: ignore[misc]
 

@@ -28,7 +28,7 @@ from floxide_mp import (
 from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import Order
 from floxide_mp.ports import EventPage
-from floxide_mp.runtime import codec, runs
+from floxide_mp.runtime import codec
 from floxide_mp.runtime.fixed import FixedValues, is_constant
 from floxide_mp.runtime.run_log import RunLog
 from floxide_mp.runtime.step_view import StepView
@@ -81,14 +81,11 @@ def test_row_87_what_a_step_gives_after_it_was_to_stop_does_not_count(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_row_87_a_step_that_did_not_look_whether_it_is_to_stop_counts(
-    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_87_a_step_that_did_not_look_whether_it_is_to_stop_counts(workers: int, tmp_path: Path) -> None:
     flow = flows.alone("NeverLooks", flows.never_looks)
-    monkeypatch.setattr(runs, "GRACE", LIMIT)
     with Coordinator(workers) as coordinator:
         warm(coordinator)
-        run = coordinator.start(flow, str(tmp_path), timeout=1.5)
+        run = coordinator.start(flow, str(tmp_path), timeout=1.5, timeout_grace=LIMIT)
         raised: list[BaseException] = []
 
         def wait() -> None:
@@ -237,13 +234,6 @@ def test_row_88_each_worker_opens_a_fixed_value_once(workers: int, tmp_path: Pat
         assert coordinator.start(flows.ReadsTable, 0, ctx=shared(table)).wait(LIMIT).outputs == [(0, 9)] * 50
     opened = [pid for pid in (tmp_path / "opened").read_text().split() if workers == 0 or int(pid) != os.getpid()]
     assert len(opened) == len(set(opened)) <= max(workers, 1)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_row_88_what_iterators_have_of_a_fixed_value_that_was_changed(workers: int, tmp_path: Path) -> None:
-    with Coordinator(workers) as coordinator:
-        result = coordinator.start(flows.ChangesBetween, 0, ctx=shared(flows.Table(tmp_path))).wait(LIMIT)
-    assert result.outputs == list(range(0, 2 * flows.MANY_PORTIONS, 2))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
