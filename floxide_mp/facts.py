@@ -59,7 +59,9 @@ class WorkItem:
 class WorkflowError:
     """One failed attempt. ``number`` counts from 1 within the run; ``at`` is seconds since the epoch.
 
-    ``type_name``, ``message`` and ``traceback`` are texts, of the exception in the worker.
+    ``type_name``, ``message`` and ``traceback`` are texts, of the exception in the worker. ``input`` says in a line
+    of at most 200 characters what the item's input was: its ``repr``, or type and size of a large one. None: the node
+    does not ask for an input, or has ``redact``, or it could not be opened, or the worker died.
     """
 
     number: int
@@ -72,6 +74,7 @@ class WorkflowError:
     traceback: str
     worker_id: int | None
     at: float
+    input: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,13 +313,14 @@ class RunRecord(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a run stands after a commit. ``counts``: how many items and error rows there have been."""
+    """Where a run stands after a commit. ``counts``: of items and error rows so far; ``failed``: items left as such."""
 
     phase: Phase
     metrics: RunMetrics
     counts: tuple[int, int]
     finished_at: float | None
     failure: ErrorRecord | None
+    failed: int = 0
 
 
 @runtime_checkable

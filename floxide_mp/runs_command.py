@@ -165,7 +165,9 @@ def _error(error: Error) -> str:
     where = f"{error.node} (item {error.item_id}, attempt {error.attempt})"
     who = "" if error.worker_id is None else f" on worker {error.worker_id}"
     first = f"  {error.number}. {where}{who}, {_date(error.at)}: {error.type_name}: {error.message}"
-    return "\n".join([printable(first).split("\n", 1)[0], textwrap.indent(error.traceback.rstrip(), "    ")]).rstrip()
+    given = "" if error.input is None else f"; input: {error.input}"
+    line = printable(first).split("\n", 1)[0] + given
+    return "\n".join([line, textwrap.indent(error.traceback.rstrip(), "    ")]).rstrip()
 
 
 def _event(event: Event) -> str:

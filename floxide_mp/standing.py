@@ -113,6 +113,7 @@ class Error:
     type_name: str
     message: str
     traceback: str
+    input: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
         standing = _standing(reader, owner, record)
         snapshot = reader.snapshot(run_id)
         finished = reader.finished(run_id)
-        errors = [Error(*e[4:], *e[:3]) for e in reader.errors(run_id)]
+        errors = [Error(*e[4:10], *e[:3], e.input) for e in reader.errors(run_id)]
         logged = sorted(enumerate(reader.events(run_id)), key=lambda one: place(one[1])) if with_events else []
     items = [
         Item(row.id, places[row.place], row.attempt, row.status.value, row.order, _due(row)) for row in snapshot.items
@@ -196,7 +197,7 @@ def _standing(reader: Reader, owner: Owner, record: RunRecord) -> Standing:
         committed_at=written.at,
         finished_at=progress.finished_at,
         metrics=progress.metrics,
-        error=None if progress.failure is None else failure_text(run_id, progress.failure),
+        error=None if progress.failure is None else failure_text(run_id, progress.failure, progress.failed),
     )
 
 

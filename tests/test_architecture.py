@@ -24,6 +24,7 @@ WORDS = {
     "facts",
     "statuses",
 } | {
+    "brief",
     "failpoints",
     "standard_streams",
     "stepping",

@@ -12,7 +12,7 @@ SHORT: Final = 500  # ... to these
 
 def error_size(error: ErrorRecord) -> int:
     """Characters and bytes of it, about."""
-    return len(error.message) + len(error.traceback) + len(error.payload or b"")
+    return len(error.message) + len(error.traceback) + len(error.payload or b"") + len(error.input or "")
 
 
 def bounded(error: ErrorRecord, size: int) -> ErrorRecord:

@@ -30,6 +30,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     assert len(pending) + len(leased) + len(waiting) + len(failed) == len(state.items), (
         "an item in a final state is kept"
     )
+    assert len(failed) == state.failed
     blocks = [*_ready_blocks(state), *leased_blocks]
     scopes = _scopes(state, blocks)
     parked = [i for scope in scopes if scope.window for _, i in scope.window.parked]

@@ -48,6 +48,7 @@ def restored(
     state._completed, state._failed, state._retries = metrics.completed, metrics.failed, metrics.retries
     state.held = {node: list(items) for node, items in snapshot.held.items()}
     state._passed = set(snapshot.passed)
+    state.failed = sum([row.status is WorkItemStatus.FAILED for row in snapshot.items])
     scopes = _scopes(state, snapshot)
     batches: dict[int, list[tuple[int, ItemRecord]]] = {}
     for rows in side_by_side(plan, snapshot.items, snapshot.given):

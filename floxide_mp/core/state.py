@@ -45,6 +45,7 @@ class RunState(Giving):
         self._timers: list[tuple[float, int]] = []
         self._passed: set[int] = set()
         self._completed = self._failed = self._retries = self._errors = 0
+        self.failed = 0  # items that failed for good, and are there
         self._error_size = 0  # of the errors' texts and exceptions since the run was taken up
 
     # -- facts ---------------------------------------------------------------------------------------
@@ -251,6 +252,7 @@ class RunState(Giving):
             return
         if item.status is WorkItemStatus.FAILED:
             self._failed -= 1
+            self.failed -= 1
             self.bytes += size_of(item.payload)
             self._enter_order(item)
         item.attempt = 1
@@ -357,6 +359,7 @@ class RunState(Giving):
             self.bytes -= size_of(item.payload)
             self._commit.changed.append(item)
             self.failure = self.failure or error
+            self.failed += 1
             if not self.finish:
                 self._move(RunFact.ITEM_FAILED)
             self._check_end()
@@ -413,7 +416,7 @@ class RunState(Giving):
         commit.given |= dict.fromkeys([source.item.id for source in self._sources])
         commit.joined += [(scope.id, place) for scope in scopes.values() for place in scope.arrivals]
         commit.closed += [number for number in scopes if number]
-        self.items, self.held, self._timers = {}, {}, []
+        self.items, self.held, self._timers, self.failed = {}, {}, [], 0
         self._ready, self._serial_ready, self._sources = Ready(), Ready(), Sources()
         self.in_blocks = self._waiting = self.bytes = 0
         self.root = Scope.open(0, self.plan.scopes[()], None, (0, ()))

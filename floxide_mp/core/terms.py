@@ -20,7 +20,9 @@ def behind(order: Order, number: int) -> Order:
 
 
 class ErrorRecord(NamedTuple):
-    """One failed attempt. ``payload`` is the exception, pickled, where it can be; ``at`` is seconds since the epoch."""
+    """One failed attempt. ``payload`` is the exception, pickled, where it can be; ``at`` is seconds since the epoch.
+    ``input`` says in a line what the item's input was, where that is known and no secret.
+    """
 
     type_name: str
     message: str
@@ -32,6 +34,7 @@ class ErrorRecord(NamedTuple):
     attempt: int = 0
     worker: int | None = None
     at: float = 0.0
+    input: str | None = None
 
 
 def size_of(payload: Payload) -> int:

@@ -247,7 +247,7 @@ def info_of(run: Known) -> RunInfo:
     record, progress, trouble = run.record, run.shown, run.trouble
     status = STATUS[progress.phase]
     waits = trouble is not None and status is RunStatus.RUNNING
-    failure = None if progress.failure is None else failure_text(record.run_id, progress.failure)
+    failure = None if progress.failure is None else failure_text(record.run_id, progress.failure, progress.failed)
     return RunInfo(
         run_id=record.run_id,
         workflow=record.name,
@@ -259,13 +259,15 @@ def info_of(run: Known) -> RunInfo:
     )
 
 
-def failure_text(run_id: str, failure: ErrorRecord) -> str:
-    """Why a run failed, in one line."""
+def failure_text(run_id: str, failure: ErrorRecord, failed: int) -> str:
+    """Why a run failed, in one line; ``failed`` items have done so for good, and are there."""
     text = printable(failure.message[:1000].split("\n", 1)[0]) or failure.type_name  # it may quote what a stranger sent
     if not failure.node:
         return text if failure.type_name == RunTimeoutError.__name__ else f"run {run_id} failed: {text}"
     where = f"{failure.node} (item {failure.item_id}, attempt {failure.attempt})"
-    return f"run {run_id} failed at {where}: {failure.type_name}: {text}"
+    given = "" if failure.input is None else f"; input: {failure.input}"
+    others = f"; {failed - 1} other item{'s' * (failed > 2)} failed: run.errors()" if failed > 1 else ""
+    return f"run {run_id} failed at {where}: {failure.type_name}: {text}{given}{others}"
 
 
 def _end(run: Known, store: CheckpointStore) -> RunResult | tuple[Known, Progress]:
@@ -289,7 +291,7 @@ def _end_error(run: Known, progress: Progress) -> FloxideError:
     if failure.type_name == RunTimeoutError.__name__ and not failure.node:
         return RunTimeoutError(failure.message, run_id=run_id)
     error = RunFailedError(
-        failure_text(run_id, failure),
+        failure_text(run_id, failure, progress.failed),
         run_id=run_id,
         node=failure.node or None,
         item_id=failure.item_id or None,
@@ -336,5 +338,5 @@ def _items(run: Known, store: CheckpointStore) -> list[WorkItem]:
 
 def _error_row(run_id: str, e: ErrorRecord) -> WorkflowError:
     return WorkflowError(
-        e.number, run_id, e.node, e.item_id, e.attempt, e.type_name, e.message, e.traceback, e.worker, e.at
+        e.number, run_id, e.node, e.item_id, e.attempt, e.type_name, e.message, e.traceback, e.worker, e.at, e.input
     )

@@ -383,7 +383,7 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
         held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
         text = ALL_HELD + ", ".join(held)
         failure = ErrorRecord("RunFailedError", text, "", None)
-    return Progress(state.phase, state.metrics, state.counts, finished_at, failure)
+    return Progress(state.phase, state.metrics, state.counts, finished_at, failure, state.failed)
 
 
 def over_at(run: Known) -> float:

@@ -156,7 +156,11 @@ class Steps:
             if kind in _ODD or given:
                 if mark[0] != self._pid:
                     end_child(None)
-                told = self._told(node, name, result, order, given)
+                told = (
+                    self._aborted(node, result, payload)
+                    if kind is Abort
+                    else self._told(node, name, result, order, given)
+                )
             else:
                 passed = self._route(node, name, result)
                 told = NEXT, (passed,), self._written() if self._sees[node] else (), None, False
@@ -178,7 +182,7 @@ class Steps:
                 return step_errors.trouble(f"the input of {name}", failure.cause)
             if isinstance(failure, TypeError) and "list" in str(failure):
                 returns.explain_list(failure, payload)
-            return self._failed(node, failure, retry=True)
+            return self._failed(node, failure, payload, retry=True)
 
     # -- a fork in a step ----------------------------------------------------------------------------
 
@@ -255,7 +259,7 @@ class Steps:
             return result
         name = self._bundle.names[grant[1]]
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
-        return self._failed(grant[1], failure, retry=True)
+        return self._failed(grant[1], failure, grant[4], retry=True)
 
     def _kept(self, order: Order, given: int) -> Pull | None:
         """The iterator of an item that has given so many values, if it is here."""
@@ -272,15 +276,11 @@ class Steps:
                 return self._drawn(node, name, order, Pull(name, iter(several), given, self._now))
             values: Values = [self._route(node, name, value) for value in several]
             return _spread(values, self._written())
-        if given and kind is not Abort:
+        if given:
             text = f"{name} was started again, and returned a {kind.__name__} where it had returned a NextAll"
             raise FloxideError(f"{text}: an iterator in NextAll must give the same values each time")
         if kind is Hold:
             return HOLD, (), self._written(), None, False
-        if kind is Abort:
-            cause = result.error
-            failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
-            return self._failed(node, failure, retry=False)
         returns.check_generator(name, kind)
         if kind is Next:
             result = result.value
@@ -321,7 +321,12 @@ class Steps:
             failpoints.hit("worker.encode")
         return arm, large.share(value, "the result of ", name)
 
-    def _failed(self, node: int, failure: BaseException, retry: bool) -> StepResult:
+    def _aborted(self, node: int, result: Abort, payload: Payload) -> StepResult:
+        cause = result.error
+        failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
+        return self._failed(node, failure, payload, retry=False)
+
+    def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> StepResult:
         self._now.end()
         if self._now.looked and self._fixed.changed(self._now.looked) and self._pulls is not None:
             self._pulls.drop_run(self._run_id)
@@ -329,6 +334,8 @@ class Steps:
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)
         record = step_errors.record_of(failure, self._redacts[node])
+        if node not in self._closed and not self._redacts[node]:
+            record = record._replace(input=step_errors.input_of(payload))
         return FAIL, (), (), record, retryable
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-from ..core.terms import ErrorRecord
+from ..brief import brief
+from ..core.shared import Shared
+from ..core.terms import ErrorRecord, Payload, size_of
 from ..errors import FloxideError, SerializationError
 from ..ports import Trouble
 from ..texts import clipped
@@ -17,6 +19,7 @@ _NEEDED: Final = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
 )
+MOST_OPENED: Final = 16 << 20  # bytes of the pickle of an input that is opened once more to say what it is
 
 
 def record_of(failure: BaseException, redact: bool) -> ErrorRecord:
@@ -34,6 +37,18 @@ def record_of(failure: BaseException, redact: bool) -> ErrorRecord:
             raise
         text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
         return codec.encode_error(FloxideError(text), "")
+
+
+def input_of(payload: Payload) -> str | None:
+    """What an item's input is, in a line: as it came, whatever its step did to it. None: it cannot be opened."""
+    try:
+        # What lies in shared memory beside the pickle is not copied.
+        size = len(payload.open()[0]) if isinstance(payload, Shared) else size_of(payload)
+        return brief(codec.decode(payload)) if size <= MOST_OPENED else f"{size:,} bytes as a pickle"
+    except BaseException as trouble:
+        if is_ctrl_c(trouble):
+            raise
+        return None
 
 
 def _redacted(error: BaseException, text: str) -> ErrorRecord:

@@ -32,7 +32,7 @@ from .tally import Tally
 
 _order = attrgetter("order")
 PAGE_BYTES: Final = 1 << 22  # of events that are read at a time, where some are asked for
-_PROGRESS_COLUMNS = 9  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
+_PROGRESS_COLUMNS = 10  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
 
 
 class Owner(NamedTuple):

@@ -270,13 +270,15 @@ def given(marks: Sequence[Row]) -> dict[int, Given]:
 
 def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | None]:
     told = text(error.node), error.item_id, error.attempt, error.worker, error.at
-    return (run, number, error.number, *told, *map(text, error[:3])), error.payload
+    given = None if error.input is None else text(error.input)
+    return (run, number, error.number, *told, *map(text, error[:3]), given), error.payload
 
 
 def error(row: Row) -> ErrorRecord:
-    _, _, number, node, item_id, attempt, worker, at, type_name, message, traceback, payload = row
+    _, _, number, node, item_id, attempt, worker, at, type_name, message, traceback, given, payload = row
     told = untext(type_name), untext(message), untext(traceback)
-    return ErrorRecord(*told, payload, number, untext(node), item_id, attempt, worker, at)
+    shown = None if given is None else untext(given)
+    return ErrorRecord(*told, payload, number, untext(node), item_id, attempt, worker, at, shown)
 
 
 def progress_columns(progress: Progress) -> Row:
@@ -284,11 +286,11 @@ def progress_columns(progress: Progress) -> Row:
     return (
         progress.phase.value,
         *(metrics.total_work_items, metrics.completed, metrics.failed, metrics.retries, *progress.counts),
-        *(progress.finished_at, pack_error(progress.failure)),
+        *(progress.finished_at, pack_error(progress.failure), progress.failed),
     )
 
 
 def progress(columns: Row) -> Progress:
-    phase, total, completed, failed, retries, last_item, last_error, finished_at, failure = columns
+    phase, total, completed, failed, retries, last_item, last_error, finished_at, failure, left = columns
     metrics = RunMetrics(total, completed, failed, retries)
-    return Progress(Phase(phase), metrics, (last_item, last_error), finished_at, unpack_error(failure))
+    return Progress(Phase(phase), metrics, (last_item, last_error), finished_at, unpack_error(failure), left)

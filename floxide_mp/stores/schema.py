@@ -114,7 +114,7 @@ PROGRESS: Final = Table(
     "progress",
     "run INTEGER NOT NULL, phase TEXT NOT NULL, total INTEGER NOT NULL, completed INTEGER NOT NULL, "
     "failed INTEGER NOT NULL, retries INTEGER NOT NULL, last_item INTEGER NOT NULL, last_error INTEGER NOT NULL, "
-    "finished_at REAL, failure BLOB, updated_at REAL NOT NULL, epoch INTEGER NOT NULL, "
+    "finished_at REAL, failure BLOB, failed_left INTEGER NOT NULL, updated_at REAL NOT NULL, epoch INTEGER NOT NULL, "
     + ", ".join(f"{f.name} {'BLOB' if f.type == 'bytes' else 'INTEGER'} NOT NULL" for f in fields(Tally)),
     1,
 )
@@ -174,7 +174,7 @@ ERRORS: Final = Table(
     "errors",
     "run INTEGER NOT NULL, row INTEGER NOT NULL, number INTEGER NOT NULL, node TEXT NOT NULL, item INTEGER NOT NULL, "
     "attempt INTEGER NOT NULL, worker INTEGER, at REAL NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, "
-    "traceback TEXT NOT NULL",
+    "traceback TEXT NOT NULL, input TEXT",
     2,
     "payload BLOB",
 )

@@ -19,7 +19,7 @@ _GRAPH: Final = Graph("g", (NodeSpec("start", ((1,),)), NodeSpec("join", join_of
 _ROOT: Final = Scope.open(0, Plan(_GRAPH).scopes[()], None, (0, ()))
 BYTES: Final = bytes(range(256))
 TEXT: Final = "odd: é 漢 \U0001f600 \x00 ' \" \udc80 \ud800"
-ERROR: Final = ErrorRecord("pkg.Boom", TEXT, "line 1\nline 2", BYTES, 3, "node", 7, 2, 5, 1700000000.25)
+ERROR: Final = ErrorRecord("pkg.Boom", TEXT, "line 1\nline 2", BYTES, 3, "node", 7, 2, 5, 1700000000.25, TEXT)
 
 
 def record(run_id: str = "run", **changes: Any) -> RunRecord:

@@ -72,7 +72,7 @@ def _choices(seed: int) -> Iterator[Callable[[int], int]]:
 
 
 def _progress_of(state: RunState) -> Progress:
-    return Progress(state.phase, state.metrics, state.counts, None, state.failure)
+    return Progress(state.phase, state.metrics, state.counts, None, state.failure, state.failed)
 
 
 def _stimulus(state: RunState, choose: Callable[[int], int]) -> None:

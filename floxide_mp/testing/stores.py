@@ -254,7 +254,7 @@ def progress_is_that_of_the_last_commit(store: CheckpointStore, reopen: Reopen) 
     for number, phase in enumerate(Phase):
         failure = (None, ERROR, ERROR._replace(payload=None, worker=None, traceback=""))[number % 3]
         metrics = RunMetrics(number, 2**40, number * 3, 7)
-        progress = Progress(phase, metrics, (2**40 + number, number), (None, 1700000000.5)[number % 2], failure)
+        progress = Progress(phase, metrics, (2**40 + number, number), (None, 1700000000.5)[number % 2], failure, number)
         store.commit("run", Commit(phase_changed=True), progress)
         store = reopen(store)
         same(store.progress("run"), progress, "progress")
