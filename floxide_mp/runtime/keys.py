@@ -16,7 +16,8 @@ def keyed(call: Call, seed_key: Callable[[Any], Any]) -> Call:
     """
 
     def call_with_key(ctx: Context, value: Any) -> Any:
-        ctx.__dict__["_step"].key = text_of(seed_key(value))
+        step = ctx.__dict__["_step"]
+        step.touched, step.key = True, text_of(seed_key(value))
         return call(ctx, value)
 
     return call_with_key

@@ -34,6 +34,9 @@ class StepView:
         identify: gives the id of the item that runs, where it came without one.
 
     Attributes:
+        about: the name of the node, the item's id, the attempt, what it is to be rescued from, and its order key.
+        cancels: whether the run is being cancelled, or is out of time.
+        touched: the step may have left something here apart from writes.
         writes: of the step, as (field of the context, payload).
         looked: values of ``Fixed`` fields that the step has looked at, by number of field.
         over: the step is over.
@@ -46,13 +49,13 @@ class StepView:
         self._log = log
         self._fixed = fixed
         self._identify = identify
-        self._about: tuple[str, int, int, BaseException | None, Order]
-        self._cancelled: Callable[[], bool]
+        self.about: tuple[str, int, int, BaseException | None, Order]
+        self.cancels: Callable[[], bool]
         self.looked: dict[int, Any] = {}
         self.writes: list[tuple[int, Packed]] = []
         self.key: str | None = None
         self._count = -1  # of the writes that were in time, once the step is over
-        self.over = self.asked = self.saw_cancelled = False
+        self.over = self.touched = self.asked = self.saw_cancelled = False
 
     def begin(
         self,
@@ -64,14 +67,16 @@ class StepView:
         cancelled: Callable[[], bool],
     ) -> None:
         """A step of this item is run from now on."""
-        self._about = node, item_id, attempt, error, order
-        self._cancelled = cancelled
-        self.asked = self.saw_cancelled = False
+        self.about = node, item_id, attempt, error, order
+        self.cancels = cancelled
+        self.clean()
+
+    def clean(self) -> None:
+        """What the step before this one has left here is nothing of it."""
+        self.touched = self.asked = self.saw_cancelled = False
         self.key = None
-        if self.writes:
-            self.writes = []
-        if self.looked:
-            self.looked = {}
+        self.looked = {}
+        self.writes = []
 
     def end(self) -> None:
         """The step is over, or waits until it may give its next portion: from now on its threads cannot write."""
@@ -106,7 +111,7 @@ class StepView:
     @property
     def node(self) -> str:
         """The name of the step's node."""
-        return self._about[0]
+        return self.about[0]
 
     # -- what the context asks for: in any thread of the step ----------------------------------------
 
@@ -114,20 +119,20 @@ class StepView:
     def item(self) -> Item:
         if self.over:
             self._refuse()
-        node, item_id, attempt, error, order = self._about
+        node, item_id, attempt, error, order = self.about
         if not item_id:
-            self.asked = True
+            self.touched = self.asked = True
             item_id = self._identify()
-            self._about = node, item_id, attempt, error, order
+            self.about = node, item_id, attempt, error, order
         return Item(self._log.run_id, node, item_id, attempt, error, order, self._log.seed, self.key)
 
     def cancelled(self) -> bool:
         """Whether what still runs of the step had better come to its end."""
         if self.over:
             return True
-        if not self._cancelled():
+        if not self.cancels():
             return False
-        self.saw_cancelled = True
+        self.touched = self.saw_cancelled = True
         return True
 
     def write(self, field: int, value: Any) -> None:
@@ -154,6 +159,7 @@ class StepView:
         looked = self.looked
         if field in looked:
             return looked[field]
+        self.touched = True
         return looked.setdefault(field, self._fixed.open(field, value))
 
     # -- inside --------------------------------------------------------------------------------------
@@ -165,7 +171,7 @@ class StepView:
         return any(entry is other for other in self.writes[: self._count])
 
     def _refuse(self) -> NoReturn:
-        node, item_id, *_ = self._about
+        node, item_id, *_ = self.about
         raise RuntimeError(
             f"the step of {node} that this context belongs to is over (item {item_id}): a thread of a node can use "
             "its context only until the node returns; wait for the thread there (thread.join(), future.result())"
@@ -174,11 +180,11 @@ class StepView:
     def _look(self) -> None:
         if self.over:
             self._refuse()
-        self.asked = True
+        self.touched = self.asked = True
 
     def _own(self, field: int) -> list[Entry]:
         """What the step has written to the field so far."""
-        node, _, _, _, order = self._about
+        node, _, _, _, order = self.about
         return [
             (order, index, node, field, payload)
             for index, (written, payload) in enumerate(self.writes)
