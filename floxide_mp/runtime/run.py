@@ -49,8 +49,16 @@ class RunResult:
 
     @cached_property
     def outputs(self) -> list[Any]:
-        """Every output, in the order of the one-process run."""
-        return [codec.decode(payload) for output in self._outputs for payload in _payloads(output)]
+        """Every output, in the order of the one-process run.
+
+        Raises:
+            Exception: one cannot be opened here (its module is gone, say); a note says which one, and of which node.
+        """
+        opened: list[Any] = []
+        for output in self._outputs:
+            for payload in _payloads(output):
+                opened.append(_opened(payload, self.run_id, f"outputs[{len(opened)}]", output.node))
+        return opened
 
     @property
     def workers(self) -> list[int | None]:
@@ -127,7 +135,7 @@ class Run:
         while new := self._next_outputs(seen):
             for output in new:
                 for payload in _payloads(output):
-                    yield codec.decode(payload)
+                    yield _opened(payload, self.run_id, f"output {seen} of the stream (counted from 0)", output.node)
                     seen += 1
         self.wait()
 
@@ -307,6 +315,18 @@ def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecor
 
 def _payloads(output: OutputRecord | OutputBlock) -> list[Payload]:
     return output.payloads if isinstance(output, OutputBlock) else [output.payload]
+
+
+def _opened(payload: Payload, run_id: str, which: str, node: str) -> Any:
+    """An output. What it raises when it is opened has a note of where it is from."""
+    try:
+        return codec.decode(payload)
+    except Exception as error:
+        error.add_note(
+            f"{which} of run {run_id}, which {node} returned, cannot be opened here: the run and its other outputs are "
+            "whole; once what this one needs can be imported again (a module or class under its old name), it opens"
+        )
+        raise
 
 
 def _place(output: OutputRecord | OutputBlock) -> tuple[Order, int]:
