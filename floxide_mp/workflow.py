@@ -372,7 +372,12 @@ class _Reader:
         if isinstance(to, Set | Mapping) or not isinstance(to, Iterable):
             self.problems.append(f"{where}: a list of nodes is needed, not {to!r}")
             return ()
-        return tuple(name for value in to if (name := self._name(value, where)))
+        names = [name for value in to if (name := self._name(value, where))]
+        for name in dict.fromkeys(names):
+            if (count := names.count(name)) > 1:
+                often = "twice" if count == 2 else f"{count} times"
+                self.problems.append(f"{where}: {name} is there {often}: each successor is named once")
+        return tuple(names)
 
 
 def _twice(nodes: Mapping[str, Any]) -> list[str]:

@@ -53,9 +53,10 @@ def workflow(graph: Graph, seed: int, composites: bool = False) -> type[Workflow
     names = list(nodes)
     edges: dict[str, Any] = {}
     for spec in graph.nodes:
-        arms = [[names[to] for to in arm] for arm in spec.arms]
+        arms = [[names[to] for to in dict.fromkeys(arm)] for arm in spec.arms]  # each successor once
         edges[spec.name] = arms[0] if len(arms) == 1 else {Arm(i): arm for i, arm in enumerate(arms)}
-    failures = {s.name: [names[to] for to in s.on_failure] for s in graph.nodes if s.on_failure is not None}
+    failing = [(spec.name, dict.fromkeys(spec.on_failure)) for spec in graph.nodes if spec.on_failure is not None]
+    failures = {name: [names[to] for to in after] for name, after in failing}
     try:
         return Workflow.build("Random", nodes, names[graph.start], edges, failures, Ctx)
     except WorkflowDefinitionError as error:

@@ -158,6 +158,18 @@ NONSENSE: dict[str, tuple[Callable[[], Any], str]] = {
     "edges to a class": (lambda: body(a=a, start=a, edges={a: [Pass]}), "edges of a: .*an instance is needed"),
     "edges from a class": (lambda: body(a=a, start=a, edges={Pass: [a]}), "edges: .*an instance is needed"),
     "edges to a set": (lambda: body(a=a, b=b, start=a, edges={a: {b}}), "a list of nodes is needed"),
+    "a successor twice": (
+        lambda: body(a=a, b=b, start=a, edges={a: [b, b]}),
+        "edges of a: b is there twice: each successor is named once",
+    ),
+    "a fallback three times": (
+        lambda: body(a=a, b=b, start=a, on_failure={a: [b, b, "b"]}),
+        "on_failure of a: b is there 3 times: each successor is named once",
+    ),
+    "a successor twice on an arm": (
+        lambda: body(a=a, b=b, start=a, edges={a: {int: [b, b]}}),
+        "edges of a: b is there twice: each successor is named once",
+    ),
     "edges said twice": (lambda: body(a=a, b=b, start=a, edges={a: [b], "a": []}), "edges: a is there twice"),
     "no routes": (lambda: body(a=a, start=a, edges={a: {}}), "edges of a: .*no route"),
     "routes in routes": (lambda: body(a=a, b=b, start=a, edges={a: {int: {str: [b]}}}), "edges of a: a list"),
