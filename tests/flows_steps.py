@@ -251,6 +251,19 @@ class ChangesTable(Workflow):
     on_failure = {changes_table: [says_why]}
 
 
+@node
+def has_table(ctx: Shared, _: object) -> NextAll[int]:
+    table = ctx.table.value
+    return NextAll(number + len(table.seen) for number in range(5000))
+
+
+class SpoilsTable(Workflow):
+    context = Shared
+    has_table, spoil = has_table, node(lambda ctx, number: ctx.table.value.seen.append(number))
+    start = has_table
+    edges = {has_table: [spoil]}
+
+
 class ReadsTable(Workflow):
     context = Shared
     five = SplitNode(lambda _: range(50))

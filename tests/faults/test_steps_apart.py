@@ -27,10 +27,13 @@ from floxide_mp import (
 )
 from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import Order
-from floxide_mp.ports import EventPage
+from floxide_mp.ports import Description, EventPage, Portion
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.fixed import FixedValues, is_constant
+from floxide_mp.runtime.pull import Pulls
+from floxide_mp.runtime.results import failed
 from floxide_mp.runtime.run_log import RunLog
+from floxide_mp.runtime.step import Steps, calls_of
 from floxide_mp.runtime.step_view import StepView
 from tests import flows_steps as flows
 from tests.conftest import LIMIT
@@ -234,6 +237,18 @@ def test_row_88_each_worker_opens_a_fixed_value_once(workers: int, tmp_path: Pat
         assert coordinator.start(flows.ReadsTable, 0, ctx=shared(table)).wait(LIMIT).outputs == [(0, 9)] * 50
     opened = [pid for pid in (tmp_path / "opened").read_text().split() if workers == 0 or int(pid) != os.getpid()]
     assert len(opened) == len(set(opened)) <= max(workers, 1)
+
+
+def test_row_88_iterators_that_have_a_value_that_was_changed_begin_again(tmp_path: Path) -> None:
+    bundle, pulls = codec.Bundle.of(flows.SpoilsTable().compiled, None), Pulls()
+    facts = Description(b"key", None, codec.encode(shared(flows.Table(tmp_path))), 0)
+    steps = Steps("run", bundle, calls_of(bundle), facts, lambda since: EventPage((), False), pulls=pulls)
+    has_table, spoil = map(bundle.names.index, ("has_table", "spoil"))
+    told = steps.run((1, has_table, 1, (0, ()), codec.encode(None), None), lambda: False)
+    assert isinstance(told, Portion)
+    assert len(pulls.kept) == 1
+    assert failed(steps.run((2, spoil, 1, (1, (0,)), codec.encode(0), None), lambda: False))
+    assert not pulls.kept
 
 
 @pytest.mark.parametrize("workers", [0, 1])
