@@ -15,6 +15,7 @@ from floxide_mp import (
     RunFailedError,
     RunMetrics,
     RunStatus,
+    SplitNode,
     Workflow,
     WorkflowDefinitionError,
     node,
@@ -229,3 +230,18 @@ def test_a_failed_batch_is_resumed_at_its_failed_item(coordinator: Coordinator, 
     assert sorted((tmp_path / "ran").read_text().split()) == sorted("abcdef" + "c"), "and nothing else ran twice"
     assert run.metrics() == RunMetrics(8, 8, 0, 0)
     assert run.status is RunStatus.COMPLETED
+
+
+def test_what_is_no_plain_node_is_refused_with_what_to_write_instead() -> None:
+    class Inner(Workflow):
+        double = start = node(lambda number: 2 * number)
+
+    with pytest.raises(TypeError, match=r"not a CompositeNode; for more .*: split = SplitNode\(list\), end ="):
+        BatchNode(CompositeNode(Inner), 2)
+
+    class Outer(Workflow):
+        split, each = SplitNode(list), CompositeNode(Inner)
+        end = Join(list, of=split)
+        start, edges = split, {split: [each], each: [end]}
+
+    assert Outer().run([1, 2, 3], workers=0).output == [2, 4, 6]

@@ -31,7 +31,11 @@ class BatchNode(Node):
 
     def __init__(self, inner: Node | Callable[..., Any], batch_size: int) -> None:
         if isinstance(inner, BatchNode | CompositeNode | Join):
-            raise TypeError(f"BatchNode runs a plain node on each input, not a {type(inner).__name__}")
+            text = f"BatchNode runs a plain node on each input, not a {type(inner).__name__}"
+            raise TypeError(
+                f"{text}; for more than one step on each: split = SplitNode(list), end = Join(list, of=split), and "
+                "edges from split to those steps (a CompositeNode, say), and from them to end"
+            )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         self.inner = inner if isinstance(inner, Node) else node(inner)
