@@ -55,6 +55,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from math import inf, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,7 +138,7 @@ def resume(arguments: Sequence[str]) -> int:
         if not options.allow_changes:
             _check_unchanged(record, None if completed else workflow, job.again(options.run))
         if completed is None:
-            return job.resume(options.run, options.allow_changes)
+            return job.resume(options.run, options.allow_changes, options.timeout)
         lend(record.main, workflow.compiled)
         return job.show(completed)
 
@@ -287,6 +288,8 @@ def _resume_parser() -> Parser:
     _add_workers(parser)
     allowed = "go on although the graph has changed, or another Python, cloudpickle or floxide-mp began the run"
     parser.add_argument("--allow-changes", action="store_true", help=allowed)
+    limit = "give the run so much time from now on (default: the time-out that it has, anew)"
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=limit)
     _add_loudness(parser)
     return parser
 
@@ -299,6 +302,16 @@ def _add_loudness(parser: Parser) -> None:
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="say what is done")
     loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = nan
+    if not 0 < found < inf:
+        raise argparse.ArgumentTypeError(f"seconds are needed, more than 0, not {text!r}")
+    return found
 
 
 def _workers(text: str) -> int:

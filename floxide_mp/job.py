@@ -68,11 +68,12 @@ class Job:
 
         return self._result_of(begin, run_id)
 
-    def resume(self, run_id: str, allow_changes: bool) -> int:
-        """Go on with a run of the store, and print what it gives."""
+    def resume(self, run_id: str, allow_changes: bool, timeout: float | None = None) -> int:
+        """Go on with a run of the store, and print what it gives. ``timeout``: another one, in seconds."""
+        options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
 
         def begin(coordinator: Coordinator) -> Run:
-            return coordinator.resume(self.workflow, run_id, allow_changes=allow_changes)
+            return coordinator.resume(self.workflow, run_id, allow_changes=allow_changes, **options)
 
         self._prepare_farewell(run_id)
         return self._result_of(begin, run_id)

@@ -5,7 +5,7 @@ These docstrings are the specification. User values are opaque in all of it: byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -340,10 +340,15 @@ class CheckpointStore(Protocol):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         """Everything of ``commit`` and ``progress``, or nothing."""
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+    def replace(
+        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
+    ) -> None:
         """The run of that id goes on as if it had begun with this record, in the place of its own.
 
         Its unfinished work becomes what ``snapshot`` says, if one is given; all else stays as it is.
+
+        Args:
+            withdrawn: order keys. Events that have one of them are taken out, and those behind move up.
         """
 
     def runs(self) -> Sequence[RunRecord]:

@@ -41,7 +41,7 @@ class Hold:
     """End this branch for now, without an output: a later step of the same node speaks for it.
 
     A run that comes to its end while every step of some node held fails and lists the held items,
-    since nothing can release them any more.
+    since nothing can release them any more. Resumed, it starts them over, without what they wrote to the context.
     """
 
 

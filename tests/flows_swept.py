@@ -28,6 +28,7 @@ from floxide_mp import (
     RetryPolicy,
     RunFailedError,
     SQLiteStore,
+    WorkItemStatus,
     Workflow,
     node,
 )
@@ -165,10 +166,15 @@ def pair(ctx: Log, folder: str) -> NextAll[Part]:
     return NextAll(parts())
 
 
+def holds(store: Reader) -> bool:
+    found = store.snapshot(ID)
+    return bool(found.held) or any(item.status is WorkItemStatus.HELD for item in found.items)
+
+
 @node
 def keep(ctx: Log, part: Part) -> str | Hold:
     """The first is held until the second passes."""
-    enter(ctx, part.folder, lambda store: part.number == 0 or store.snapshot(ID).held)
+    enter(ctx, part.folder, lambda store: part.number == 0 or holds(store))
     return Hold() if part.number == 0 else "kept"
 
 

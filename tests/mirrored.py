@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from floxide_mp.core.records import Commit, EventRecord, OutputRecord, Snapshot, one_by_one
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.terms import ErrorRecord, Order
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.due import Clocks
 from floxide_mp.stores.memory import MemoryStore
@@ -39,10 +39,12 @@ class Mirrored:
         if self.chance.random() < 0.3:
             self.flush()
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+    def replace(
+        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
+    ) -> None:
         self.flush()
-        self.memory.replace(run, snapshot)
-        self.file.replace(run, snapshot)
+        self.memory.replace(run, snapshot, withdrawn)
+        self.file.replace(run, snapshot, withdrawn)
 
     def flush(self) -> None:
         self.file.write(self.pending)

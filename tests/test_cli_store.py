@@ -126,6 +126,20 @@ def test_row_23_a_program_is_killed_and_resume_prints_what_it_would_have(
     assert len(again) == min(unfinished, COUNTS), "what was finished is not run again, and nothing else is left out"
 
 
+def test_row_113_resume_gives_another_time_out(tmp_path: Path) -> None:
+    gated(tmp_path, 0)
+    with started(tmp_path, *begin("--workers", "1")) as process:
+        appears(tmp_path / "entered-1")
+        process.kill()
+        process.communicate(timeout=LIMIT)
+    command = "resume", "r", "--store", "runs.db", "gated", "--workers", "1", "--timeout"
+    for wrong in ("0", "-1", "nan", "inf", "soon"):
+        done = floxide(tmp_path, *command[:-1], f"--timeout={wrong}")
+        assert (done.returncode, done.stdout) == (2, "") and "seconds are needed, more than 0" in done.stderr
+    done = floxide(tmp_path, *command, "0.25")
+    assert (done.returncode, done.stdout) == (1, "") and "time-out of 0.25 s" in done.stderr
+
+
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize(
     ("number", "code", "run_id", "store"),

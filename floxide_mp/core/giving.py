@@ -188,11 +188,14 @@ class Giving(Leasing):
             return source.scope
         return self._open_scope(item, place) if place.owner else item.scope
 
-    def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> None:
+    def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> bool:
+        """Whether the writes stand in the log under the item's own key."""
+        own = order
         if writes and place.spec.serial and self.serial_order is not None:
             order = self.serial_order.place(order)
         for index, (field, payload) in enumerate(writes, given.writes):
             self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
+        return order is own
 
     def _check_end(self) -> None:
         raise NotImplementedError  # what ends a run is ``state``'s

@@ -10,7 +10,7 @@ from .by_depth import ByDepth
 from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope
-from .state import RunState
+from .state import Kept, RunState
 from .table import FINAL, Phase
 from .terms import behind, size_of, total_size
 
@@ -38,6 +38,9 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     waits = (*in_ready, *state._sources.pending, *parked)
     assert sorted(i.id for i in waits) == sorted(i.id for i in pending)
     _check_sources(state, scopes)
+    assert not {kept.id for kept in _kept(state)} & {*state.items}
+    assert not state._passed & {*state.held}
+    assert all({kept.id for kept in found} <= {*state.held[node]} for node, found in state.kept.items())
     assert len(waiting) == state._waiting
     assert state.leased == len(leased) + sum(map(len, leased_blocks))
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
@@ -108,6 +111,7 @@ def _scopes(state: RunState, blocks: Iterable[Block]) -> Collection[Scope]:
     within = [item.scope for item in state.items.values()]
     within += [block.scope for block in blocks]
     within += [source.scope for source in state._sources]
+    within += [kept.scope for kept in _kept(state)]
     for of in within:
         scope: Scope | None = of
         while scope is not None:
@@ -127,6 +131,9 @@ def _check_scope(state: RunState, scope: Scope, blocks: Iterable[Block]) -> None
     for item in state.items.values():
         if scope in _chain(item.scope):
             alive[scope.plan.component_of[item.place]] += 1
+    for kept in _kept(state):
+        if scope in _chain(kept.scope):
+            alive[scope.plan.component_of[kept.place]] += 1
     for block in blocks:
         if scope in _chain(block.scope):
             alive[scope.plan.component_of[block.place]] += len(block)
@@ -142,6 +149,10 @@ def _check_scope(state: RunState, scope: Scope, blocks: Iterable[Block]) -> None
             assert not alive[component] and not still
         else:
             assert alive[component] or still, "nothing can reach it, and yet it is not closed"
+
+
+def _kept(state: RunState) -> list[Kept]:
+    return [kept for of_node in state.kept.values() for kept in of_node]
 
 
 def _chain(scope: Scope) -> Iterator[Scope]:

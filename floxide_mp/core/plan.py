@@ -117,6 +117,21 @@ class Plan:
         return steps
 
     @cached_property
+    def keeps_held(self) -> list[bool]:
+        """By place, whether joins wait for an item that is held there until its node passes something on.
+
+        Not where what comes of such a join may lead to the node again, and so release the item, or to a serial step,
+        which would come out of its turn.
+        """
+        after = [{target.place for target in self._leaving(place)} for place in self.places]
+        found = []
+        for place in self.places:
+            joins = {to for to in _reached(after, after[place.number]) if self.places[to].spec.join_of is not None}
+            behind = [self.places[to] for to in _reached(after, joins)]
+            found.append(not any(to.node == place.node or to.spec.serial for to in behind))
+        return found
+
+    @cached_property
     def ahead(self) -> tuple[tuple[int, ...], ...]:
         """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
         successor, nothing is to be counted, collected, timed or kept apart on the way, and both may be begun again:
@@ -247,3 +262,13 @@ class Plan:
     def _problem(self, text: str) -> None:
         if text not in self.problems:
             self.problems.append(text)
+
+
+def _reached(after: list[set[int]], start: set[int]) -> set[int]:
+    """The places to which some way leads from ``start``, and these."""
+    found, todo = set(start), list(start)
+    while todo:
+        new = after[todo.pop()] - found
+        found |= new
+        todo += new
+    return found

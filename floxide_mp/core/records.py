@@ -249,7 +249,7 @@ class Commit:
     closed: list[int] = field(default_factory=list)  # scopes in which nothing is alive any more
     depths: dict[tuple[int, int], int] = field(default_factory=dict)  # (scope, component) -> deepest level so far
     passed: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
-    held: list[tuple[int, int]] = field(default_factory=list)  # (node, item)
+    held: list[tuple[int, int]] = field(default_factory=list)  # (node, item): held, and finished all the same
     spoilt: dict[int, tuple[int, ErrorRecord]] = field(default_factory=dict)  # batch's scope -> its first failure
     given: dict[int, Given | None] = field(default_factory=dict)  # item -> what it gave, in all; None: it is over
     events: list[EventRecord] = field(default_factory=list)
@@ -292,10 +292,21 @@ def dropped(snapshot: Snapshot) -> Commit:
     )
 
 
+def started_over(snapshot: Snapshot) -> Snapshot:
+    """As if the items that are held had not been begun."""
+    pending = WorkItemStatus.PENDING
+    items = [
+        row._replace(attempt=1, status=pending, due=0.0) if row.status is WorkItemStatus.HELD else row
+        for row in snapshot.items
+    ]
+    return snapshot._replace(items=items)
+
+
 class Snapshot(NamedTuple):
     """What the commits of a run add up to, but for its events, outputs and errors; ``restore`` makes a state of it.
 
-    ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order.
+    ``joined`` and ``depths`` are those of the run's scope (0) and of the open ones. ``items`` are in order. Those that
+    are held are among them, or, by node, in ``held``, which has those that can not be started over.
     ``events`` and ``outputs``: how many there are. ``given`` is of the items that gave something and have more.
     """
 

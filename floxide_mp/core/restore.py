@@ -15,7 +15,7 @@ from .flow import MOST
 from .plan import Plan
 from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
 from .sources import Source
-from .state import RunState
+from .state import Kept, RunState
 from .table import Phase
 from .terms import ErrorRecord, size_of, total_size
 
@@ -53,6 +53,9 @@ def restored(
     batches: dict[int, list[tuple[int, ItemRecord]]] = {}
     for rows in side_by_side(plan, snapshot.items, snapshot.given):
         scope = scopes[rows[0].scope]
+        if rows[0].status is WorkItemStatus.HELD:
+            _put_held(state, rows[0], scope)
+            continue
         if len(rows) > 1:
             _put_block(state, rows, scope)
             continue
@@ -140,6 +143,13 @@ def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
         state.bytes += size_of(item.payload)
     _alive(scope, item.place, 1)
     return item
+
+
+def _put_held(state: RunState, row: ItemRow, scope: Scope) -> None:
+    node = state.plan.places[row.place].node
+    state.held.setdefault(node, []).append(row.id)
+    state.kept.setdefault(node, []).append(Kept(row.id, row.place, scope))
+    _alive(scope, row.place, 1)
 
 
 def _alive(scope: Scope, place: int, count: int) -> None:

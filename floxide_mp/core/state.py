@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..facts import RunMetrics
 from ..retry import RetryPolicy
@@ -27,6 +27,14 @@ from .terms import ErrorRecord, Packed, Payload, behind, size_of
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
+class Kept(NamedTuple):
+    """An item that is held, and alive for the joins behind it. Its value is not kept here."""
+
+    id: int
+    place: int
+    scope: Scope
+
+
 class RunState(Giving):
     """The state machine of one run.
 
@@ -42,6 +50,7 @@ class RunState(Giving):
         self.finish = finish
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
         self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
+        self.kept: dict[int, list[Kept]] = {}  # ... and those of them that joins wait for, and that may start over
         self._timers: list[tuple[float, int]] = []
         self._passed: set[int] = set()
         self._completed = self._failed = self._retries = self._errors = 0
@@ -153,15 +162,23 @@ class RunState(Giving):
 
     def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
         """A step ended its branch for now."""
-        place = self._finish(item, ItemFact.HELD)
-        self._write(item.order, place, writes)
-        self._completed += 1
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + 1
-        if place.node not in self._passed and place.spec.window is None:  # of a batch, it just adds nothing
+        place = self.plan.places[item.place]
+        source = self._given_all(item)  # of an attempt before
+        given = source.given if source else NOTHING
+        own = self._write(item.order, place, writes, given) and source is None  # then the writes can be withdrawn
+        held = place.node not in self._passed and place.spec.window is None  # of a batch, it just adds nothing
+        if held:
             self.held.setdefault(place.node, []).append(item.id)
-            self._commit.held.append((place.node, item.id))
-        self._leave(item)
+        if held and own and self.plan.keeps_held[item.place]:
+            self._keep(item, place)
+        else:
+            self._finish(item, ItemFact.HELD)
+            self._completed_at(place, 1)
+            if held:
+                self._commit.held.append((place.node, item.id))
+            if source is not None and source.scope is not item.scope:
+                self._settle_all(source.scope)
+            self._leave(item)
         self._check_end()
 
     def fail(self, item: ItemRecord, error: ErrorRecord, retryable: bool, now: float, unit: float = 0.0) -> None:
@@ -313,6 +330,22 @@ class RunState(Giving):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
+    def _keep(self, item: ItemRecord, place: Place) -> None:
+        """It is held, and what it was given stays in the store, where it is looked for if it is to start over."""
+        self._unlease(item, ItemFact.HELD)
+        del self.items[item.id]
+        self.bytes -= size_of(item.payload)
+        self._commit.changed.append(item)
+        self.kept.setdefault(place.node, []).append(Kept(item.id, item.place, item.scope))
+
+    def _let_go(self, node: int) -> None:
+        """What the node held is over."""
+        self.held.pop(node, None)
+        for number, place, scope in self.kept.pop(node, ()):
+            self._commit.finished.append(number)
+            self._completed_at(self.plan.places[place], 1)
+            self._exit(place, scope, 1)
+
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
@@ -332,13 +365,17 @@ class RunState(Giving):
 
     def _count(self, place: Place, steps: int) -> None:
         """So many steps are completed and passed something on."""
-        self._completed += steps
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + steps
+        self._completed_at(place, steps)
         if place.node not in self._passed:
             self._passed.add(place.node)
             self._commit.passed.append(place.node)
-            self.held.pop(place.node, None)
+            if self.held:
+                self._let_go(place.node)
+
+    def _completed_at(self, place: Place, steps: int) -> None:
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)
@@ -406,17 +443,18 @@ class RunState(Giving):
         commit, scopes = self._commit, {0: self.root}
         blocks = [part for part in self._ready.entries() if isinstance(part, Block)]
         unfinished: list[ItemRecord | Block] = [*self.items.values(), *blocks]
-        for item in unfinished:
+        kept = [one for found in self.kept.values() for one in found]
+        for item in (*unfinished, *kept):
             within: Scope | None = item.scope
             while within is not None and within.id not in scopes:
                 scopes[within.id] = within
                 within = within.parent
         commit.ranges += [(block.first, len(block)) for block in blocks]
-        commit.finished += self.items
+        commit.finished += (*self.items, *(one.id for one in kept))
         commit.given |= dict.fromkeys([source.item.id for source in self._sources])
         commit.joined += [(scope.id, place) for scope in scopes.values() for place in scope.arrivals]
         commit.closed += [number for number in scopes if number]
-        self.items, self.held, self._timers, self.failed = {}, {}, [], 0
+        self.items, self.held, self.kept, self._timers, self.failed = {}, {}, {}, [], 0
         self._ready, self._serial_ready, self._sources = Ready(), Ready(), Sources()
         self.in_blocks = self._waiting = self.bytes = 0
         self.root = Scope.open(0, self.plan.scopes[()], None, (0, ()))

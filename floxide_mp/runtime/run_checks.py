@@ -12,7 +12,7 @@ from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError
 from ..ports import Progress, RunRecord
 from ..statuses import RunStatus
 from . import codec
-from .running import ALL_HELD, Known, Running
+from .running import Known, Running
 
 OPTIONS: Final = "timeout", "timeout_grace", "finish"  # of ``RunRecord``: what holds from when it is given anew
 
@@ -66,15 +66,11 @@ def check_resumable(run: Known, record: RunRecord | None) -> bool:
     """
     check_not_over(run)
     check_not_ending(run, "resumed")
-    run_id, failure = run.record.run_id, run.progress.failure
-    if failure is not None and not failure.node and failure.message.startswith(ALL_HELD):
-        # What they were given is not kept, and what they wrote would be written twice.
-        text = f"run {run_id!r} cannot be resumed: {failure.message}. They cannot be started over"
-        how = "mend what holds them, and start it again under another run_id"
-        raise FloxideError(f"{text}: {how}", run_id=run_id)
+    run_id = run.record.run_id
     lost = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
     if record is None:
-        if lost:
+        # What held items were given is in the store only.
+        if lost or (isinstance(run, Running) and run.state.held and run.progress.phase is Phase.FAILED):
             text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
             raise FloxideError(text, run_id=run_id)
         return False

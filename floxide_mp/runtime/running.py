@@ -380,7 +380,7 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
     """Where a run stands, for the store and for those who ask."""
     failure = state.failure
     if state.phase is Phase.FAILED and failure is None:
-        held = [f"{state.plan.graph.nodes[n].name} (items {_some(i)})" for n, i in sorted(state.held.items())]
+        held = [f"{state.plan.graph.nodes[n].name} (items {some(i)})" for n, i in sorted(state.held.items())]
         text = ALL_HELD + ", ".join(held)
         failure = ErrorRecord("RunFailedError", text, "", None)
     return Progress(state.phase, state.metrics, state.counts, finished_at, failure, state.failed)
@@ -397,6 +397,7 @@ def jitter(seed: int, item: ItemRecord) -> float:
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
 
 
-def _some(numbers: list[int]) -> str:
+def some(numbers: Sequence[int]) -> str:
+    """Numbers of items for a person."""
     shown = ", ".join(map(str, sorted(numbers)[:10]))
     return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10} more"

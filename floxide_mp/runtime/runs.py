@@ -32,7 +32,7 @@ from .pace import Pace
 from .run_checks import check_not_ending, check_not_over, check_resumable, options_of, renewed, timed_out
 from .running import Known, Running, over_at, progress_of
 from .tail import Tail
-from .taking_up import taken_up
+from .taking_up import start_over, taken_up
 
 
 class Runs(Commits):
@@ -150,6 +150,9 @@ class Runs(Commits):
     def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
         """In turn, without the lock: nobody but who has the turn changes a run that nobody works on."""
         run_id, old = record.run_id, self._runs[record.run_id].record
+        if start_over(self.store, old, record, plan):
+            known = self._runs[run_id]
+            self._runs[run_id] = Known(old, known.progress, life=known.life)
         suspects = self.suspicion.suspects(run_id)
         run, unfinished = taken_up(self.store, old, record, plan, retry, self._cost(record, plan), suspects)
         kept = run.progress

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from ..core.plan import Plan
-from ..core.records import Snapshot
+from ..core.records import Snapshot, started_over
 from ..core.restore import restored
+from ..core.table import Phase
+from ..errors import FloxideError
 from ..ports import CheckpointStore, RunRecord
 from ..retry import RetryPolicy
+from ..statuses import WorkItemStatus
 from .changes import carried_over, same_graph
 from .clock import monotonic
 from .in_flight import Suspects
 from .pace import Pace
-from .running import Running
+from .run_checks import left
+from .running import Running, some
 from .tail import Tail, restore_serial_order
+
+
+def start_over(store: CheckpointStore, old: RunRecord, record: RunRecord, plan: Plan) -> bool:
+    """Where nothing is left of a failed run but held items, these are pending again in the store, and what they wrote
+    is withdrawn: else the run would fail as it has failed. Whether that is so.
+
+    Args:
+        old: what the run began with, or went on with last.
+        record: what it goes on with.
+
+    Raises:
+        FloxideError: they cannot be started over, or have no place in the new graph.
+    """
+    if left(store.progress(record.run_id)).phase is not Phase.FAILED:
+        return False
+    snapshot = store.snapshot(record.run_id)
+    if not all(row.status is WorkItemStatus.HELD for row in snapshot.items):
+        return False
+    if snapshot.items:
+        if not same_graph(old, record):
+            carried_over(old, plan, snapshot)  # which refuses it before anything is changed
+        store.replace(old, started_over(snapshot), frozenset([row.order for row in snapshot.items]))
+        return True
+    if snapshot.held:
+        names = list(old.shape)
+        held = ", ".join([f"{names[node]} (items {some(found)})" for node, found in sorted(snapshot.held.items())])
+        text = f"run {record.run_id!r} cannot be resumed: nothing is left of it but what is held by {held}, which "
+        text += "cannot be started over, since what comes behind it has not waited for it"
+        how = "mend what holds it, and start the run again under another run_id"
+        raise FloxideError(f"{text}; {how}", run_id=record.run_id)
+    return False
 
 
 def taken_up(

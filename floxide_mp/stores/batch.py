@@ -52,6 +52,7 @@ class Batch:
         self.done, self.index, self.living = done, index, RowSum(living.total)
         self.progress: Progress
         self._anew = False  # what was unfinished is to be deleted
+        self._events_anew = False  # ... and the events
         self._most: int  # bytes of a payload in its row
         self._blocks: list[Block] = []
         self._over: list[Range] = []  # of these, and of those on disk
@@ -142,6 +143,11 @@ class Batch:
             for item in items:
                 tally.held += 1
                 self._of_nodes.setdefault(node, {})["held", item] = tally.held
+
+    def rewrite_events(self, events: Sequence[EventRecord]) -> None:
+        """Instead of commits: the run's events are these, in place of all that were."""
+        self._events_anew = True
+        self._events = list(events)
 
     def _add_joins(self, prepared: Prepared) -> None:
         commit = prepared.commit
@@ -341,6 +347,11 @@ class Batch:
 
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
+        if self._events_anew:
+            if tally.large:
+                parts.delete(connection, schema.EVENTS, "run = ?", (run,))
+            connection.execute("DELETE FROM events WHERE run = ?", (run,))
+            tally.events, tally.event_seal = 0, b""
         if self._events:
             made = list(event_rows(run, tally.events + 1, self._events))
             tally.event_seal = self._append(connection, seals, schema.EVENTS, made, tally.event_seal)

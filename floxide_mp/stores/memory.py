@@ -5,7 +5,7 @@ specification of the port.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ..core.records import (
@@ -22,7 +22,7 @@ from ..core.records import (
     ScopeRecord,
     Snapshot,
 )
-from ..core.terms import ErrorRecord
+from ..core.terms import ErrorRecord, Order
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus
@@ -222,9 +222,13 @@ class MemoryStore:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self._run(run_id).apply(commit, progress)
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
+    def replace(
+        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
+    ) -> None:
         known = self._run(run.run_id)
         known.record = run
+        if withdrawn:
+            known.events = [event for event in known.events if event.order not in withdrawn]
         if snapshot is not None:
             known.replace(snapshot)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Final, Literal
 
 from .. import failpoints, standard_streams
 from ..core.records import Commit, Snapshot
+from ..core.terms import Order
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
 from . import files, medium, rows, schema
@@ -125,8 +126,10 @@ class SQLiteStore(Reader):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.write([self.prepare(run_id, commit, progress)])
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
-        self._transact([], lambda: self._replace(run, snapshot))
+    def replace(
+        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
+    ) -> None:
+        self._transact([], lambda: self._replace(run, snapshot, withdrawn))
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
         """A commit that can be written later, by another thread, while the core goes on: it does not change any more.
@@ -185,13 +188,17 @@ class SQLiteStore(Reader):
         self._set_owner(owner._replace(runs=owner.runs + 1))
         return {run.run_id: batch}
 
-    def _replace(self, run: RunRecord, snapshot: Snapshot | None) -> dict[str, Batch]:
+    def _replace(
+        self, run: RunRecord, snapshot: Snapshot | None, withdrawn: Collection[Order]
+    ) -> dict[str, Batch]:
         _, progress, _ = read_stand(self._writer, self._seals, run.run_id)
         batch = Batch(run.run_id, *self._stood(run.run_id))
         batch.progress = progress
         batch.replace(self._writer, self._seals, run)
         if snapshot is not None:
             batch.renew(snapshot, progress, self._clocks)
+        if withdrawn:  # each row's seal hangs on those before it, so all are written anew
+            batch.rewrite_events([e for e in self.events(run.run_id) if e.order not in withdrawn])
         batch.write(self._writer, self._seals, self._epoch, self._clocks.wall())
         return {run.run_id: batch}
 

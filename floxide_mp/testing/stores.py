@@ -328,6 +328,30 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
     same(set(snapshot.passed), {2, 6}, "nodes that passed something on")
 
 
+def withdrawn_events_are_taken_out(store: CheckpointStore, reopen: Reopen) -> None:
+    for name in ("run", "other"):
+        started(store, run_id=name)
+        for number in range(4):
+            payload = BYTES * 5000 if number == 1 else b"e%d" % number
+            events = [EventRecord((number % 2, (number,)), index, "n", 0, payload) for index in range(2)]
+            store.commit(name, Commit(events=events, phase_changed=True), at(1))
+    before, other = facts(store), facts(store, "other")
+    store.replace(record(), None, frozenset([(1, (1,)), (0, (2,)), (7, ())]))
+    expected = {**before, "events": [event for event in before["events"] if event.order[1] in ((0,), (3,))]}
+    same(facts(store), expected, "the run, less the events that were withdrawn")
+    store = reopen(store)
+    again = [EventRecord((1, (1,)), 0, "n", 0, b"again")]
+    store.commit("run", Commit(events=again, phase_changed=True), at(1))
+    store = reopen(store)
+    expected["events"] += again
+    same(facts(store), expected, "the run, with one of them written again")
+    same(list(store.events("run", 3)), expected["events"][3:], "events from number 3 on")
+    same(store.snapshot("run").events, 5, "how many events there are")
+    same(facts(store, "other"), other, "the other run")
+    store.replace(record(), store.snapshot("run"), {event.order for event in expected["events"]})
+    same(list(reopen(store).events("run")), [], "events, all of which were withdrawn")
+
+
 def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
     names = "one", "two"
     for name in names:
@@ -420,6 +444,7 @@ STORE_CHECKS: Final[Mapping[str, Check]] = {
         progress_is_that_of_the_last_commit,
         completed_steps_are_counted_by_node,
         a_run_goes_on_as_if_it_had_begun_otherwise,
+        withdrawn_events_are_taken_out,
         runs_do_not_mix,
         any_thread_may_call,
         what_is_prepared_is_written_as_it_was_together_and_once,

@@ -12,6 +12,7 @@ from .graphs import LINE, WIDE
 from .model import flat
 
 DEEPEST = 12  # items from here on are the last of their branch, so that every graph comes to an end
+HOLDING = 6
 WIDEST = 3  # fan-outs on the way to an item; from here on it has one value at the most
 
 
@@ -42,8 +43,12 @@ class Act(NamedTuple):
         return next((cut for cut in self.cuts if cut > given), None)
 
 
-def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
-    """The same answer for the same question, and nothing else about it can be foreseen."""
+def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order, holding: int = HOLDING) -> Act:
+    """The same answer for the same question, and nothing else about it can be foreseen.
+
+    Args:
+        holding: of 256 steps, about so many hold.
+    """
     payload = flat(payload)
     d = hashlib.blake2b(repr((seed, spec.name, payload)).encode(), digest_size=32).digest()
     depth, path = order
@@ -52,7 +57,7 @@ def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
     writes = tuple((d[4 + i] % 2, d[5 + i : 7 + i]) for i in range(d[3] % 3))
     if depth >= DEEPEST or len(path) > 2 * WIDEST:
         return Act("all", (), writes, fails, hopeless)
-    if d[8] < 6:
+    if d[8] < holding:
         return Act("hold", (), writes, fails, hopeless)
     first = spec.name == WIDE
     quiet = spec.name.startswith(LINE)

@@ -38,6 +38,7 @@ class Model:
         self.new: list[Alive] = []
         self.outputs = 0
         self.fired: set[tuple[int, int]] = set()
+        self.kept: set[int] = set()  # held, and alive
         self.giving: dict[int, Alive] = {}  # items that have given some values: what these are like
         self.owners = {n.join_of for n in graph.nodes if n.join_of not in (None, RUN_SCOPE)}
         self.joins = [i for i, n in enumerate(graph.nodes) if n.join_of is not None]
@@ -66,13 +67,25 @@ class Model:
                 self._arrive(spec.name, to, payload, inside.stack, inside.chain)
         if last:
             del self.alive[item.id]
+            for held in [number for number in self.kept if self.alive[number].node == was.node]:
+                del self.alive[held]
+                self.kept.remove(held)
         else:
             self.giving[item.id] = inside
         self._settle()
 
-    def hold(self, item: ItemRecord) -> None:
-        del self.alive[item.id]
+    def hold(self, item: ItemRecord, kept: bool) -> None:
+        """``kept``: joins wait for it until a step of its node passes something on."""
+        if kept:
+            self.kept.add(item.id)
+        else:
+            del self.alive[item.id]
+        self.giving.pop(item.id, None)
         self._settle()
+
+    def start_over(self) -> None:
+        """What is held was not begun."""
+        self.kept.clear()
 
     def fail(self, item: ItemRecord) -> None:
         """For good, and it goes to ``on_failure``."""
@@ -105,7 +118,8 @@ class Model:
         self.fired.clear()
         in_blocks = {item.id for item in state._ready} - set(state.items)
         in_blocks.update(*(range(first, stop) for first, stop in state.leased_blocks.items()))
-        assert {*state.items, *in_blocks} == set(self.alive)
+        assert {kept.id for found in state.kept.values() for kept in found} == self.kept
+        assert {*state.items, *in_blocks, *self.kept} == set(self.alive)
 
     # -- inside ----------------------------------------------------------------------------------------
 

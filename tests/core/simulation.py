@@ -9,7 +9,9 @@ the core is compared with ``model``.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import assume
 
@@ -18,7 +20,16 @@ from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.memory import Memory
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, Commit, EventRecord, ItemRecord, OutputRecord, Scope, one_by_one
+from floxide_mp.core.records import (
+    Block,
+    Commit,
+    EventRecord,
+    ItemRecord,
+    OutputRecord,
+    Scope,
+    one_by_one,
+    started_over,
+)
 from floxide_mp.core.restore import restored
 from floxide_mp.core.state import MAX_DEATHS, RunState
 from floxide_mp.core.table import Phase
@@ -27,7 +38,7 @@ from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 
-from .acts import Act, behaviour
+from .acts import HOLDING, Act, behaviour
 from .model import Model, flat
 
 MOST = 120  # items in a run that is worth simulating
@@ -77,6 +88,8 @@ class Simulation:
     events: list[EventRecord] = field(default_factory=list)
     processed: dict[Order, tuple[str, Payload]] = field(default_factory=dict)
     orders: set[Order] = field(default_factory=set)
+    holding: int = HOLDING
+    mended: set[Order] = field(default_factory=set)  # of steps that held, and pass something on now
     portions: int = 0
     waited: int = 0  # claims for which something was there, but held back
     lives: dict[int, int] = field(default_factory=dict)  # worker -> how often it died
@@ -168,7 +181,7 @@ class Simulation:
                 self._processed(item, spec)
         elif act.kind == "hold":
             self.state.hold(item, act.writes)
-            self.model.hold(item)
+            self.model.hold(item, any(kept.id == item.id for found in self.state.kept.values() for kept in found))
             self._processed(item, spec)
         else:
             writes = act.writes[1:] if given else act.writes
@@ -178,7 +191,8 @@ class Simulation:
             self._processed(item, spec)
 
     def _act(self, spec: NodeSpec, item: ItemRecord) -> Act:
-        return behaviour(self.seed, spec, item.payload, item.order)
+        act = behaviour(self.seed, spec, item.payload, item.order, self.holding)
+        return act._replace(kind="next", values=((0, b"mended"),)) if item.order in self.mended else act
 
     def _give(self, worker: int, item: ItemRecord, values: Values, writes: Values) -> None:
         arms = {arm for arm, _ in values}
@@ -222,7 +236,7 @@ class Simulation:
             self.running += [(worker, item) for item in self.state.single_out(block, worker + 1, worker)]
             return
         spec, count = self._spec(block), 0
-        acts = [behaviour(self.seed, spec, item.payload, item.order) for item in block.items()]
+        acts = [self._act(spec, item) for item in block.items()]
         most = self.dice.randint(1, len(block))
         while count < most and self._usual(acts[count], spec) and acts[count].values[0][0] == acts[0].values[0][0]:
             count += 1
@@ -298,20 +312,42 @@ class Simulation:
         self.state.resume(self.now)
         self._see()
 
+    def start_over(self) -> None:
+        """The run has failed since all was held; whatever held is mended, and what is held starts over."""
+        snapshot = self.store.snapshot("run")
+        orders = {row.order for row in snapshot.items}
+        assert snapshot.items and all(row.status is WorkItemStatus.HELD for row in snapshot.items)
+        self.store.replace(RECORD, started_over(snapshot), orders)
+        self.events = [event for event in self.events if event.order not in orders]
+        assert list(self.store.events("run")) == self.events
+        self.mended |= orders
+        for order in orders:
+            del self.processed[order]
+        self.model.start_over()
+        self._restore()
+        self.state.resume(self.now)
+        assert not self.state.over
+        self._see()
+
+    def _restore(self) -> None:
+        kept = self.store.progress("run")
+        args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
+        self.state = restored(self.state.plan, self.store.snapshot("run"), *args)
+        self.memory.used = 0
+        self.state.share(self.memory)
+        self._rank()
+
     def restart(self) -> None:
         """The coordinator dies, and another one takes up what the store has."""
         self.restarts += 1
         blocks, self.running = self._blocks, []
         self.store = self._reopen()
-        before, kept = self.state, self.store.progress("run")
-        args = kept.phase, kept.metrics, kept.counts, kept.failure, None, self.finishing
-        self.state = restored(before.plan, self.store.snapshot("run"), *args)
-        self.memory.used = 0
-        self.state.share(self.memory)
-        self._rank()
+        before = self.state
+        self._restore()
         assert self.state.metrics == before.metrics
         assert self.state.counts == before.counts
-        assert self.state.held == before.held
+        assert _sorted(self.state.held) == _sorted(before.held)
+        assert _sorted(self.state.kept) == _sorted(before.kept)
         assert self.state.next_due == before.next_due or self.state.phase is not before.phase
         _compare_scopes(before, self.state, blocks)
         self._see()
@@ -460,14 +496,21 @@ class Simulation:
         self.outputs += outputs
         self.events += commit.events
         invariants.check(self.state, self._blocks)
-        self.model.compare(self.state, commit)
+        if self.state.phase is not Phase.CANCELLED:  # then nobody does what is left
+            self.model.compare(self.state, commit)
 
 
-def sequential(graph: Graph, seed: int, heal: bool = False) -> Simulation:
+def sequential(
+    graph: Graph, seed: int, heal: bool = False, holding: int = HOLDING, mended: Collection[Order] = ()
+) -> Simulation:
     """The run that every other one must equal, after it is over."""
-    made = Simulation(graph, seed, heal=heal, ordered=True)
+    made = Simulation(graph, seed, heal=heal, ordered=True, holding=holding, mended=set(mended))
     made.sequential()
     return made
+
+
+def _sorted(found: Mapping[int, list[Any]]) -> dict[int, list[Any]]:
+    return {node: sorted(one if isinstance(one, int) else one.id for one in items) for node, items in found.items()}
 
 
 def _compare_scopes(one: RunState, other: RunState, blocks: list[Block]) -> None:

@@ -195,6 +195,7 @@ def switched(was: Model, graph: Graph, fired: set[tuple[int, str]]) -> Model:
     """The model goes on in another graph: what is alive stays, and open scopes wait for the joins that are there."""
     made = Model(graph, was.ordered)
     made.known = was.known
+    made.kept = was.kept
     old = [spec.name for spec in was.graph.nodes]
     number = {spec.name: n for n, spec in enumerate(graph.nodes)}
 

@@ -119,6 +119,24 @@ def test_a_failed_run_that_is_resumed_comes_to_the_same(graph: Graph, seed: int,
     same(run.result(), sequential(graph, seed, heal=run.heal).result())
 
 
+@given(graphs(), seeds, seeds)
+@many
+def test_row_112_what_is_held_starts_over_and_comes_to_the_same(graph: Graph, seed: int, chance: int) -> None:
+    """As if these steps had never held."""
+    schedule = random.Random(chance)
+    memory, holding = some_memory(chance), (40, 150)[chance % 2]
+    run = Simulation(graph, seed, heal=True, ranks=some_ranks(chance), memory=memory, holding=holding)
+    run.interleaved(schedule, restarts=True)
+    again = 0
+    while run.state.kept:
+        assert run.state.phase is Phase.FAILED
+        run.start_over()
+        run.interleaved(schedule, restarts=True)
+        again += 1
+    event(f"started over: {min(again, 3)}")
+    same(run.result(), sequential(graph, seed, heal=True, holding=holding, mended=run.mended).result())
+
+
 @given(graphs(), seeds, seeds, st.integers(0, 60))
 @many
 def test_a_run_that_is_cancelled_ends_cancelled(graph: Graph, seed: int, chance: int, steps: int) -> None:

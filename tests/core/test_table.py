@@ -446,7 +446,7 @@ def test_held_items_that_nothing_released_fail_the_run_at_once() -> None:
     assert made.phase is Phase.FAILED
     assert made.failure is None
     assert made.held == {1: [2, 3]}
-    assert made.metrics.completed == 3
+    assert made.metrics.completed == 1, "what is held may be started over"
     made.resume(0.0)
     assert made.phase is Phase.FAILED, "there is nothing to be done that could release them"
 

@@ -14,6 +14,7 @@ from floxide_mp import (
     FloxideError,
     MemoryStore,
     NextAll,
+    RetryPolicy,
     Run,
     RunCancelledError,
     RunFailedError,
@@ -197,6 +198,33 @@ def test_row_113_a_run_that_is_on_is_given_another_time_out(tmp_path: Path) -> N
         c.resume(Two, "r", timeout=0.01, timeout_grace=0.0)
         with pytest.raises(RunTimeoutError, match=r"time-out of 0\.01 s"):
             run.wait(LIMIT)
+
+
+@node
+def thrice(place: Path) -> int:
+    """Fails at its first two attempts after it is mended, and at all before."""
+    with (place / "attempts").open("a") as file:
+        file.write(".")
+    count = (place / "attempts").stat().st_size
+    if count < 4:
+        raise ValueError(count)
+    return count
+
+
+class Thrice(Workflow):
+    thrice = thrice
+    start = thrice
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_113_another_retry_policy_holds_from_the_resume_on(workers: int, tmp_path: Path) -> None:
+    """It is the coordinator's, for nodes that have none of their own."""
+    with Coordinator(workers, store=tmp_path / "runs.db") as c, pytest.raises(RunFailedError, match="ValueError: 1"):
+        c.start(Thrice, tmp_path, run_id="r").wait(LIMIT)
+    with Coordinator(workers, store=tmp_path / "runs.db", retry=RetryPolicy(3, 0.001)) as c:
+        run = c.resume(Thrice, "r")
+        assert run.wait(LIMIT).output == 4
+        assert [error.attempt for error in run.errors()] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("options", [{"timeout": -1}, {"timeout_grace": "2"}, {"failure": "go"}], ids=repr)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from floxide_mp.core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.terms import ErrorRecord, Order
 from floxide_mp.errors import StoreError
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
@@ -75,8 +75,10 @@ class Faulty:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.faults.write(lambda: self.inner.commit(run_id, commit, progress))
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None) -> None:
-        self.faults.write(lambda: self.inner.replace(run, snapshot))
+    def replace(
+        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
+    ) -> None:
+        self.faults.write(lambda: self.inner.replace(run, snapshot, withdrawn))
 
     def runs(self) -> Sequence[RunRecord]:
         found: Sequence[RunRecord] = self.inner.runs()
