@@ -14,7 +14,7 @@ class RunMetrics:
     """Exact counts of one run. An item is counted as completed or failed once, however often it was executed.
 
     ``total_work_items`` are those that there have been so far, unfinished ones included; ``retries`` are attempts that
-    failed and were followed by another.
+    failed and were followed by another. A held item is completed when its node has passed something on.
     """
 
     total_work_items: int = 0

@@ -66,6 +66,23 @@ def test_any_number_of_restarts_gives_the_answer_of_the_sequential_run(graph: Gr
         run.store.close()
 
 
+@given(graphs(), seeds, seeds)
+@some
+def test_row_112_what_is_held_starts_over_and_comes_to_the_same(graph: Graph, seed: int, chance: int) -> None:
+    schedule, holding = random.Random(chance), (40, 150)[chance % 2]
+    with durable(Simulation, chance) as kind:
+        run = kind(graph, seed, heal=True, holding=holding)
+        run.interleaved(schedule, restarts=True)
+        again = 0
+        while run.state.kept:
+            run.start_over()
+            run.interleaved(schedule, restarts=True)
+            again += 1
+        event(f"started over: {min(again, 3)}")
+        same(run.result(), sequential(graph, seed, heal=True, holding=holding, mended=run.mended).result())
+        run.store.close()
+
+
 @given(windows.acts, st.integers(1, 4), st.integers(0, 2**32))
 @some
 def test_batches(given: list[list[str]], size: int, seed: int) -> None:
