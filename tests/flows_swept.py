@@ -28,8 +28,8 @@ from floxide_mp import (
     RetryPolicy,
     RunFailedError,
     SQLiteStore,
-    WorkItemStatus,
     Workflow,
+    WorkItemStatus,
     node,
 )
 from floxide_mp.runtime.large import LARGE
