@@ -340,15 +340,10 @@ class CheckpointStore(Protocol):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         """Everything of ``commit`` and ``progress``, or nothing."""
 
-    def replace(
-        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
-    ) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         """The run of that id goes on as if it had begun with this record, in the place of its own.
 
-        Its unfinished work becomes what ``snapshot`` says, if one is given; all else stays as it is.
-
-        Args:
-            withdrawn: order keys. Events that have one of them are taken out, and those behind move up.
+        Its unfinished work becomes what ``snapshot`` says, if given; events with a key of ``withdrawn`` go; all else stays.
         """
 
     def runs(self) -> Sequence[RunRecord]:

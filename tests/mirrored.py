@@ -39,9 +39,7 @@ class Mirrored:
         if self.chance.random() < 0.3:
             self.flush()
 
-    def replace(
-        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
-    ) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         self.flush()
         self.memory.replace(run, snapshot, withdrawn)
         self.file.replace(run, snapshot, withdrawn)

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 from ..statuses import WorkItemStatus
 from .by_depth import ByDepth
+from .holding import Kept
 from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope
-from .state import Kept, RunState
+from .state import RunState
 from .table import FINAL, Phase
 from .terms import behind, size_of, total_size
 

@@ -12,10 +12,11 @@ from ..facts import RunMetrics
 from ..retry import RetryPolicy
 from ..statuses import WorkItemStatus
 from .flow import MOST
+from .holding import Kept
 from .plan import Plan
 from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
 from .sources import Source
-from .state import Kept, RunState
+from .state import RunState
 from .table import Phase
 from .terms import ErrorRecord, size_of, total_size
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..facts import RunMetrics
 from ..retry import RetryPolicy
 from ..statuses import RunStatus, WorkItemStatus
 from .error_rows import bounded, error_size
 from .flow import NOTHING, Value
-from .giving import Giving, Write
+from .giving import Write
+from .holding import Holding
 from .leasing import Leaseholder
 from .plan import Place, Plan
 from .ready import Ready
@@ -27,15 +28,7 @@ from .terms import ErrorRecord, Packed, Payload, behind, size_of
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
-class Kept(NamedTuple):
-    """An item that is held, and alive for the joins behind it. Its value is not kept here."""
-
-    id: int
-    place: int
-    scope: Scope
-
-
-class RunState(Giving):
+class RunState(Holding):
     """The state machine of one run.
 
     Args:
@@ -49,11 +42,8 @@ class RunState(Giving):
         self.default_retry = default_retry
         self.finish = finish
         self.failure: ErrorRecord | None = None  # of the first item that failed for good
-        self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
-        self.kept: dict[int, list[Kept]] = {}  # ... and those of them that joins wait for, and that may start over
         self._timers: list[tuple[float, int]] = []
-        self._passed: set[int] = set()
-        self._completed = self._failed = self._retries = self._errors = 0
+        self._failed = self._retries = self._errors = 0
         self.failed = 0  # items that failed for good, and are there
         self._error_size = 0  # of the errors' texts and exceptions since the run was taken up
 
@@ -158,27 +148,6 @@ class RunState(Giving):
         """As ``release``, of the items of a block."""
         self._unlease_block(block)
         self._ready.push(block)
-        self._check_end()
-
-    def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
-        """A step ended its branch for now."""
-        place = self.plan.places[item.place]
-        source = self._given_all(item)  # of an attempt before
-        given = source.given if source else NOTHING
-        own = self._write(item.order, place, writes, given) and source is None  # then the writes can be withdrawn
-        held = place.node not in self._passed and place.spec.window is None  # of a batch, it just adds nothing
-        if held:
-            self.held.setdefault(place.node, []).append(item.id)
-        if held and own and self.plan.keeps_held[item.place]:
-            self._keep(item, place)
-        else:
-            self._finish(item, ItemFact.HELD)
-            self._completed_at(place, 1)
-            if held:
-                self._commit.held.append((place.node, item.id))
-            if source is not None and source.scope is not item.scope:
-                self._settle_all(source.scope)
-            self._leave(item)
         self._check_end()
 
     def fail(self, item: ItemRecord, error: ErrorRecord, retryable: bool, now: float, unit: float = 0.0) -> None:
@@ -330,30 +299,6 @@ class RunState(Giving):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
-    def _keep(self, item: ItemRecord, place: Place) -> None:
-        """It is held, and what it was given stays in the store, where it is looked for if it is to start over."""
-        self._unlease(item, ItemFact.HELD)
-        del self.items[item.id]
-        self.bytes -= size_of(item.payload)
-        self._commit.changed.append(item)
-        self.kept.setdefault(place.node, []).append(Kept(item.id, item.place, item.scope))
-
-    def _let_go(self, node: int) -> None:
-        """What the node held is over."""
-        self.held.pop(node, None)
-        for number, place, scope in self.kept.pop(node, ()):
-            self._commit.finished.append(number)
-            self._completed_at(self.plan.places[place], 1)
-            self._exit(place, scope, 1)
-
-    def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
-        self._unlease(item, fact)
-        del self.items[item.id]
-        payload = item.payload
-        self.bytes -= len(payload) if type(payload) is bytes else size_of(payload)
-        self._commit.finished.append(item.id)
-        return self.plan.places[item.place]
-
     def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, Given]:
         """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
         place = self._finish(item, ItemFact.SUCCEEDED)
@@ -362,20 +307,6 @@ class RunState(Giving):
         self._write(item.order, place, writes, given)
         self._count(place, 1)
         return place, self._scope_within(item, place, source), given
-
-    def _count(self, place: Place, steps: int) -> None:
-        """So many steps are completed and passed something on."""
-        self._completed_at(place, steps)
-        if place.node not in self._passed:
-            self._passed.add(place.node)
-            self._commit.passed.append(place.node)
-            if self.held:
-                self._let_go(place.node)
-
-    def _completed_at(self, place: Place, steps: int) -> None:
-        self._completed += steps
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + steps
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
         self._unlease(item, ItemFact.RETRIED)

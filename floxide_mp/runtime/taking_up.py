@@ -38,7 +38,8 @@ def start_over(store: CheckpointStore, old: RunRecord, record: RunRecord, plan: 
     if snapshot.items:
         if not same_graph(old, record):
             carried_over(old, plan, snapshot)  # which refuses it before anything is changed
-        store.replace(old, started_over(snapshot), frozenset([row.order for row in snapshot.items]))
+        orders = frozenset([row.order for row in snapshot.items])
+        store.replace(store.record(record.run_id), started_over(snapshot), orders)  # ``old`` may be its header only
         return True
     if snapshot.held:
         names = list(old.shape)

@@ -52,7 +52,6 @@ class Batch:
         self.done, self.index, self.living = done, index, RowSum(living.total)
         self.progress: Progress
         self._anew = False  # what was unfinished is to be deleted
-        self._events_anew = False  # ... and the events
         self._most: int  # bytes of a payload in its row
         self._blocks: list[Block] = []
         self._over: list[Range] = []  # of these, and of those on disk
@@ -68,7 +67,7 @@ class Batch:
         self._of_items: dict[int, dict[tuple[str, int], int]] = {}
         self._given: list[int] = []  # items that have nothing more to give
         self._released: list[int] = []
-        self._events: list[EventRecord] = []
+        self.events: list[EventRecord] = []
         self._outputs: list[OutputRecord | OutputBlock] = []
         self._errors: list[ErrorRecord] = []
         self._done: dict[str, int] = {}
@@ -107,7 +106,7 @@ class Batch:
             self._of_nodes[node] = {("passed", 0): 0}
             if self.before.held:
                 self._released.append(node)
-        self._events += commit.events
+        self.events += commit.events
         self._outputs += commit.outputs
         self._outputs += commit.output_blocks
         self._errors += commit.errors
@@ -143,11 +142,6 @@ class Batch:
             for item in items:
                 tally.held += 1
                 self._of_nodes.setdefault(node, {})["held", item] = tally.held
-
-    def rewrite_events(self, events: Sequence[EventRecord]) -> None:
-        """Instead of commits: the run's events are these, in place of all that were."""
-        self._events_anew = True
-        self._events = list(events)
 
     def _add_joins(self, prepared: Prepared) -> None:
         commit = prepared.commit
@@ -347,15 +341,10 @@ class Batch:
 
     def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
         run, tally = self.run, self.tally
-        if self._events_anew:
-            if tally.large:
-                parts.delete(connection, schema.EVENTS, "run = ?", (run,))
-            connection.execute("DELETE FROM events WHERE run = ?", (run,))
-            tally.events, tally.event_seal = 0, b""
-        if self._events:
-            made = list(event_rows(run, tally.events + 1, self._events))
+        if self.events:
+            made = list(event_rows(run, tally.events + 1, self.events))
             tally.event_seal = self._append(connection, seals, schema.EVENTS, made, tally.event_seal)
-            tally.events += len(self._events)
+            tally.events += len(self.events)
         if self._outputs:
             made = list(output_rows(run, tally.outputs + 1, self._outputs))
             tally.output_seal = self._append(connection, seals, schema.OUTPUTS, made, tally.output_seal)

@@ -222,9 +222,7 @@ class MemoryStore:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self._run(run_id).apply(commit, progress)
 
-    def replace(
-        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
-    ) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         known = self._run(run.run_id)
         known.record = run
         if withdrawn:

@@ -18,7 +18,7 @@ from ..core.records import Commit, Snapshot
 from ..core.terms import Order
 from ..errors import StoreError, StoreLockedError
 from ..ports import Progress, RunRecord
-from . import files, medium, rows, schema
+from . import files, medium, parts, rows, schema
 from .batch import Batch
 from .connection import connect
 from .due import CLOCKS, Clocks
@@ -126,9 +126,7 @@ class SQLiteStore(Reader):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.write([self.prepare(run_id, commit, progress)])
 
-    def replace(
-        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
-    ) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         self._transact([], lambda: self._replace(run, snapshot, withdrawn))
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
@@ -197,10 +195,17 @@ class SQLiteStore(Reader):
         batch.replace(self._writer, self._seals, run)
         if snapshot is not None:
             batch.renew(snapshot, progress, self._clocks)
-        if withdrawn:  # each row's seal hangs on those before it, so all are written anew
-            batch.rewrite_events([e for e in self.events(run.run_id) if e.order not in withdrawn])
+        if withdrawn:
+            self._withdraw(batch, withdrawn)
         batch.write(self._writer, self._seals, self._epoch, self._clocks.wall())
         return {run.run_id: batch}
+
+    def _withdraw(self, batch: Batch, orders: Collection[Order]) -> None:
+        """Take events out. The seal of a row hangs on those before it, so all that are left are written anew."""
+        batch.events = [event for event in self.events(batch.run_id) if event.order not in orders]
+        parts.delete(self._writer, schema.EVENTS, "run = ?", (batch.run,))
+        self._writer.execute("DELETE FROM events WHERE run = ?", (batch.run,))
+        batch.tally.events, batch.tally.event_seal = 0, b""
 
     def _write(self, prepared: Sequence[Prepared]) -> dict[str, Batch]:
         batches: dict[str, Batch] = {}

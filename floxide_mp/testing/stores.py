@@ -20,6 +20,7 @@ from ..ports import CheckpointStore, GroupStore, Progress
 from ..statuses import WorkItemStatus
 from ..stores.memory import header
 from .store_blocks import BLOCK_CHECKS
+from .store_events import withdrawn_events_are_taken_out
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
 from .store_given import what_items_have_given_is_kept_until_they_are_over
 from .store_run import a_run_of_the_core_is_as_in_memory
@@ -328,33 +329,8 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
     same(set(snapshot.passed), {2, 6}, "nodes that passed something on")
 
 
-def withdrawn_events_are_taken_out(store: CheckpointStore, reopen: Reopen) -> None:
-    for name in ("run", "other"):
-        started(store, run_id=name)
-        for number in range(4):
-            payload = BYTES if number == 1 else b"e%d" % number
-            events = [EventRecord((number % 2, (number,)), index, "n", 0, payload) for index in range(2)]
-            store.commit(name, Commit(events=events, phase_changed=True), at(1))
-    before, other = facts(store), facts(store, "other")
-    store.replace(record(), None, frozenset([(1, (1,)), (0, (2,)), (7, ())]))
-    expected = {**before, "events": [event for event in before["events"] if event.order[1] in ((0,), (3,))]}
-    same(facts(store), expected, "the run, less the events that were withdrawn")
-    store = reopen(store)
-    again = [EventRecord((1, (1,)), 0, "n", 0, b"again")]
-    store.commit("run", Commit(events=again, phase_changed=True), at(1))
-    store = reopen(store)
-    expected["events"] += again
-    same(facts(store), expected, "the run, with one of them written again")
-    same(list(store.events("run", 3)), expected["events"][3:], "events from number 3 on")
-    same(store.snapshot("run").events, 5, "how many events there are")
-    same(facts(store, "other"), other, "the other run")
-    store.replace(record(), store.snapshot("run"), {event.order for event in expected["events"]})
-    same(list(reopen(store).events("run")), [], "events, all of which were withdrawn")
-
-
 def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
-    names = "one", "two"
-    for name in names:
+    for name in (names := ("one", "two")):
         started(store, run_id=name)
     for name in names:
         payload = name.encode()

@@ -75,9 +75,7 @@ class Faulty:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.faults.write(lambda: self.inner.commit(run_id, commit, progress))
 
-    def replace(
-        self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = frozenset()
-    ) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         self.faults.write(lambda: self.inner.replace(run, snapshot, withdrawn))
 
     def runs(self) -> Sequence[RunRecord]:
