@@ -343,7 +343,7 @@ class CheckpointStore(Protocol):
     def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
         """The run of that id goes on as if it had begun with this record, in the place of its own.
 
-        Its unfinished work becomes what ``snapshot`` says, if given; events with a key of ``withdrawn`` go; all else stays.
+        Unfinished work becomes what ``snapshot`` says, if given; events with a key of ``withdrawn`` go; all else stays.
         """
 
     def runs(self) -> Sequence[RunRecord]:
