@@ -99,18 +99,29 @@ class Plan:
 
     @cached_property
     def steps_to_serial(self) -> list[int]:
-        """By place, how many steps it is from an item there to a serial step, at the least and through no join: 0 if it
-        is one, -1 if none can be reached that way.
+        """By place, how many levels deeper than an item there a serial step may be that comes of it, at the least: 0 if
+        it is one, -1 if none comes of it, or only through a join of the run.
+
+        The join of a fan-out is one level deeper than the deepest item that could have reached it, so it may be on the
+        next level of any item before it, however long the way is: that item may end there.
         """
-        before: list[list[int]] = [[] for _ in self.places]
+        before: list[list[int]] = [[] for _ in self.places]  # by successors, that are no joins of a scope
+        joined: list[list[int]] = [[] for _ in self.places]  # by such joins
         for place in self.places:
             for target in self._leaving(place):
-                if target.level < 0:
-                    before[target.place].append(place.number)
+                if target.level:
+                    (before if target.level < 0 else joined)[target.place].append(place.number)
+            if place.owner:  # of an empty fan-out, its joins come next
+                for join in self.scopes[(*place.chain, place.node)].joins.values():
+                    joined[join].append(place.number)
         steps = [0 if place.spec.serial else -1 for place in self.places]
         found = [number for number, distance in enumerate(steps) if distance == 0]
+        flooded: set[int] = set()
         for number in found:  # which grows meanwhile: a search in breadth
-            for origin in before[number]:
+            reached = [*before[number], *joined[number]]
+            for origin in joined[number]:
+                reached += _flood(origin, before, joined, flooded)
+            for origin in reached:
                 if steps[origin] < 0:
                     steps[origin] = steps[number] + 1
                     found.append(origin)
@@ -271,4 +282,18 @@ def _reached(after: list[set[int]], start: set[int]) -> set[int]:
         new = after[todo.pop()] - found
         found |= new
         todo += new
+    return found
+
+
+def _flood(start: int, before: list[list[int]], joined: list[list[int]], seen: set[int]) -> list[int]:
+    """All places that lead to one, but for those that were ``seen``, with that one."""
+    if start in seen:
+        return []
+    seen.add(start)
+    found = [start]
+    for number in found:  # which grows meanwhile
+        for origin in (*before[number], *joined[number]):
+            if origin not in seen:
+                seen.add(origin)
+                found.append(origin)
     return found

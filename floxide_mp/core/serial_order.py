@@ -47,7 +47,7 @@ class _Span:
 class SerialOrder:
     """See the module.
 
-    Not waited for: a join (what it collects may take as long as the run), what an iterator or a source of input has not
+    Not waited for: a join of the run (it may come behind all of this), what an iterator or a source of input has not
     given yet (it may never end), what a batch does not let in yet, what failed for good and may be tried again when the
     run is resumed.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from floxide_mp.core.graph import RUN_SCOPE, Graph
 from floxide_mp.core.records import Commit, ItemRecord, Scope
 from floxide_mp.core.state import RunState
+from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import Payload
 
 Chain = tuple[int, ...]  # owner nodes whose scopes one is in
@@ -98,6 +99,13 @@ class Model:
 
     def compare(self, state: RunState, commit: Commit) -> None:
         """The core decided the same."""
+        if state.phase is Phase.CANCELLED:  # its queue is dropped, with what the last step would have led to
+            assert self.outputs == commit.output_count
+            self.alive.clear()
+            self.new.clear()
+            self.fired.clear()
+            self.outputs = 0
+            return
         out = {number for first, count in commit.ranges for number in range(first, first + count)}
         for item in (*commit.created, *(item for block in commit.blocks for item in block.items())):
             if item.id in self.known and item.id in out:
