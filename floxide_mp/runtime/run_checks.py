@@ -70,7 +70,7 @@ def check_resumable(run: Known, record: RunRecord | None) -> bool:
     lost = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
     if record is None:
         # What held items were given is in the store only.
-        if lost or (isinstance(run, Running) and run.state.held and run.progress.phase is Phase.FAILED):
+        if lost or (isinstance(run, Running) and _all_held(run)):
             text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
             raise FloxideError(text, run_id=run_id)
         return False
@@ -80,6 +80,11 @@ def check_resumable(run: Known, record: RunRecord | None) -> bool:
         text = f"run {run_id!r} goes on in its own graph while the coordinator that paused it is there"
         raise FloxideError(text, run_id=run_id)
     return False
+
+
+def _all_held(run: Running) -> bool:
+    """Whether the run failed since nothing was left but what is held."""
+    return bool(run.state.held) and not run.state.items and run.progress.phase is Phase.FAILED
 
 
 def options_of(record: RunRecord) -> dict[str, Any]:

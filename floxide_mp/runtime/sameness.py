@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from ..core.shared import Shared
 from ..core.terms import Packed
-from . import codec, large
+from . import codec, large, rebuilt
 from .main_module import NAMES
 
 Name = tuple[str, str]  # module, qualified name
@@ -146,10 +146,10 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == (large.__name__, "_joined"):
             return partial(_read, self._names)  # large values, as they are in stores
-        if module == "cloudpickle.cloudpickle":
+        if module in ("cloudpickle.cloudpickle", rebuilt.__name__):
             if name in _TRACKED:
                 return partial(_by_value, _TRACKED[name])
-            if name.endswith("_setstate"):
+            if name.endswith("_setstate") or name == "_fill_enum":
                 return _set_state
         self._names.add((module, name))
         return _class(module, name)
@@ -280,4 +280,9 @@ _CODE: Final[tuple[tuple[str], dict[str, Any]]] = (
     {},
 )  # what cloudpickle has the type of code objects made of
 _BY_VALUE: Final = ("", "by value")
-_TRACKED: Final = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}  # the number of the argument
+_TRACKED: Final = {  # what makes a class that came along: which of its arguments is that number
+    "_make_skeleton_class": 4,
+    "_make_skeleton_enum": 5,
+    "class_made": 4,
+    "_make_enum": 6,
+}
