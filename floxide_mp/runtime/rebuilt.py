@@ -163,13 +163,14 @@ def _make_enum(
     body["__new__"] = make
     for label, _, value in members:
         body[label] = value
-    return _lookup_class_or_track(tracker, metaclass.__new__(metaclass, name, bases, body, **options))
+    made = metaclass.__new__(metaclass, name, bases, body, **options)
+    # Which made the members here. Not where it is filled: an enum that is in several bundles is filled with each.
+    type.__delattr__(made, "__new_member__")
+    return _lookup_class_or_track(tracker, made)
 
 
 def _fill_enum(made: Any, given: Any) -> Any:
     state, own = given
-    if "__new_member__" not in state[0]:
-        type.__delattr__(made, "__new_member__")  # which made the members here
     _class_setstate(made, state)
     for name, fields in own.items():
         vars(made._member_map_[name]).update(fields)
