@@ -76,6 +76,12 @@ def test_row_29_a_store_has_one_coordinator(tmp_path: Path) -> None:
         pass  # it is free again
 
 
+def make_and_drop(store: SQLiteStore | MemoryStore) -> None:
+    """A coordinator that is never closed."""
+    Coordinator(0, store=store)
+    gc.collect()
+
+
 @pytest.mark.parametrize("kind", [SQLiteStore, MemoryStore])
 def test_row_29_a_store_that_is_given_has_one_coordinator(tmp_path: Path, kind: type) -> None:
     store = SQLiteStore(tmp_path / "runs.db") if kind is SQLiteStore else MemoryStore()
@@ -85,9 +91,10 @@ def test_row_29_a_store_that_is_given_has_one_coordinator(tmp_path: Path, kind: 
             with pytest.raises(StoreLockedError, match="has a coordinator already"):
                 Coordinator(0, store=store)
             assert run.wait(60).outputs
-    Coordinator(0, store=store)  # never closed, but gone
-    gc.collect()
-    Coordinator(0, store=store).close()
+    with pytest.warns(ResourceWarning, match="a Coordinator was not closed"):
+        make_and_drop(store)
+    with Coordinator(0, store=store) as coordinator:  # that one is gone, and has given the store back
+        assert [info.run_id for info in coordinator.runs()] == ["durable"]
     store.close()
 
 
