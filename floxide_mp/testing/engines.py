@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -28,10 +29,18 @@ def check_engine(
 ) -> None:
     """Run every check on an engine. Arguments as of ``engine_checks``.
 
+    Checks let steps be late and workers die, and the package's log warns of each. The program's handlers get those
+    warnings; where it has none, they are not printed to standard error.
+
     Raises:
         ExceptionGroup: the errors of the checks that failed; its text names them.
     """
-    run_all(engine_checks(engine, workers=workers, hard=hard, tells=tells, limit=limit))
+    log, handler = logging.getLogger("floxide_mp"), logging.NullHandler()  # with any, ``logging`` prints nothing itself
+    log.addHandler(handler)
+    try:
+        run_all(engine_checks(engine, workers=workers, hard=hard, tells=tells, limit=limit))
+    finally:
+        log.removeHandler(handler)
 
 
 def engine_checks(
