@@ -264,7 +264,8 @@ def test_a_failed_run_names_where_and_shows_the_workers_traceback(tmp_path: Path
         done = floxide(tmp_path, "failing", "--input", "0", "--workers", workers, "--run-id", "r", "-q")
         assert (done.returncode, done.stdout) == (1, "")
         first, *rest = done.stderr.splitlines()
-        assert first == ("floxide-mp: run r failed at divide (item 1, attempt 1): ZeroDivisionError: division by zero")
+        where = "run r failed at divide (item 1, attempt 1)"
+        assert first == f"floxide-mp: {where}: ZeroDivisionError: division by zero; input: 0"
         assert rest[:3] == [
             "in the worker:",
             "Traceback (most recent call last):",
@@ -572,7 +573,7 @@ def test_row_26_while_the_module_is_imported(tmp_path: Path) -> None:
 
 def test_row_26_while_workers_start(tmp_path: Path) -> None:
     stuck = """
-    if sys.argv[0] == "-c":  # in a worker
+    if "floxide_mp.engines.processes.child" in sys.modules:  # in a worker
         Path("here.part").write_text(str(os.getpid()))
         Path("here.part").rename("here")
         time.sleep(1000)

@@ -75,7 +75,7 @@ def test_a_failed_run_that_leaves_cli_run_is_told_like_any_other(tmp_path: Path,
     done = floxide(tmp_path, "driven", "--input", "[4, 5, 6]", "--workers", workers)
     assert (done.returncode, done.stdout) == (1, "4: 2\n")
     assert done.stderr == (
-        "floxide-mp: run half-5 failed at half (item 1, attempt 1): ValueError: 5 is odd\n"
+        "floxide-mp: run half-5 failed at half (item 1, attempt 1): ValueError: 5 is odd; input: 5\n"
         "in the worker:\n"
         "Traceback (most recent call last):\n"
         f'  File "{flow}", line 7, in half\n'

@@ -181,13 +181,14 @@ class Runs(Commits):
         self._active[run.record.run_id] = run
         self._mixed = self._mixed or run.record.hash_seed not in (None, self.hash_seed)
         self._turns.note(run)
-        limit = run.record.timeout if run.time_left is None else run.time_left
-        run.time_left = None
-        if limit is not None and run.deadline is None:
-            time_outs.begin(run, limit, self._now(), self._sessions.values())
-            self._first_deadline = min(self._first_deadline, run.deadline or inf)
-            self._timed[run.record.run_id] = run
-            self.on_deadline()
+        if run.deadline is None:  # else what it has left may still wait for the first worker
+            limit = run.record.timeout if run.time_left is None else run.time_left
+            run.time_left = None
+            if limit is not None:
+                time_outs.begin(run, limit, self._now(), self._sessions.values())
+                self._first_deadline = min(self._first_deadline, run.deadline or inf)
+                self._timed[run.record.run_id] = run
+                self.on_deadline()
         self._wake_others()
 
     def _cost(self, record: RunRecord, plan: Plan) -> list[float | None]:
