@@ -42,7 +42,8 @@ def test_parallel_told_to_fail() -> None:
     done = example("examples.parallel", "--input", '{"fail": true}')
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "floxide-mp: run run1 failed at branch_b (item 4, attempt 1): FloxideError: branch_b was told to fail\n"
+        "floxide-mp: run run1 failed at branch_b (item 4, attempt 1): FloxideError: branch_b was told to fail; "
+        "input: Job(fail=True)\n"
     )
 
 
@@ -66,7 +67,8 @@ def test_own_loop_told_to_fail() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     called, said = done.stderr.splitlines()
     assert re.fullmatch(r"worker [01]: branch_b of run run1, attempt 1: branch_b was told to fail", called)
-    assert said == f"floxide-mp: run run1 failed at branch_b (item 4, attempt 1): FloxideError: {called[-25:]}"
+    where = "floxide-mp: run run1 failed at branch_b (item 4, attempt 1)"
+    assert said == f"{where}: FloxideError: branch_b was told to fail; input: Job(fail=True)"
 
 
 def test_parallel_refuses_an_input_that_it_does_not_know() -> None:
