@@ -41,6 +41,7 @@ from . import codec
 from .arguments import checked_seconds
 from .board import Board
 from .clock import monotonic, sleep
+from .interrupts import interruptibly
 from .running import ONE_BY_ONE
 from .step_errors import users_traceback
 from .worker import Worker
@@ -90,7 +91,7 @@ class Guest(Backend):
         if workflow is not self._workflow:
             self._take_up(workflow)
         turn = self._turn = _Turn(callbacks, wait)
-        self._worker.turn()
+        interruptibly(self._worker.turn)
         self._worker.hand_in()
         self._board.end()  # it is answered: should this process die now, that is not to blame
         if turn.idle:
@@ -169,7 +170,7 @@ class Guest(Backend):
     def _call(self, callbacks: StepCallbacks, name: str, where: str, *arguments: Any) -> bool:
         """Whether the callback did not say no, by returning False or by raising; of what it raises, warn once."""
         try:
-            return getattr(callbacks, name)(*arguments) is not False
+            return interruptibly(getattr(callbacks, name), *arguments) is not False
         except Exception as error:
             if name not in self._warned:
                 self._warned.add(name)
