@@ -137,12 +137,12 @@ def test_what_workers_can_import_goes_by_name_unless_it_is_to_go_by_value() -> N
     )
     bundle = codec.Bundle.of(workflow().compiled, None)
     by_name = codec.encode_bundle(bundle, 1)
-    assert by_name.main == () and b"_make_skeleton_class" not in by_name.payload
+    assert by_name.main == () and b"class_made" not in by_name.payload
     assert codec.encode_bundle(bundle, 1).key == by_name.key
     module = sys.modules[flows_features.Step.__module__]
     cloudpickle.register_pickle_by_value(module)
     try:
-        assert b"_make_skeleton_class" in codec.encode_bundle(bundle, 1).payload
+        assert b"class_made" in codec.encode_bundle(bundle, 1).payload
     finally:
         cloudpickle.unregister_pickle_by_value(module)
     assert codec.decode_bundle(by_name.payload).names == bundle.names

@@ -88,8 +88,10 @@ def test_steps_see_the_events_of_others_before_they_are_on_disk(tmp_path: Path, 
     store = Slow(tmp_path / "runs.db")
     with Coordinator(workers, store=store) as coordinator:
         run = coordinator.start(Reading, 30)
+        known = coordinator._ledger.known(run.run_id)
         with pytest.raises(TimeoutError):
             run.wait(0.2)
+        until(lambda: workers == 0 or known.progress.metrics.completed > 2)  # on a loaded machine, too
         assert not store.events(run.run_id)
         store.gate.set()
         assert run.wait(60).output == list(range(31, 0, -1))
@@ -128,7 +130,7 @@ def test_of_a_run_that_is_over_no_events_are_kept_in_memory(tmp_path: Path) -> N
         for number in range(3):
             coordinator.start(Reading, 50, run_id=f"run{number}").wait(60)
         known = coordinator._ledger._runs.values()
-        assert [len(run.tail.records) for run in known if isinstance(run, running.Running)] == [0, 0, 0]
+        assert not [run for run in known if isinstance(run, running.Running)]
         assert [len(coordinator._ledger.events(f"run{n}", 40).entries) for n in range(3)] == [11, 11, 11]
 
 
@@ -230,7 +232,7 @@ def test_a_fork_with_commits_that_wait_neither_writes_nor_waits(tmp_path: Path) 
 
 
 def test_two_take_up_a_run_at_once(tmp_path: Path) -> None:
-    """Both wait until its failure is written; the second then finds it going."""
+    """Both wait until its failure is written; who comes second finds it going."""
     (tmp_path / "second").write_text("fails")
     store = Slow(tmp_path / "runs.db")
     with Coordinator(1, store=store) as coordinator:
@@ -241,7 +243,6 @@ def test_two_take_up_a_run_at_once(tmp_path: Path) -> None:
         both = [threading.Thread(target=coordinator.resume, args=(Chain, "x")) for _ in range(2)]
         for one in both:
             one.start()
-        until(lambda: len(ledger.journal._settled._waiters) == 2)  # type: ignore[union-attr]
         store.gate.set()
         for one in both:
             one.join()

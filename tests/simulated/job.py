@@ -14,6 +14,7 @@ from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.run import Run
 from floxide_mp.runtime.running import Known
+from floxide_mp.statuses import WorkItemStatus
 from tests.history import End, History, Told, fold
 
 from .cases import CONTEXT, FIELDS, TRACE, Case
@@ -216,7 +217,8 @@ class Job:
         if end.whole:
             metrics = self._run.metrics()
             counts = metrics.completed, metrics.failed
-            should = len(undisturbed.steps) - len(undisturbed.failed), len(undisturbed.failed)
+            held = sum(item.status is WorkItemStatus.HELD for item in self._run.work_items())  # and never released
+            should = len(undisturbed.steps) - len(undisturbed.failed) - held, len(undisturbed.failed)
             self.world.hold(counts == should, f"{self.run_id} counts {counts} completed and failed, and not {should}")
         return end
 
