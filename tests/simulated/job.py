@@ -132,7 +132,7 @@ class Job:
     def pause(self) -> None:
         if self.created and self.look() == "running":
             self.world.note(f"{self.run_id} is paused")
-            with suppress(StoreError, RuntimeError, AlreadyCompletedError):  # it may be over, and not told so yet
+            with suppress(FloxideError, RuntimeError):  # it may be over, or about to be, and not told so yet
                 self.world.ledger.pause(self.run_id)
                 self.world.settle()
 
