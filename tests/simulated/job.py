@@ -83,6 +83,9 @@ class Job:
         except AlreadyCompletedError as error:  # it came to its end before the resume did, or by it
             self.world.settle()
             self.world.hold(self.look() in OVER or "cancelled" in self.reasons, str(error))
+        except FloxideError as error:  # it is about to fail, which he is not told before that is written
+            self.world.hold("is failing" in str(error), str(error))
+            self.world.note(f"{self.run_id}: {error}")
 
     def _create(self) -> None:
         self.world.note(f"{self.run_id} is started")
