@@ -20,6 +20,7 @@ from floxide_mp.core.state import RunState
 from floxide_mp.errors import FloxideError, StoreError
 from floxide_mp.ports import Progress, Reply, Report
 from floxide_mp.runtime.board import At
+from floxide_mp.runtime.home import Home
 from floxide_mp.runtime.leases import Ask, Leased, Overdue, Session
 from floxide_mp.runtime.ledger import Ledger
 from floxide_mp.runtime.liveness import Attention
@@ -174,10 +175,11 @@ def test_a_part_of_a_block_that_goes_back_twice_is_found(monkeypatch: pytest.Mon
 def test_a_part_of_a_block_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     take_out = memory._Blocks.take_out
 
-    def lossy(blocks: memory._Blocks, first: int, count: int) -> None:
-        take_out(blocks, first, count)
-        if first + count in blocks._blocks:
-            take_out(blocks, first + count, 1)
+    def lossy(blocks: memory._Blocks, first: int, stop: int) -> int:
+        end = take_out(blocks, first, stop)
+        if end in blocks._blocks:
+            take_out(blocks, end, end + 1)
+        return end
 
     monkeypatch.setattr(memory._Blocks, "take_out", lossy)
     found()
@@ -186,7 +188,11 @@ def test_a_part_of_a_block_that_is_not_remembered_is_found(monkeypatch: pytest.M
 def test_an_item_ahead_that_others_get_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is running, and what led to it was told early."""
     apply = Running.apply
-    monkeypatch.setattr(Running, "apply", lambda run, items, results, on, ahead: apply(run, items, results, on, False))
+
+    def wrong(run: Running, items: Any, results: Any, on: Any, ahead: bool, home: Home) -> list[ItemRecord | Block]:
+        return apply(run, items, results, on, False, home)
+
+    monkeypatch.setattr(Running, "apply", wrong)
     found()
 
 
