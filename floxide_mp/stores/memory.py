@@ -49,7 +49,10 @@ class _Blocks:
     def take_out(self, first: int, stop: int) -> int:
         """The items from ``first`` on, up to ``stop`` or the end of its block, which is returned."""
         at = bisect_right(self._firsts, first) - 1
-        block = self._blocks.pop(self._firsts.pop(at))
+        block = self._blocks.get(self._firsts[at]) if at >= 0 else None
+        if block is None or first >= block.first + len(block):
+            raise KeyError(first)  # else who takes out many would go on for ever
+        del self._firsts[at], self._blocks[block.first]
         start, end = first - block.first, min(stop - block.first, len(block))
         if start:
             self.add(block.part(0, start))
