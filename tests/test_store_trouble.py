@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, StoreError
+from floxide_mp.core.graph import Graph, NodeSpec
+from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit
 from floxide_mp.core.table import Phase
-from floxide_mp.ports import Progress
+from floxide_mp.ports import NEXT_ALL, Portion, Progress, Report, RunRecord
+from floxide_mp.runtime.board import SIZE, Board
+from floxide_mp.runtime.ledger import Ledger
 from tests import flows_graphs as flows
 from tests import flows_run
 
@@ -150,3 +154,39 @@ def test_a_run_that_cannot_be_written_is_not_started() -> None:
         with pytest.raises(StoreError, match="read-only"):
             coordinator.start(flows.Sums, 3)
         assert coordinator.runs() == []
+
+
+def test_row_31_a_report_of_before_the_run_broke_hides_nothing_of_the_resumed_one() -> None:
+    """An item has more to give; its run breaks while a worker is at it, and is resumed before that worker reports."""
+
+    class Store(MemoryStore):
+        broken = False
+
+        def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
+            if self.broken:
+                raise StoreError("it cannot be written to")
+            super().commit(run_id, commit, progress)
+
+    graph = Graph("one", (NodeSpec("node"),), 0)
+    record = RunRecord("run", "one", b"", b"", b"", b"input", 0, 0.0, None, False, {}, ("node",), ())
+    store = Store()
+    ledger = Ledger(store, 0.0)
+    first, second = ledger.reserve(), ledger.reserve()
+    for number, session in enumerate((first, second)):
+        ledger.enlist(session, number, Board(memoryview(bytearray(SIZE))), 0)
+    ledger.create(record, Plan(graph))
+
+    def report(lease: int) -> Report:
+        return Report(lease, (Portion((NEXT_ALL, ((0, b"value"),), (), None, False)),), ())
+
+    (lease,) = ledger.exchange(first, (), 1.0).leases
+    (lease,) = ledger.exchange(first, (report(lease.id),), 1.0).leases
+    assert lease.given == 1
+    store.broken = True
+    ledger.pause("run")
+    assert ledger.look("run", lambda run, store: run.progress.phase) is Phase.BROKEN
+    store.broken = False
+    ledger.resume("run", record, Plan(graph))
+    assert ledger.exchange(first, (report(lease.id),), 0.0).refused
+    (lease,) = ledger.exchange(second, (), 1.0).leases
+    assert (lease.life, lease.given) == (1, 1)

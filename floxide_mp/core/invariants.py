@@ -37,7 +37,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     parked = [i for scope in scopes if scope.window for _, i in scope.window.parked]
     in_ready = [i for ready in (state._ready, state._serial_ready) for i in _queued(ready) if not isinstance(i, Block)]
     waits = (*in_ready, *state._sources.pending, *parked)
-    assert sorted(i.id for i in waits) == sorted(i.id for i in pending)
+    assert sorted(i.id for i in waits) == sorted(i.id for i in pending), "a pending item is not in one queue"
     _check_sources(state, scopes)
     assert not {kept.id for kept in _kept(state)} & {*state.items}
     assert not state._passed & {*state.held}
@@ -45,7 +45,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     assert len(waiting) == state._waiting
     assert state.leased == len(leased) + sum(map(len, leased_blocks))
     assert all(i.lease for i in leased) and not any(i.lease for i in pending + waiting)
-    assert {i.id for i in waiting} <= {number for _, number in state._timers}
+    assert {i.id for i in waiting} <= {number for _, number in state._timers}, "a retry has no timer"
     _check_blocks(state, blocks, leased_blocks)
     _check_memory(state, blocks)
     serial = [i for i in leased if state.plan.places[i.place].spec.serial]

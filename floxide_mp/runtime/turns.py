@@ -22,7 +22,9 @@ class Turns:
         self._numbers = count(1)
         self._waiting: list[tuple[int, Running]] = []  # a heap; each run that is ``ready`` is in it, and perhaps others
         self._dues: list[tuple[float, int, Running]] = []  # a heap, of retries: all that are the next one of their run
-        self._giving: dict[str, Running] = {}  # those of which some items have more to give, and perhaps others
+        # Those of which some items have more to give, and perhaps others. Not by id: a run that broke and was resumed
+        # is another one, and what comes late of the broken one must not stand in its place.
+        self._giving: dict[Running, None] = {}
         self.sooner = False  # something is due sooner than anything was, and nobody has been told
 
     @property
@@ -37,9 +39,9 @@ class Turns:
 
     def giving(self, session: int | None, only: str | None, hash_seed: int | None = None) -> Running | None:
         """A run with an item that is to give more to this session (``RunState.gives``); None: there is none."""
-        for run_id, run in list(self._giving.items()):
+        for run in list(self._giving):
             if run.state.over or not run.state.giving:
-                del self._giving[run_id]
+                del self._giving[run]
             elif run.state.gives(session) and _wanted(run, only, hash_seed):
                 return run
         return None
@@ -47,7 +49,7 @@ class Turns:
     def note(self, run: Running) -> None:
         """Something has happened to the run."""
         if run.state.giving:
-            self._giving[run.record.run_id] = run
+            self._giving[run] = None
         if not run.queued and run.ready:
             run.queued = True
             run.turn = run.turn or next(self._numbers)  # a new one is the last
@@ -103,7 +105,7 @@ class Turns:
     def by_hash_seed(self) -> dict[int, int]:
         """How many items could be handed out, by the hash seed that their run has; the run that waits longest first."""
         ready: dict[int, int] = {}
-        others = (run for run in self._giving.values() if run.state.gives(None))
+        others = (run for run in self._giving if run.state.gives(None))
         for run, items in (*((run, run.ready) for _, run in sorted(self._waiting)), *((run, 1) for run in others)):
             if items and (seed := run.record.hash_seed) is not None:
                 ready[seed] = ready.get(seed, 0) + items

@@ -130,6 +130,7 @@ class _Schedule:
         idle = 0
         for _ in range(HANG):
             if not self._mortal(self._step_all):
+                world.check()
                 if self._settled(patient):
                     return
                 # A retry may be due much later: the clock on the wall was set while its coordinator was dead.

@@ -9,9 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from floxide_mp.core import invariants
 from floxide_mp.core.memory import Memory
-from floxide_mp.core.records import Block
 from floxide_mp.core.state import MAX_DEATHS
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
 from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
@@ -25,6 +23,7 @@ from floxide_mp.runtime.liveness import STOPPED, Look, last_sign
 from tests.core.simulation import ERROR
 from tests.history import Executed, HistoryError
 
+from . import invariants
 from .cases import TRACE, plain
 from .clock import Clock
 from .deaths import Deaths
@@ -92,13 +91,8 @@ class World:
             raise HistoryError(text)
 
     def check(self) -> None:
-        """The state machines are in order."""
-        leases = [lease for session in self.ledger._sessions.values() for lease in session.leases.values()]
-        for run in self.ledger._active.values():
-            blocks = [i for lease in leases if lease.run is run for i in lease.items if isinstance(i, Block)]
-            invariants.check(run.state, blocks)
-        told = sum(run.state._told for run in self.ledger._active.values())
-        assert self.ledger.memory.used == told, "a run that is over takes memory"
+        """The state machines are in order, and nothing is lost between them."""
+        invariants.check(self.ledger)
 
     # -- nodes -----------------------------------------------------------------------------------------
 
