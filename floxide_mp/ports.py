@@ -366,8 +366,8 @@ class CheckpointStore(Protocol):
                 it keeps them together.
         """
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
-        """Outputs from number ``since`` on, in the order of commits; a block counts as many as are in it."""
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+        """Outputs from number ``since`` on, in the order of commits, all of a block count; ``most``: see ``events``."""
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         """The failed attempts, by number."""

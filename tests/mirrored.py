@@ -72,8 +72,8 @@ class Mirrored:
         found: Sequence[EventRecord] = self._same(lambda store: store.events(run_id, since))
         return found[:most]
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord]:
-        return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord]:
+        return self._same(lambda store: list(one_by_one(store.outputs(run_id, since))))[:most]
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return self._same(lambda store: store.errors(run_id))

@@ -55,8 +55,8 @@ class Forgets(MemoryStore):
         self._runs.pop(run.run_id, None)
         super().create(run, commit, progress)
 
-    def outputs(self, run_id: str, since: int = 0) -> list[OutputRecord | OutputBlock]:
-        return list(super().outputs(run_id, since))[:-1]
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputBlock]:
+        return list(super().outputs(run_id, since, most))[:-1]
 
 
 class Unsorted(MemoryStore):
@@ -139,7 +139,7 @@ class StaysIn(Blocks):
 class Uncut(MemoryStore):
     """Gives a block whole, if any of it is asked for."""
 
-    def outputs(self, run_id: str, since: int = 0) -> list[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputBlock]:
         found: list[OutputRecord | OutputBlock] = []
         at = 0
         for output in super().outputs(run_id):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Final
 
 from .. import context as contexts
 from ..context import Context
 from ..core.records import EventRecord, OutputBlock, OutputRecord, place
 from ..core.table import STATUS, Phase
-from ..core.terms import ErrorRecord, Order, Payload
+from ..core.terms import ErrorRecord, Order
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..event_log import LoggedEvent
 from ..facts import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
@@ -22,8 +22,11 @@ from .arguments import checked_seconds
 from .commits import GRACE
 from .interrupts import interruptibly, whole
 from .ledger import Ledger
+from .outputs import OutputStream, Sealed, opened, payloads
 from .running import Known, Running
 from .view import whole_record
+
+STREAMED: Final = 4096  # outputs that are read at a time, where they are streamed
 
 
 class RunResult:
@@ -54,16 +57,16 @@ class RunResult:
         Raises:
             Exception: one cannot be opened here (its module is gone, say); a note says which one, and of which node.
         """
-        opened: list[Any] = []
+        found: list[Any] = []
         for output in self._outputs:
-            for payload in _payloads(output):
-                opened.append(_opened(payload, self.run_id, f"outputs[{len(opened)}]", output.node))
-        return opened
+            for payload in payloads(output):
+                found.append(opened(payload, self.run_id, f"outputs[{len(found)}]", output.node))
+        return found
 
     @property
     def workers(self) -> list[int | None]:
         """The worker that each output came from. Unlike the outputs, this differs from run to run."""
-        return [output.worker for output in self._outputs for _ in _payloads(output)]
+        return [output.worker for output in self._outputs for _ in payloads(output)]
 
     @property
     def output(self) -> Any:
@@ -78,7 +81,7 @@ class RunResult:
 
     @property
     def _count(self) -> int:
-        return sum(len(_payloads(output)) for output in self._outputs)
+        return sum(len(payloads(output)) for output in self._outputs)
 
     @cached_property
     def context(self) -> Any:
@@ -130,18 +133,25 @@ class Run:
         return awaited(self).__await__()
 
     def stream(self) -> Iterator[Any]:
-        """The outputs as they are committed, in that order; ends with the run, raising like ``wait``."""
+        """The outputs as they are committed, in that order; ends with the run, raising like ``wait``.
+
+        They are read some at a time, so all of them need not have room in memory. Where one cannot be opened, ``next``
+        raises what that raises, with a note that names it, and the ``next`` after it goes on behind it.
+        """
+        return OutputStream(self.run_id, self._sealed())
+
+    def _sealed(self) -> Generator[Sealed, None, None]:
         seen = 0
         while new := self._next_outputs(seen):
             for output in new:
-                for payload in _payloads(output):
-                    yield _opened(payload, self.run_id, f"output {seen} of the stream (counted from 0)", output.node)
+                for payload in payloads(output):
                     seen += 1
-        self.wait()
+                    yield payload, output.node
+        self._expect_completed()
 
     @whole
     def _next_outputs(self, seen: int) -> list[OutputRecord | OutputBlock]:
-        """Those behind the first so many, waiting for one; none if the run is over."""
+        """Some of those behind the first so many, waiting for one; none if the run is over."""
         self._engine.wait(self.run_id, seen, None)
         return self._ledger.look(self.run_id, partial(_outputs, since=seen))
 
@@ -150,10 +160,20 @@ class Run:
         found = self._ledger.look(self.run_id, _end)
         if isinstance(found, RunResult):
             return found
-        run, progress = found
+        raise self._not_completed(*found)
+
+    @whole
+    def _expect_completed(self) -> None:
+        """``wait``, without a look at what came of it."""
+        self._engine.wait(self.run_id, None, None)
+        run, progress = self._ledger.look(self.run_id, lambda run, _: (run, run.shown))
+        if progress.phase is not Phase.COMPLETED:
+            raise self._not_completed(run, progress)
+
+    def _not_completed(self, run: Known, progress: Progress) -> FloxideError:
         if STATUS[progress.phase] not in (RunStatus.FAILED, RunStatus.CANCELLED):
             self._ledger.check_alive()
-        raise _end_error(run, progress)
+        return _end_error(run, progress)
 
     def pause(self) -> None:
         """Start nothing more of it until it is resumed; steps that run are finished.
@@ -310,23 +330,7 @@ def _end_error(run: Known, progress: Progress) -> FloxideError:
 
 
 def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord | OutputBlock]:
-    return list(store.outputs(run.record.run_id, since))
-
-
-def _payloads(output: OutputRecord | OutputBlock) -> list[Payload]:
-    return output.payloads if isinstance(output, OutputBlock) else [output.payload]
-
-
-def _opened(payload: Payload, run_id: str, which: str, node: str) -> Any:
-    """An output. What it raises when it is opened has a note of where it is from."""
-    try:
-        return codec.decode(payload)
-    except Exception as error:
-        error.add_note(
-            f"{which} of run {run_id}, which {node} returned, cannot be opened here: the run and its other outputs are "
-            "whole; once what this one needs can be imported again (a module or class under its old name), it opens"
-        )
-        raise
+    return list(store.outputs(run.record.run_id, since, STREAMED))
 
 
 def _place(output: OutputRecord | OutputBlock) -> tuple[Order, int]:

@@ -395,8 +395,7 @@ class Batch:
         """Write rows that are only added, chained to those before by ``seal``; the new end of the chain."""
         found: list[Row] = []
         fitted = self._fitted(connection, seals, made)
-        for at in range(0, len(fitted), schema.CHUNK):
-            together = fitted[at : at + schema.CHUNK]
+        for together in schema.chunks(fitted):
             seal = seals.of_rows(table.name, together, seal)
             found += [(*head, body, b"") for head, body in together[:-1]]
             head, body = together[-1]

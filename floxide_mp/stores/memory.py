@@ -4,7 +4,7 @@ specification of the port.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -84,9 +84,10 @@ class _Outputs:
         self._records.append(record)
         self._ends.append(self.count)
 
-    def since(self, number: int) -> list[OutputRecord | OutputBlock]:
+    def since(self, number: int, most: int | None) -> list[OutputRecord | OutputBlock]:
         at = bisect_right(self._ends, number)
-        found = self._records[at:]
+        stop = None if most is None else bisect_left(self._ends, number + most) + 1
+        found = self._records[at:stop]
         if found and isinstance(found[0], OutputBlock):
             found[0] = found[0].behind(number - (self._ends[at - 1] if at else 0))
         return found
@@ -248,8 +249,8 @@ class MemoryStore:
     def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
         return self._run(run_id).events[since : None if most is None else since + most]
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
-        return self._run(run_id).outputs.since(since)
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+        return self._run(run_id).outputs.since(since, most)
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
         return list(self._run(run_id).errors)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
 from ..core.terms import ErrorRecord
@@ -31,7 +31,6 @@ from .schema import Table
 from .tally import Tally
 
 _order = attrgetter("order")
-PAGE_BYTES: Final = 1 << 22  # of events that are read at a time, where some are asked for
 _PROGRESS_COLUMNS = 10  # of ``Progress``, behind the run's number; then when, in which epoch, and the tally
 
 
@@ -192,10 +191,10 @@ class Reader:
             first = found[0][1] if found else 0
             return [event for row in found for event in blocks.events(row)][max(0, since + 1 - first) :]
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
-            found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal)
+            found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal, most)
             return blocks.outputs_since(found, since)
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
@@ -305,14 +304,13 @@ class Reader:
                 raise corrupt(self.path, "it is missing", run_id, f"{name} {end + 1}")
             end += row[2] if counted and isinstance(row[2], int) else 1
             found.append(row)
-            if isinstance(row[-2], bytes):
-                size += len(row[-2])
+            size += schema.size_of(row[-2])
             if row[-1] == b"" and len(found) < schema.CHUNK:
                 continue
             seal = self._seals.check_rows(name, found, seal, run_id)
             yield from (_whole(self._reader, self._seals, run_id, row)[:-1] for row in found)
             found = []
-            if most is not None and end < count and (end >= since + most or size > PAGE_BYTES):
+            if most is not None and end < count and (end >= since + most or size >= schema.CHUNK_BYTES):
                 return
         if end != count or found or seal != last:
             raise corrupt(self.path, f"the rows end here; {count} were written", run_id, f"{name} {end + 1}")

@@ -32,18 +32,36 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ..errors import StoreError, StoreVersionError
-from .integrity import Seals, corrupt, read_key
+from .integrity import Body, Seals, corrupt, read_key
 from .tally import Tally
+
+T = TypeVar("T")
 
 VERSION: Final = 1
 CHUNK: Final = 256  # rows that may have one seal
+CHUNK_BYTES: Final = 1 << 22  # of their payloads; with the row that comes to it a chunk ends: so much is read at a time
 APPLICATION: Final = 0x666C6F78  # "flox": what ``file`` and we tell other databases from
+
+
+def size_of(body: object) -> int:
+    """How much a payload adds to a chunk. One that lies in ``parts``, and has its number here, is enough for one."""
+    return len(body) if isinstance(body, bytes) else CHUNK_BYTES if isinstance(body, int) else 0
+
+
+def chunks(made: Sequence[tuple[T, Body]]) -> Iterator[Sequence[tuple[T, Body]]]:
+    """Rows that are added together, by what has one seal. They are read by that, too: so a chunk is bounded."""
+    start = size = 0
+    for at, (_, body) in enumerate(made, 1):
+        size += size_of(body)
+        if at - start == CHUNK or size >= CHUNK_BYTES or at == len(made):
+            yield made[start:at]
+            start, size = at, 0
 
 
 class Table(NamedTuple):

@@ -137,6 +137,11 @@ def outputs_in_blocks_count_as_many_as_there_are(store: CheckpointStore, reopen:
     same(store.snapshot("run").outputs, len(expected), "how many outputs there are")
     for since in range(len(expected) + 2):
         same(list(one_by_one(store.outputs("run", since))), expected[since:], f"outputs since {since}")
+    for most in (1, 7, 1000):
+        found: list[OutputRecord] = []
+        while some := list(one_by_one(store.outputs("run", len(found), most))):
+            found += some
+        same(found, expected, f"outputs, {most} at a time")
 
 
 def values_in_blocks_wait_at_joins(store: CheckpointStore, reopen: Reopen) -> None:

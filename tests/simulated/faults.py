@@ -100,8 +100,8 @@ class Faulty:
         found: Sequence[EventRecord] = self.inner.events(run_id, since, most)
         return found
 
-    def outputs(self, run_id: str, since: int = 0) -> Sequence[OutputRecord | OutputBlock]:
-        found: Sequence[OutputRecord | OutputBlock] = self.inner.outputs(run_id, since)
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+        found: Sequence[OutputRecord | OutputBlock] = self.inner.outputs(run_id, since, most)
         return found
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
