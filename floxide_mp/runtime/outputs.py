@@ -53,5 +53,9 @@ class OutputStream(Iterator[Any]):
         except Exception:
             raise
         except BaseException:  # Ctrl-C: who goes on after it would miss this output without a word
-            self._sealed.close()
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Whoever is done with it before its end may say so; it gives nothing any more."""
+        self._sealed.close()
