@@ -202,11 +202,11 @@ class Backend(Protocol):
         ``want`` is how many seconds of work would be welcome; 0 takes none. Waits a bounded time for work.
         """
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
         """The run's workflow, unless its key is ``known``, and what the run began with.
 
-        ``changed`` are the names of nodes of which the worker has imported other code than the run goes on with: that
-        is said in the log.
+        ``warnings`` are sentences of the worker's for the log, each of which is said once: what it has found by name,
+        code of nodes or data, is not what the program has.
         """
 
     def events(self, run_id: str, since: int) -> EventPage:
@@ -255,7 +255,7 @@ class Desk(Protocol):
     def shape(self, run_id: str) -> dict[str, str]:
         """The shape of the run's graph (``Graph.shape``), nodes in the order of their numbers."""
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
         """As in ``Backend``."""
 
     def events(self, run_id: str, since: int) -> EventPage:

@@ -19,7 +19,7 @@ UNKNOWN: Final = (
     0  # of what has no code, or is not run as it was written: pytest rewrites the asserts of a test's module
 )
 OTHER_CODE: Final = (
-    "run %s: a worker has imported other code than the run goes on with, of its nodes %s: their module was changed or "
+    "run {}: a worker has imported other code than the run goes on with, of its nodes {}: their module was changed or "
     "reloaded meanwhile. What they give may be of two versions; to go on with one, close the coordinator, and resume "
     "the run in a new process"
 )
@@ -39,10 +39,7 @@ def changed(names: Sequence[str], before: Sequence[int], now: Sequence[int]) -> 
 
 
 def _code_of(node: Node) -> int:
-    kind = type(node)
-    roots = [part for part in vars(node).values() if isinstance(part, types.FunctionType)]
-    if not kind.__module__.startswith(_OURS):
-        roots += _functions(kind)
+    roots = roots_of(node)
     if not roots:
         return UNKNOWN
     known = _known.get(roots[0]) if len(roots) == 1 else None
@@ -51,6 +48,13 @@ def _code_of(node: Node) -> int:
         if len(roots) == 1:
             _known[roots[0]] = known
     return known
+
+
+def roots_of(node: Node) -> list[types.FunctionType]:
+    """The functions that a node is made of: those that it holds, and those of its class."""
+    kind = type(node)
+    roots = [part for part in vars(node).values() if isinstance(part, types.FunctionType)]
+    return roots if kind.__module__.startswith(_OURS) else roots + _functions(kind)
 
 
 def _functions(kind: type) -> list[types.FunctionType]:
@@ -81,7 +85,7 @@ def _digest(roots: Sequence[types.FunctionType]) -> int:
 def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
     """What it may call in its own module, and what it wraps."""
     wrapped = getattr(function, "__wrapped__", None)
-    others = [function.__globals__.get(name) for name in _names(function.__code__)]
+    others = [function.__globals__.get(name) for name in names_in(function.__code__)]
     for part in (wrapped, *others):
         if getattr(part, "__module__", None) != function.__module__:
             continue
@@ -91,11 +95,12 @@ def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
             yield from _functions(part)
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
+def names_in(code: types.CodeType) -> Iterator[str]:
+    """The names of globals and attributes in some code, and in functions inside it."""
     yield from code.co_names
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
-            yield from _names(const)
+            yield from names_in(const)
 
 
 def _parts(code: types.CodeType, doc: object = None) -> Iterator[bytes]:

@@ -23,8 +23,8 @@ from ..nodes.join import Arrivals
 from ..retry import RetryPolicy
 from ..texts import clipped
 from ..workflow import Compiled
-from . import by_value, main_module, search_path
-from .code_digest import UNKNOWN, changed, codes_of
+from . import by_value, global_digests, main_module, search_path
+from .code_digest import OTHER_CODE, UNKNOWN, changed, codes_of
 from .reasons import explained, told
 
 LARGE: Final = 32 << 20  # bytes of a workflow from which on there is a warning
@@ -50,6 +50,7 @@ class Bundle(NamedTuple):
     policies: tuple[RetryPolicy | None, ...]
     ways: tuple[Way, ...]
     codes: tuple[int, ...] = ()  # of the nodes, as whoever starts the run has them: see ``code_digest``
+    globals: dict[tuple[str, str], int] = {}  # that they look up, likewise: see ``global_digests``
 
     @classmethod
     def of(cls, compiled: Compiled, retry: RetryPolicy | None) -> Bundle:
@@ -161,6 +162,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
     """
     place = tuple(search_path.here())
     home = main_module.script_here()
+    bundle = bundle._replace(globals=global_digests.digests_of(bundle.nodes))
     if home is not None:
         sent, missing = _beside_script(home, main)
         payload = (None if sent else _plain(bundle)) or _with(sent, bundle)
@@ -290,9 +292,16 @@ def lend(names: Iterable[str], compiled: Compiled) -> None:
                 main[name] = found
 
 
-def changed_nodes(bundle: Bundle) -> tuple[str, ...]:
-    """The names of the nodes of which this process has imported other code than the one that the workflow is from."""
-    return changed(bundle.names, bundle.codes, codes_of(bundle.nodes)) if bundle.codes else ()
+def other_globals(run_id: str, bundle: Bundle) -> list[str]:
+    """A warning, if this process, which has just opened the workflow of a run, has other global data; or none."""
+    names = global_digests.changed(bundle.globals)
+    return [global_digests.OTHER_DATA.format(run_id, ", ".join(names))] if names else []
+
+
+def other_code(run_id: str, bundle: Bundle) -> list[str]:
+    """A warning, if this process has imported other code of the nodes than the program has; or none."""
+    names = changed(bundle.names, bundle.codes, codes_of(bundle.nodes)) if bundle.codes else ()
+    return [OTHER_CODE.format(run_id, ", ".join(names))] if names else []
 
 
 def encode_error(error: BaseException, text: str) -> ErrorRecord:

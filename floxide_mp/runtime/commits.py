@@ -39,7 +39,7 @@ class Commits(View):
         super().__init__(store)
         self.on_deadline: Callable[[], None] = lambda: None  # a time-out or a grace period began to run
         self.suspicion = Suspicion()
-        self._other_code: set[tuple[str, ...]] = set()  # (run, nodes) that were warned of
+        self._warned_of: set[str] = set()  # by workers
         self.memory = Memory()  # what the unfinished values of all runs take
         self._work = Condition(self.critical)  # workers wait here for something to do
         self._active: dict[str, Running] = {}  # of these, the ones not over

@@ -183,8 +183,8 @@ class LedgerDesk(Desk):
         assert isinstance(run, Running)  # or nothing of it would have been taken
         return run.state.plan.graph.shape()
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
-        return self._ledger.describe(run_id, known, changed)
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
+        return self._ledger.describe(run_id, known, warnings)
 
     def events(self, run_id: str, since: int) -> EventPage:
         return self._ledger.events(run_id, since)

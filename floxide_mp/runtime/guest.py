@@ -128,8 +128,8 @@ class Guest(Backend):
         turn.item, turn.ends = item, self._ends[only(lease)[1]]
         return Reply((lease,), False, 0.0)
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
-        facts = self._desk.describe(run_id, known, changed)
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
+        facts = self._desk.describe(run_id, known, warnings)
         self._bundles[facts.key] = self._bundle  # also where the run goes on with other nodes: its graph is the same
         return facts
 

@@ -85,13 +85,13 @@ class Ledger(Runs):
         over = () if worker.ends == self._ends else worker.hears_of_ends(self._ends, self._runs)
         return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped, over)
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
         run = self._run(run_id)
         record = run.record if isinstance(run, Running) else self.record(run_id)
         workflow = None if record.key in known else record.workflow
         ahead = run.state.plan.ahead if isinstance(run, Running) else ()
-        if changed:
-            self._tell_of_other_code(run_id, changed)
+        for text in warnings:
+            self._warn_once(text)
         return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
 
     def events(self, run_id: str, since: int) -> EventPage:

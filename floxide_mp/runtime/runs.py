@@ -8,7 +8,7 @@ held, if it is no section itself. A store that may be anybody's is called withou
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from math import inf
 
@@ -23,7 +23,6 @@ from ..retry import RetryPolicy
 from ..statuses import RunStatus
 from . import time_outs
 from .clock import monotonic, time
-from .code_digest import OTHER_CODE
 from .commits import Commits
 from .critical import postponed, section
 from .feed import Feed
@@ -299,8 +298,8 @@ class Runs(Commits):
             raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
 
     @section
-    def _tell_of_other_code(self, run_id: str, nodes: Sequence[str]) -> None:
-        """A worker has other code of these nodes than the run began with: said once."""
-        if (run_id, *nodes) not in self._other_code:
-            self._other_code.add((run_id, *nodes))
-            self.critical.say(logging.WARNING, OTHER_CODE, run_id, ", ".join(nodes))
+    def _warn_once(self, text: str) -> None:
+        """A warning of a worker's, which others have for the same run, too."""
+        if text not in self._warned_of:
+            self._warned_of.add(text)
+            self.critical.say(logging.WARNING, "%s", text)

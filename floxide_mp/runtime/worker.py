@@ -297,11 +297,13 @@ class Worker:
                 if self._posted:
                     self._collect()
                 facts = self._backend.describe(run_id, tuple(self._bundles))
-            bundle = self._bundles.get(facts.key)
+            bundle, warnings = self._bundles.get(facts.key), list[str]()
             if bundle is None:
                 assert facts.workflow is not None
                 with nullcontext() if self._inline else importing():
                     bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
+                if not self._inline:
+                    warnings = codec.other_globals(run_id, bundle)
                 if len(self._bundles) > KEEP:
                     forgotten = next(iter(self._bundles))
                     del self._bundles[forgotten]
@@ -309,9 +311,9 @@ class Worker:
             calls = self._calls.get(facts.key)
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
-            if not self._inline and (changed := codec.changed_nodes(bundle)):
+            if not self._inline and (warnings := warnings + codec.other_code(run_id, bundle)):
                 with self._lock:
-                    self._backend.describe(run_id, (facts.key,), changed)
+                    self._backend.describe(run_id, (facts.key,), warnings)
             fetch = partial(self._events, run_id)
             pulls, identify = self._pulls, self._identify
             if pulls is not None and pulls.kept:

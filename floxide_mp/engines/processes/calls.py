@@ -78,8 +78,8 @@ class LedgerProxy(Line):
     def collect(self) -> Reply:
         return self._answer()  # type: ignore[no-any-return]
 
-    def describe(self, run_id: str, known: Sequence[bytes], changed: Sequence[str] = ()) -> Description:
-        return self._call("describe", run_id, known, changed)  # type: ignore[no-any-return]
+    def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
+        return self._call("describe", run_id, known, warnings)  # type: ignore[no-any-return]
 
     def events(self, run_id: str, since: int) -> EventPage:
         return self._call("events", run_id, since)  # type: ignore[no-any-return]
