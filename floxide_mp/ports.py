@@ -93,11 +93,6 @@ Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Looked | Trouble
 Result: TypeAlias = Outcome | Results
 
 
-def steps_in(result: Result) -> int:
-    """How many steps a result is of."""
-    return len(result.payloads) if isinstance(result, Results) else 1
-
-
 class Lease(NamedTuple):
     """Items of one run, in the order they are to be run. Recorded by the coordinator before it is handed out.
 

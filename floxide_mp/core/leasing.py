@@ -205,7 +205,7 @@ class Leasing(Flow):
         if item.making:
             self._making -= item.making
             item.making = 0
-        if self.plan.places[item.place].spec.serial:
+        if self._serial_running and self.plan.places[item.place].spec.serial:
             self._serial_running = False
 
     def _unlease_block(self, block: Block) -> None:

@@ -47,7 +47,7 @@ class Ready:
             self._count -= 1
             return item
         if len(item) > most:
-            item, rest = item.part(0, most), item.part(most)
+            item, rest = item.split(most)
             if queued:
                 self._queue.appendleft(rest)
             else:

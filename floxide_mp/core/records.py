@@ -196,8 +196,16 @@ class Block:
         order = behind(self.order, start) if start else self.order
         return Block(self.first + start, self.place, order, self.payloads[start:stop], self.scope, self.alone)
 
+    def split(self, at: int) -> tuple[Block, Block]:
+        """Those before number ``at``, and the others."""
+        first, rest = self.part(0, at), self.part(at)
+        rest._size = self.size - first.size  # so that each payload is looked at once, and not once a lease
+        return first, rest
+
     def fitting(self, most: int, room: int) -> int:
         """How many of them, up to ``most``, have ``room`` bytes; at least one."""
+        if self.size <= room:
+            return most
         payloads = self.payloads[:most]
         if total_size(payloads) <= room:
             return most

@@ -47,22 +47,22 @@ class Source:
 
 
 class Sources:
-    """Those of one run, by item. ``pending``: in order, those that nobody is at."""
+    """Those of one run. ``known``: by item; ``pending``: in order, those that nobody is at."""
 
-    __slots__ = ("_known", "pending")
+    __slots__ = ("known", "pending")
 
     def __init__(self) -> None:
-        self._known: dict[int, Source] = {}
+        self.known: dict[int, Source] = {}
         self.pending: list[ItemRecord] = []
 
     def add(self, source: Source) -> None:
-        self._known[source.item.id] = source
+        self.known[source.item.id] = source
 
     def get(self, item: int) -> Source | None:
-        return self._known.get(item)
+        return self.known.get(item)
 
     def remove(self, item: int) -> Source | None:
-        return self._known.pop(item, None)
+        return self.known.pop(item, None)
 
     def push(self, item: ItemRecord) -> None:
         """Nobody is at it any more."""
@@ -74,7 +74,7 @@ class Sources:
         The last in order: what others gave may be sources as well, and they would never be done otherwise.
         """
         for item in reversed(self.pending):
-            source = self._known[item.id]
+            source = self.known[item.id]
             if busy < source.room and (session is None or source.home in (0, session)):
                 return source
         return None
@@ -85,13 +85,13 @@ class Sources:
 
     def forsake(self, session: int | None) -> None:
         """The iterators that this session had are gone; None: those of all."""
-        for source in self._known.values():
+        for source in self.known.values():
             if session in (None, source.home):
                 source.home = 0
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     def __iter__(self) -> Iterator[Source]:
         """All of them, in no order."""
-        return iter(self._known.values())
+        return iter(self.known.values())

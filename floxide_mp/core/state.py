@@ -28,6 +28,9 @@ from .terms import ErrorRecord, Packed, Payload, behind, size_of
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
+_RUNNING: Final = Phase.RUNNING  # a global is found at once, a member of an enum is looked for
+
+
 class RunState(Holding):
     """The state machine of one run.
 
@@ -77,7 +80,8 @@ class RunState(Holding):
                 self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
             else:
                 after = self._add(place.arms[arm][0].place, order, payload, scope)
-                self._enter_order(after)
+                if self.serial_order is not None:
+                    self.serial_order.add(after)
                 self._lease(after, *on)
         else:
             self._fan_out(item, place, values, scope, given)
@@ -302,10 +306,13 @@ class RunState(Holding):
     def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, Given]:
         """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
         place = self._finish(item, ItemFact.SUCCEEDED)
-        source = self._given_all(item)
+        source = self._given_all(item) if self._sources.known else None
         given = source.given if source else NOTHING
-        self._write(item.order, place, writes, given)
+        if writes:
+            self._write(item.order, place, writes, given)
         self._count(place, 1)
+        if source is None and not place.owner:
+            return place, item.scope, given
         return place, self._scope_within(item, place, source), given
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
@@ -355,7 +362,7 @@ class RunState(Holding):
     # -- the end -------------------------------------------------------------------------------------
 
     def _check_end(self) -> None:
-        if self.phase in (Phase.RUNNING, Phase.PAUSED):
+        if self.phase is _RUNNING or self.phase is Phase.PAUSED:
             if self._open:
                 return
             if not self.items and not self.in_blocks:

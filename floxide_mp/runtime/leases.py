@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..core.records import Block, ItemRecord
 from ..errors import FloxideError, NodeTimeoutError
+from ..ports import FAIL, Result, Results
 from .board import At, Board
 from .clock import monotonic
 from .home import Home
@@ -153,3 +154,12 @@ def head_of(items: list[ItemRecord | Block]) -> tuple[list[ItemRecord | Block], 
     if first and isinstance(block := first[0], Block) and len(block) > 1:
         return [block.part(0, 1)], [block.part(1), *rest]
     return first, rest
+
+
+def counted(results: Sequence[Result]) -> tuple[int, int]:
+    """How many steps these are of, and how many of them failed."""
+    steps = failed = 0
+    for result in results:
+        steps += len(result.payloads) if isinstance(result, Results) else 1
+        failed += type(result) is tuple and result[0] == FAIL
+    return steps, failed

@@ -16,13 +16,13 @@ from ..core.records import EventRecord, ItemRecord, id_of
 from ..core.table import STOPPING, Phase
 from ..core.terms import ErrorRecord
 from ..errors import FloxideError
-from ..ports import FAIL, CheckpointStore, Description, EventPage, Lease, Reply, Report, steps_in
+from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report
 from . import codec, large
 from .board import Board
 from .clock import monotonic, process_time
 from .critical import postponed, section
 from .fault import fault_of
-from .leases import Ask, Leased, Overdue, Session, head_of, time_left
+from .leases import Ask, Leased, Overdue, Session, counted, head_of, time_left
 from .liveness import Attention
 from .reseeding import next_seed
 from .running import ONE_BY_ONE, Running
@@ -286,10 +286,8 @@ class Ledger(Runs):
             self.critical.say(logging.WARNING, text, worker.worker_id, report.lease_id)
             return None
         run, left = lease.run, lease.items
-        steps = 0
-        for result in report.results:
-            steps += steps_in(result)
-            worker.errors += type(result) is tuple and result[0] == FAIL
+        steps, failed = counted(report.results)
+        worker.errors += failed
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
                 left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)

@@ -19,7 +19,7 @@ from ..core.rank import levels
 from ..core.records import Block, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, Phase
-from ..core.terms import ErrorRecord, size_of, total_size
+from ..core.terms import ErrorRecord, size_of
 from ..errors import FloxideError, StoreError, WorkerDiedError
 from ..ports import (
     HOLD,
@@ -163,7 +163,7 @@ class Running(Known):
             steps = len(item) if isinstance(item, Block) else 1
             count += steps
             seconds += want if each is None else each * steps
-            size += total_size(item.payloads) if isinstance(item, Block) else size_of(item.payload)
+            size += item.size if isinstance(item, Block) else size_of(item.payload)
         return items
 
     def _rank(self) -> None:
@@ -263,8 +263,8 @@ class Running(Known):
                 at += 1
                 continue
             if len(item) > total - at:
-                left.appendleft(item.part(total - at))
-                item = item.part(0, total - at)
+                item, rest = item.split(total - at)
+                left.appendleft(rest)
             end = at + len(item)
             ahead = more and not left and end == total
             part = payloads if len(item) == total else payloads[at:end]
@@ -275,6 +275,22 @@ class Running(Known):
     def _apply_one(
         self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
     ) -> ItemRecord | None:
+        if type(result) is not tuple:
+            return self._apply_marked(item, result, on, more, home)
+        outcome, values, writes, error, retryable = result  # type: ignore[misc]  # the others are no plain tuples
+        if error is not None:
+            error = error._replace(worker=on[1], at=time())
+            self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
+        elif outcome == HOLD:
+            self.state.hold(item, writes)
+        else:
+            return self.state.succeed(item, values, writes, outcome == NEXT_ALL, on if more else None)
+        return None
+
+    def _apply_marked(
+        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
+    ) -> ItemRecord | None:
+        """What came of a step is more, or less, than a plain result."""
         if isinstance(result, Portion):
             part = result.part
             values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, Spread) else part[1:3]
@@ -298,15 +314,6 @@ class Running(Known):
             if self.state.phase is Phase.CANCELLING:  # it never goes on: this is the last that is heard of the step
                 return self._apply_one(item, result.part, on, False, home)
             self.state.undo(item)
-            return None
-        outcome, values, writes, error, retryable = result
-        if error is not None:
-            error = error._replace(worker=on[1], at=time())
-            self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
-        elif outcome == HOLD:
-            self.state.hold(item, writes)
-        else:
-            return self.state.succeed(item, values, writes, outcome == NEXT_ALL, on if more else None)
         return None
 
     def give_back(self, items: Sequence[ItemRecord | Block]) -> None:
