@@ -39,6 +39,7 @@ from ..route import choose
 from ..texts import quoted
 from ..transition import Abort, Hold, Next, NextAll
 from . import codec, large, main_module, returns, step_errors
+from .codec import decode
 from .coroutines import awaited
 from .ctrl_c import is_ctrl_c
 from .fixed import CHANGED, FixedValues
@@ -114,10 +115,12 @@ class Steps:
         self._free = contexts.complete(codec.decode(facts.context, read_only=True), facts.fields)
         self._fields = contexts.field_names(self._free)
         self._renew()
-        self._calls = calls
-        self._sees = [way in ("both", "context") for way in bundle.ways]
         # Of nodes that do not ask for it, the input stays closed: it may be what their item is to be rescued from.
         self._closed = frozenset(node for node, way in enumerate(bundle.ways) if way not in ASKING)
+        self._nodes = [
+            (name, call, way in ASKING, way in ("both", "context"))
+            for name, call, way in zip(bundle.names, calls, bundle.ways, strict=True)
+        ]
         self._redacts = [node.redact for node in bundle.nodes]
         self._pulls = pulls
 
@@ -130,10 +133,11 @@ class Steps:
     def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
         """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
-        name = self._bundle.names[node]
-        if self._view.over:
-            self._renew()
-        self._now = view = self._view
+        name, call, opens, sees = self._nodes[node]
+        view = self._view
+        if view.over:
+            view = self._renew()
+        self._now = view
         try:
             cause = None if error is None else codec.decode_error(error)
             view.about = name, item_id, attempt, cause, order  # (``view.begin`` without a call)
@@ -150,10 +154,9 @@ class Steps:
                 view.begin(name, item_id, attempt, cause, order, cancelled)
                 view.key, view.looked, view.touched = key, looked, True
             else:
-                call = self._calls[node]
                 if failpoints.armed:
                     call = failpoints.between("worker.node.before", call, "worker.node.after")
-                result = call(self._context, None if node in self._closed else _opened(payload))
+                result = call(self._context, decode(payload) if opens else None)
             kind = type(result)
             if kind is CoroutineType:
                 result = awaited(result)
@@ -168,7 +171,7 @@ class Steps:
                 )
             else:
                 passed = self._route(node, name, result)
-                told = NEXT, (passed,), self._written() if self._sees[node] else (), None, False
+                told = NEXT, (passed,), self._written() if sees else (), None, False
             if view.touched:
                 if view.asked:
                     told = self._after_look(node, item_id, told)
@@ -186,8 +189,8 @@ class Steps:
                 view.end()
                 self._fixed.restore(view.looked)
                 raise
-            if isinstance(failure, _Missing):
-                return step_errors.trouble(f"the input of {name}", failure.cause)
+            if _is_missing(failure):
+                return step_errors.trouble(f"the input of {name}", failure)
             if isinstance(failure, TypeError) and "list" in str(failure):
                 returns.explain_list(failure, payload)
             return self._failed(node, failure, payload, retry=True)
@@ -229,7 +232,7 @@ class Steps:
             return told
         return Looked(told)
 
-    def _renew(self) -> None:
+    def _renew(self) -> StepView:
         """A context for the next steps, which have it in common as long as none of them leaves it to a thread."""
         self._view = self._now = StepView(self._log, self._fixed, self._identify)
         self._context = contexts.bind(self._free, self._view, self._numbered)
@@ -240,6 +243,7 @@ class Steps:
         self._references = 0
         for one, two, three in self._parts:
             self._references += getrefcount(one) + getrefcount(two) + getrefcount(three)
+        return self._view
 
     def _written(self) -> Writes:
         """What the step wrote. If something still has its context, a thread say, that is over from now on.
@@ -379,33 +383,17 @@ def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
             yield (first + number if first else 0), node, 1, order, payload, None
 
 
-class _Missing(BaseException):
-    """What the input of an item needs is not there (``cause``). Never leaves this module."""
-
-    def __init__(self, cause: BaseException) -> None:
-        self.cause = cause
-
-
-def _opened(payload: Payload) -> Any:
-    try:
-        return codec.decode(payload)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as failure:
-        if _is_missing(failure):
-            raise _Missing(failure) from None
-        raise
-
-
 def _is_missing(failure: BaseException) -> bool:
-    """Whether a pickle could not be opened for want of a module or of something in one; else it is the pickle's own
-    trouble, or that of its classes' code.
+    """Whether an input could not be opened for want of a module or of something in one; else it is the pickle's own
+    trouble, or that of its classes' code, or the failure is the node's.
     """
+    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][1:]  # the first is that of ``Steps.run``
+    if not frames or frames[0].f_code is not decode.__code__:
+        return False
     if isinstance(failure, ImportError):
         return True
-    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
     if any(frame.f_code.co_name == "<module>" for frame in frames):
         return True  # a module is there, and raises when it is imported
-    inner = frames[-1].f_globals.get("__name__", "") if frames else ""
+    inner = frames[-1].f_globals.get("__name__", "")
     # Raised by the unpickler itself, which did not find a name, or what it imported could not be compiled.
     return isinstance(failure, AttributeError | SyntaxError) and inner.startswith(("floxide_mp.", "cloudpickle."))
