@@ -42,6 +42,7 @@ class Commits(View):
         self._warned_of: set[str] = set()  # by workers
         self.memory = Memory()  # what the unfinished values of all runs take
         self._work = Condition(self.critical)  # workers wait here for something to do
+        self._idle = 0  # how many do
         self._active: dict[str, Running] = {}  # of these, the ones not over
         self._turns = Turns()  # of these
         self._timed: dict[str, Running] = {}  # of these, the ones with a deadline
@@ -208,7 +209,7 @@ class Commits(View):
 
     def _wake_others(self) -> None:
         """Wake as many waiting workers as there are items to take."""
-        idle = sum(worker.waiting for worker in self._sessions.values())
+        idle = self._idle
         if not idle:
             return
         ready = self._turns.ready(idle)

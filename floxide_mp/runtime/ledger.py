@@ -62,22 +62,23 @@ class Ledger(Runs):
         worker.only = ask and ask.workflow
         if self._timed:
             self._expire(now, worker.calls == 1)
+        woken = min(self._idle, self._turns.ready(self._idle)) if self._idle and reports else 0
         taken = [self._take(worker, report) for report in reports]
         touched = {id(run): run for run in taken if run}
         for run in touched.values():
             self._commit(run)
-        lease = None if busy and not self._plenty(worker, want) else self._grant(worker, want)
-        waited = 0.0
+        left = woken and self._turns.nothing_beyond(woken)
+        lease = None if left or (busy and not self._plenty(worker, want)) else self._grant(worker, want)
+        waited, running = 0.0, 0
         if lease is None and not reports and want and not busy:
             waited = monotonic()
             lease = self._await_work(worker, want, self._patience if ask is None else ask.wait)
             waited = monotonic() - waited
         if touched:
             self._wake_others()
-        stop = self._stopping or session not in self._sessions
-        stop = stop or (worker.next_seed is not None and not worker.leases)
+        reseeded = worker.next_seed is not None and not worker.leases
+        stop = self._stopping or session not in self._sessions or reseeded
         refused = any(run is None or run.state.phase is Phase.BROKEN for run in taken)
-        running = 0
         if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
             running = id_of(held.items[0])
         more = lease is not None and self._plenty(worker, want)
@@ -250,9 +251,8 @@ class Ledger(Runs):
 
     def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
         """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
-        if self.critical.inside:  # asked by one who must not wait
-            return [at(worker) for worker in list(self._sessions.values())]
-        return self._look_at_workers(at)
+        inside = self.critical.inside  # asked by one who must not wait
+        return [at(worker) for worker in list(self._sessions.values())] if inside else self._look_at_workers(at)
 
     @section
     def _look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
@@ -321,7 +321,7 @@ class Ledger(Runs):
         run = run or self._turns.next(monotonic(), worker.only, seed)
         if run is None or self.suspicion.holds(run, self._sessions.values()):
             return None
-        self._numbers = number = self._numbers + 1
+        number = self._numbers = self._numbers + 1
         try:
             return self._lease(worker, run, want, any_home)
         except Exception as error:  # of no memory, say: nobody knows what of it is claimed
@@ -368,10 +368,10 @@ class Ledger(Runs):
         return run is not None and run.plenty(PLENTY * want * len(self._sessions))
 
     def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
-        end = monotonic() + patience
+        end, ends = monotonic() + patience, self._ends
         lease = None
         worker.waiting = True
-        ends = self._ends
+        self._idle += 1
         self._broken = None  # there is a worker
         try:
             while lease is None and not self._stopping and ends == self._ends and worker.number in self._sessions:
@@ -388,6 +388,7 @@ class Ledger(Runs):
                 lease = self._grant(worker, want)
         finally:
             worker.waiting = False
+            self._idle -= 1
         return lease
 
     def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:

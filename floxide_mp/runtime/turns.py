@@ -102,6 +102,14 @@ class Turns:
                 break
         return ready
 
+    def nothing_beyond(self, woken: int) -> bool:
+        """Whether all that could be handed out is what workers were idle for, and have been woken for: it is theirs.
+
+        A worker that comes back from a short item would be quicker, and take their items one after the other: two
+        branches would be run by one. It asks again before it waits, so what none of them takes waits no longer.
+        """
+        return self.ready(woken + 1) <= woken
+
     def by_hash_seed(self) -> dict[int, int]:
         """How many items could be handed out, by the hash seed that their run has; the run that waits longest first."""
         ready: dict[int, int] = {}
