@@ -104,7 +104,7 @@ class Flow:
             window.park(number, item)
 
     def _enter_order(self, item: ItemRecord) -> None:
-        """Serial steps wait for what comes of an item before them, unless it is parked, or gives bit by bit."""
+        """Serial steps wait for what comes of an item before them, unless it is parked (or ``exempt``)."""
         if self.serial_order is not None:
             self.serial_order.add(item)
 

@@ -86,10 +86,7 @@ class Giving(Leasing):
         place = self.plan.places[item.place]
         source = self._sources.get(item.id)
         if source is None:
-            source = Source(item, item.scope, NOTHING)
-            self._sources.add(source)
-            if self.serial_order is not None:
-                self.serial_order.exempt(item)
+            source = self._open_source(item, item.scope, NOTHING)
         payloads = values.payloads if isinstance(values, Alike) else [payload for _, payload in values]
         if payloads:
             source.scope = scope = self._scope_within(item, place, source)
@@ -149,6 +146,14 @@ class Giving(Leasing):
         return source is not None and source.home == session and self.phase not in FINAL
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _open_source(self, item: ItemRecord, scope: Scope, given: Given) -> Source:
+        """From now on it is one of those that give bit by bit."""
+        source = Source(item, scope, given)
+        self._sources.add(source)
+        if self.serial_order is not None:
+            self.serial_order.exempt(item)
+        return source
 
     def _source_for(self, session: int | None) -> Source | None:
         if not self._sources.pending or self.phase is not Phase.RUNNING:

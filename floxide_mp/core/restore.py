@@ -15,7 +15,6 @@ from .flow import MOST
 from .holding import Kept
 from .plan import Plan
 from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
-from .sources import Source
 from .state import RunState
 from .table import Phase
 from .terms import ErrorRecord, size_of, total_size
@@ -163,7 +162,7 @@ def _alive(scope: Scope, place: int, count: int) -> None:
 def _open_source(state: RunState, item: ItemRecord, given: Given, scopes: dict[int, Scope]) -> None:
     scope = scopes.get(item.id, item.scope)
     scope.filling |= scope is not item.scope
-    state._sources.add(Source(item, scope, given))
+    state._open_source(item, scope, given)
 
 
 def _longest_wait(state: RunState, item: ItemRecord) -> float:
@@ -173,8 +172,7 @@ def _longest_wait(state: RunState, item: ItemRecord) -> float:
 
 
 def _queue(state: RunState, item: ItemRecord) -> None:
-    if state._sources.get(item.id) is None:
-        state._enter_order(item)
+    state._enter_order(item)
     if item.status is WorkItemStatus.PENDING:
         state._requeue(item)
     elif item.status is WorkItemStatus.WAITING_RETRY:

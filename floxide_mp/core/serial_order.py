@@ -38,6 +38,11 @@ class _Span:
         while self.low in self._gaps:
             self.low = self._gaps.pop(self.low)
 
+    def numbers(self) -> set[int]:
+        """Of all that are left."""
+        left = set(range(self.low, self.end))
+        return left.difference(*(range(first, stop) for first, stop in self._gaps.items()))
+
     @property
     def order(self) -> Order:
         """That of the first that is left."""

@@ -524,6 +524,7 @@ def _compare_scopes(one: RunState, other: RunState, blocks: list[Block]) -> None
         }
 
     def blocks_of(state: RunState) -> list[Block]:
-        return [*invariants._ready_blocks(state), *(blocks if state is one else ())]
+        ready = (i for i in invariants._queued(state._ready) if isinstance(i, Block))
+        return [*ready, *(blocks if state is one else ())]
 
     assert facts(one) == facts(other)

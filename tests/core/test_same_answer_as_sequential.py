@@ -1,6 +1,6 @@
 """DESIGN promise 1 in the pure core: any interleaving, with any deaths, comes to what the one-process run comes to.
 
-``FLOXIDE_EXAMPLES=100000 pytest tests/core`` tries that many graphs instead of a few hundred.
+``FLOXIDE_EXAMPLES=100000 pytest tests/core`` tries that many graphs instead of a hundred.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from floxide_mp.core.table import Phase
 from .graphs import graphs
 from .simulation import Result, Simulation, sequential
 
-EXAMPLES = int(os.environ.get("FLOXIDE_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("FLOXIDE_EXAMPLES", "120"))
 
 many = settings(
     max_examples=EXAMPLES,

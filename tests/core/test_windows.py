@@ -129,7 +129,7 @@ acts = st.lists(
 
 
 @given(acts, st.integers(1, 4), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=120, deadline=None, database=None)
 def test_any_schedule_gives_what_one_worker_gives(given: list[list[str]], size: int, seed: int, restarts: bool) -> None:
     one = Batches(size, given)
     expected = one.run(random.Random(0), 1)

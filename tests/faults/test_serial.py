@@ -9,14 +9,18 @@ import pytest
 from floxide_mp import Coordinator, MemoryStore, RunFailedError
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, EventRecord
+from floxide_mp.core.records import Block, EventRecord, ItemRecord
+from floxide_mp.core.restore import restored
 from floxide_mp.core.serial_order import LATE
 from floxide_mp.core.state import RunState
+from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.ports import Progress
 from floxide_mp.retry import RetryPolicy
 from floxide_mp.runtime.tail import LOOKED_AT, restore_serial_order
 from tests import flows_steps as flows
 from tests.conftest import LIMIT
+from tests.core.simulation import RECORD
 
 ERROR = ErrorRecord("E", "text", "", None)
 WRITE = ((0, b"w"),)
@@ -86,6 +90,12 @@ def fanned_out(*specs: NodeSpec, count: int = 3, finish: bool = False) -> tuple[
     return run, found
 
 
+def single(run: RunState) -> ItemRecord:
+    item = run.claim(1, 0)
+    assert isinstance(item, ItemRecord)
+    return item
+
+
 def test_row_123_a_serial_step_waits_for_those_before_it() -> None:
     run, (block, second, third) = fanned_out(SPLIT, WORK, SERIAL)
     run.succeed_all(third, 0, [b"2"], (), 0)
@@ -150,6 +160,26 @@ def test_row_123_a_run_that_goes_on_knows_where_its_serial_steps_wrote(behind: i
     restore_serial_order(run, Store(), "r", len(log))
     assert run.serial_order is not None
     assert run.serial_order.last == (2, (1,))
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["here", "in another coordinator"])
+def test_row_123_what_gives_bit_by_bit_and_failed_is_not_waited_for_when_it_is_tried_again(anew: bool) -> None:
+    """It may never end."""
+    store, run = MemoryStore(), state(SPLIT, SERIAL)
+    store.create(RECORD, run.take_commit(), Progress(run.phase, run.metrics, run.counts, None, None))
+    run.portion(single(run), [(0, b"0"), (0, b"1")], (), 1)
+    giving = run.pull(1, 0, 1)
+    assert giving is not None
+    run.fail(giving, ERROR, False, 0.0)
+    assert run.phase is Phase.FAILED
+    store.commit(RECORD.run_id, run.take_commit(), Progress(run.phase, run.metrics, run.counts, None, ERROR))
+    if anew:
+        run = restored(run.plan, store.snapshot(RECORD.run_id), run.phase, run.metrics, run.counts, ERROR)
+    run.resume(0.0)
+    for number in range(2):
+        serial = single(run)
+        assert serial.order == (1, (number,))
+        run.succeed(serial, (), WRITE, True)
 
 
 def test_row_123_a_run_without_serial_nodes_pays_nothing() -> None:
