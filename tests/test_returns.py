@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import AsyncIterator
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def test_an_input_that_gives_its_values_once(kind: str, workers: int, tmp_path: 
             alone(lambda given: given).run(value, workers=workers)
         cursor.close()
     base.close()
+
+
+def test_an_input_that_is_a_file_in_memory_is_a_value() -> None:
+    assert [alone(lambda given: given.read()).run(made).output for made in (BytesIO(b"ab"), StringIO("ab"))] == [
+        b"ab",
+        "ab",
+    ]
 
 
 def test_an_input_that_may_be_iterated_over_again() -> None:

@@ -23,7 +23,7 @@ from ..version import __version__
 from ..workflow import Compiled
 from . import by_value, codec
 from .main_module import NAMES
-from .sameness import Likeness, compare, moved
+from .sameness import Likeness, compare, differing, moved
 
 log = logging.getLogger("floxide_mp")
 
@@ -85,11 +85,15 @@ def check_same(old: RunRecord, info: RunInfo, new: RunRecord, failed: bool = Fal
         alike = [what for what in found if what not in others]
         rest = f" ({' and '.join(alike)} {'are' if len(alike) > 1 else 'is'} the same)" if alike else ""
         where = [name for before, now in _values(old, new).values() for name in moved(before, now)]
+        places = [place for what, pair in _values(old, new).items() if (place := differing(*pair, what))]
+        where = where or [f"{place} is another one" for place in places]
         names = f": {', '.join(where)}" if where else ""
         text = (
             f"{who} is there and began with another {' and another '.join(others)}{rest}{names}. For this one choose "
             f"another run_id; to go on with that run: coordinator.resume({new.name}, {new.run_id!r})"
         )
+        if any("." in place for place in places):
+            text += "; what differs in each process, and means nothing, does not count if its class has an __eq__"
         raise FloxideError(text, run_id=new.run_id)
     _warn(old, new, found)
     if info.status is RunStatus.FAILED and not failed:

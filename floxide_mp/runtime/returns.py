@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
+from io import BytesIO, StringIO
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -73,7 +74,7 @@ def check_input(value: Any) -> None:
         SerializationError: it is; the text says what to give.
     """
     builtin = type(value).__module__ in ("builtins", "itertools", "_io", "sqlite3", "_csv", "_asyncio")
-    if builtin and isinstance(value, Iterator | AsyncIterator):
+    if builtin and isinstance(value, Iterator | AsyncIterator) and not isinstance(value, BytesIO | StringIO):
         raise SerializationError(
             f"the input is a {type(value).__name__}, which gives its values once, in this process; give list(...) of "
             "it, or a source(...), into which values are sent one by one"

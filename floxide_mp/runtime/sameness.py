@@ -78,6 +78,21 @@ def moved(before: Packed | None, now: Packed | None) -> list[str]:
     return [f"{module}.{name} is {there[name]}.{name} now" for module, name in lost]
 
 
+def differing(before: Packed | None, now: Packed | None, what: str) -> str:
+    """Where the first difference between two values is, such as ``input.tags[2].made``; "" if that is not known.
+
+    Args:
+        what: the name of the whole.
+    """
+    try:
+        assert before is not None and now is not None
+        first, second = _Value(before), _Value(now)
+        pair = _Digest(False), _Digest(False)
+        return "" if pair[0].of(first.root) == pair[1].of(second.root) else _place(pair, first.root, second.root, what)
+    except Exception:
+        return ""  # no value, or one that cannot be read
+
+
 def _moved(lost: Collection[Name]) -> bool:
     """Whether each of those is gone from where it was. Those of a script are now in the module that it is."""
     return bool(lost) and all(module in NAMES or not _there(module, name) for module, name in lost)
@@ -184,13 +199,13 @@ class _Value:
     def __init__(self, payload: Packed, gone: Collection[str] = ()) -> None:
         self.names: set[Name] = set()
         stream, buffers = payload.open() if isinstance(payload, Shared) else (payload, [])
-        self._root = _read(self.names, stream, *buffers)
-        if gone and isinstance(self._root, _Object) and isinstance(self._root.state, dict):
-            self._root.state = {name: value for name, value in self._root.state.items() if name not in gone}
+        self.root = _read(self.names, stream, *buffers)
+        if gone and isinstance(self.root, _Object) and isinstance(self.root.state, dict):
+            self.root.state = {name: value for name, value in self.root.state.items() if name not in gone}
 
     def digest(self, modules: bool) -> bytes:
         """Of all of it; whether the ``modules`` of classes and functions count."""
-        return _Digest(modules).of(self._root)
+        return _Digest(modules).of(self.root)
 
 
 class _Digest:
@@ -250,6 +265,36 @@ class _Digest:
 
     def _named(self, name: Name) -> bytes:
         return ("\0".join(name) if self._modules else name[1]).encode("utf-8", "surrogatepass")
+
+
+def _place(pair: tuple[_Digest, _Digest], before: Any, now: Any, path: str) -> str:
+    """Where two values begin to differ, that do. Keys of dicts may be anybody's secrets: only names are said."""
+    seen = set[int]()  # what refers to itself
+    while id(before) not in seen and type(before) is type(now):
+        seen.add(id(before))
+        parts = _parts(now)
+        for step, part in _parts(before).items():
+            if step not in parts or pair[0].of(part) != pair[1].of(parts[step]):
+                break
+        else:
+            break
+        path += step
+        if step not in parts:
+            break
+        before, now = part, parts[step]
+    return path
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """The values in a value, by how they are written behind its name."""
+    if isinstance(value, list | tuple):
+        return {f"[{at}]": part for at, part in enumerate(value)}
+    if isinstance(value, dict):
+        return {f"[{key!r}]": part for key, part in value.items() if isinstance(key, str) and key.isidentifier()}
+    if not isinstance(value, _Object):
+        return {}
+    states = value.state if isinstance(value.state, tuple) else (value.state,)  # of slots there is a second one
+    return {f".{name}": part for state in states if isinstance(state, dict) for name, part in state.items()}
 
 
 def _is_set(kind: Any) -> bool:

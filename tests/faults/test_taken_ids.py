@@ -6,6 +6,7 @@ import base64
 import copyreg
 import json
 import pickle
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunStatus, source
 from floxide_mp.runtime import arguments, codec
-from floxide_mp.runtime.sameness import Likeness, compare
+from floxide_mp.runtime.sameness import Likeness, compare, differing
 from tests.flows_run import Echo
 from tests.scripts import printed
 
@@ -156,6 +157,16 @@ class Other(Thing):
     pass
 
 
+class Job:
+    """Says itself what it is."""
+
+    def __init__(self, made: float) -> None:
+        self.made = made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job)
+
+
 OTHERS: list[tuple[Any, Any]] = [
     ({1, 2}, {1, 3}),
     ({1, 2}, [1, 2]),
@@ -177,6 +188,52 @@ OTHERS: list[tuple[Any, Any]] = [
 def test_row_114_what_is_another_value_is_found(before: Any, now: Any) -> None:
     assert compare(codec.encode(before), codec.encode(now)) is Likeness.OTHER
     assert compare(codec.encode([before, {0: now}]), codec.encode([now, {0: before}])) is Likeness.OTHER
+
+
+class Slotted:
+    __slots__ = ("tags",)
+
+    def __init__(self, tags: set[int]) -> None:
+        self.tags = tags
+
+
+def round_trip(n: int) -> Thing:
+    thing = Thing(n=n)
+    thing.me = [thing]  # type: ignore[attr-defined]
+    return thing
+
+
+DIFFERING: list[tuple[Any, Any, str]] = [
+    (Thing(made=1.5, tags={1}), Thing(made=2.5, tags={1}), "input.made"),
+    ([0, {"conf": (Thing(n=1), 2)}], [0, {"conf": (Thing(n=3), 2)}], "input[1]['conf'][0].n"),
+    (Slotted({1, 2}), Slotted({1, 3}), "input.tags"),
+    (round_trip(1), round_trip(2), "input.n"),
+    ({"a secret!": 1}, {"a secret!": 2}, "input"),
+    (Thing(n=1), Thing(m=1), "input.n"),
+    ([1], [1, 2], "input"),
+    ({1, 2}, {2, 1}, ""),
+    (Thing(n=1), Other(n=1), "input"),
+    ([0, [1]], [0, {1: 1}], "input[1]"),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "where"), DIFFERING, ids=repr)
+def test_row_114_the_error_names_what_differs(before: Any, now: Any, where: str) -> None:
+    assert differing(codec.encode(before), codec.encode(now), "input") == where
+    with Coordinator(0) as c:
+        c.start(Echo, before, run_id="r").wait(LIMIT)
+        if where:
+            with pytest.raises(FloxideError, match=re.escape(f"same): {where} is another one. For this one choose")):
+                c.start(Echo, now, run_id="r")
+
+
+def test_row_114_state_that_means_nothing_does_not_count_where_the_class_says_so() -> None:
+    with Coordinator(0) as c:
+        c.start(Echo, Thing(made=1), run_id="r").wait(LIMIT)
+        with pytest.raises(FloxideError, match=r"input\.made is another one.*if its class has an __eq__$"):
+            c.start(Echo, Thing(made=2), run_id="r")
+        c.start(Echo, Job(1.0), run_id="j").wait(LIMIT)
+        assert c.start(Echo, Job(2.0), run_id="j").status is RunStatus.COMPLETED
 
 
 def test_row_114_arrays_are_compared_by_type_shape_and_bytes() -> None:
