@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from . import ctrl_c as _ctrl_c  # noqa: F401  # first: what follows takes time to be imported
+
+# isort: split
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from . import ctrl_c as _ctrl_c  # noqa: F401  # first: what follows takes time to be imported
 from .context import Context, Item
 from .errors import (
     AlreadyCompletedError,

@@ -6,7 +6,7 @@ signals is in ``terminal``.
 
 from __future__ import annotations
 
-import signal
+import _signal  # type: ignore[import-not-found]
 import sys
 
 
@@ -22,6 +22,7 @@ def is_command(name: str, started_as: list[str]) -> bool:
     return name.rpartition("/")[2] == "floxide-mp"
 
 
+# ``_signal``, which is built in: importing ``signal`` takes milliseconds, in which there would be tracebacks.
 _name = sys.argv[0] if sys.argv else ""
-if is_command(_name, sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if is_command(_name, sys.orig_argv) and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

@@ -437,13 +437,18 @@ def test_row_98_when_workers_cannot_start() -> None:
 
 @pytest.mark.parametrize("command", [["-m", "floxide_mp"], ["-mfloxide_mp"], ["floxide-mp"]], ids=str)
 def test_row_26_ctrl_c_while_the_command_line_is_imported(command: list[str], tmp_path: Path) -> None:
-    """Here, as the first module is looked for that this package needs: no traceback, as of a program that it ends."""
+    """Here, as the first module is looked for that this package needs, be it of Python: no traceback, as of a program
+    that it ends.
+    """
     (tmp_path / "sitecustomize.py").write_text("""\
-import os, signal, sys
+import os, sys
 class Interrupts:
+    began = False
     def find_spec(self, name, path=None, target=None):
-        if name == "floxide_mp.context":
-            os.kill(os.getpid(), signal.SIGINT)
+        if name == "floxide_mp":
+            self.began = True
+        elif self.began and name not in ("__future__", "floxide_mp.ctrl_c"):
+            os.kill(os.getpid(), 2)
 sys.meta_path.insert(0, Interrupts())
 """)
     (tmp_path / "floxide-mp").write_text("from floxide_mp.cli import main; main()")
