@@ -52,8 +52,9 @@ class Coordinator:
     Whoever has one of its runs has it, too.
 
     Args:
-        workers: worker processes; None: as many as this process may use CPUs; 0: every step runs in the thread
-            that waits for its run.
+        workers: worker processes; None: as many as this process may use CPUs; 0: steps run in the threads that
+            wait, one at a time. Who waits for one run works at all that are not over, in turns, as one worker would:
+            else the time-out of a run could be over before it was begun. ``pause`` those that are to wait.
         store: where runs are remembered: a store, or the path of a ``SQLiteStore``, which is made if it is not there;
             None: in memory, for as long as the coordinator lives.
         engine: a function of ledger and number of workers that makes an engine; None: processes, or inline for 0.
