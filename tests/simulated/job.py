@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
 from floxide_mp.core.records import EventRecord, OutputRecord, one_by_one
+from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import Order
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
@@ -39,6 +40,7 @@ class Job:
         reasons: why the run may have failed.
         before: ... before it was resumed, as long as that is not told.
         lived: seconds since it was last taken up.
+        all_held: whether nothing is left of it in the store but what is held, though that could perhaps not be told.
     """
 
     def __init__(self, world: World, run_id: str, case: Case, timeout: float | None, finish: bool) -> None:
@@ -58,6 +60,7 @@ class Job:
         self.reasons: set[str] = set()
         self.before: set[str] = set()
         self.lived = 0.0
+        self.all_held = False
         self.status = "not created"
         self.error: str | None = None
 
@@ -154,7 +157,7 @@ class Job:
     @property
     def stuck(self) -> bool:
         """Whether it failed as it does undisturbed: items are held, and nothing can release them."""
-        return self.case.undisturbed.status == "failed" and "items are held" in (self.error or "")
+        return self.case.undisturbed.status == "failed" and ("items are held" in (self.error or "") or self.all_held)
 
     @property
     def whole(self) -> bool:
@@ -173,6 +176,10 @@ class Job:
             return self.status
 
         def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
+            with suppress(StoreError):  # it cannot be read
+                over = store.progress(self.run_id).phase is Phase.FAILED
+                left = store.snapshot(self.run_id).items if over else ()
+                self.all_held = over and all(row.status is WorkItemStatus.HELD for row in left)
             return list(one_by_one(store.outputs(self.run_id))), store.events(self.run_id)
 
         info = self._run.info()
