@@ -4,14 +4,14 @@ process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from .rank import Ranked
-from .ready import Ready
+from .ready import Queues, Ready
 from .records import Block, ItemRecord
 
 
-class ByDepth:
+class ByDepth(Queues[tuple[int, int]]):
     """As ``Ready`` and ``Ranked``, but the deepest item can be had as well, and some places can be left out.
 
     Finding an item takes as long as there are depths and places at which some wait. So a run has this only from when
@@ -22,12 +22,11 @@ class ByDepth:
         level: by place, as of ``Ranked``; empty if items go by their order alone.
     """
 
-    __slots__ = ("_count", "_ready", "level")
+    __slots__ = ("level",)
 
     def __init__(self, before: Ready | Ranked, level: Sequence[int] = ()) -> None:
+        super().__init__()  # by depth and place
         self.level = level
-        self._ready: dict[tuple[int, int], Ready] = {}  # by depth and place, where there are any
-        self._count = 0
         while before:
             self.push(before.pop(len(before)))
 
@@ -63,16 +62,3 @@ class ByDepth:
     def count(self, held: Callable[[int], bool]) -> int:
         """How many wait at places that are not ``held``."""
         return sum([len(ready) for (_, place), ready in self._ready.items() if not held(place)])
-
-    def __len__(self) -> int:
-        return self._count
-
-    def entries(self) -> Iterator[ItemRecord | Block]:
-        """All of them, in no order, blocks whole."""
-        for ready in self._ready.values():
-            yield from ready.entries()
-
-    def __iter__(self) -> Iterator[ItemRecord]:
-        """All of them, in no order."""
-        for ready in self._ready.values():
-            yield from ready

@@ -8,6 +8,7 @@ everything before it is closed (progress tracking: Murray et al., "Naiad", SOSP 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -116,12 +117,10 @@ class Plan:
                     joined[join].append(place.number)
         steps = [0 if place.spec.serial else -1 for place in self.places]
         found = [number for number, distance in enumerate(steps) if distance == 0]
-        flooded: set[int] = set()
+        leading = [[*ways, *joins] for ways, joins in zip(before, joined, strict=True)]
+        seen: set[int] = set()
         for number in found:  # which grows meanwhile: a search in breadth
-            reached = [*before[number], *joined[number]]
-            for origin in joined[number]:
-                reached += _flood(origin, before, joined, flooded)
-            for origin in reached:
+            for origin in (*before[number], *joined[number], *_reached(leading, joined[number], seen)):
                 if steps[origin] < 0:
                     steps[origin] = steps[number] + 1
                     found.append(origin)
@@ -137,8 +136,9 @@ class Plan:
         after = [{target.place for target in self._leaving(place)} for place in self.places]
         found = []
         for place in self.places:
-            joins = {to for to in _reached(after, after[place.number]) if self.places[to].spec.join_of is not None}
-            behind = [self.places[to] for to in _reached(after, joins)]
+            reached = _reached(after, after[place.number], set())
+            joins = [to for to in reached if self.places[to].spec.join_of is not None]
+            behind = [self.places[to] for to in _reached(after, joins, set())]
             found.append(not any(to.node == place.node or to.spec.serial for to in behind))
         return found
 
@@ -275,25 +275,13 @@ class Plan:
             self.problems.append(text)
 
 
-def _reached(after: list[set[int]], start: set[int]) -> set[int]:
-    """The places to which some way leads from ``start``, and these."""
-    found, todo = set(start), list(start)
-    while todo:
-        new = after[todo.pop()] - found
-        found |= new
-        todo += new
-    return found
-
-
-def _flood(start: int, before: list[list[int]], joined: list[list[int]], seen: set[int]) -> list[int]:
-    """All places that lead to one, but for those that were ``seen``, with that one."""
-    if start in seen:
-        return []
-    seen.add(start)
-    found = [start]
-    for number in found:  # which grows meanwhile
-        for origin in (*before[number], *joined[number]):
-            if origin not in seen:
-                seen.add(origin)
-                found.append(origin)
+def _reached(after: Sequence[Iterable[int]], start: Iterable[int], seen: set[int]) -> list[int]:
+    """The places that some way leads to from ``start``, and these, but for those in ``seen``, which gets them."""
+    found = [place for place in dict.fromkeys(start) if place not in seen]
+    seen.update(found)
+    for place in found:  # which grows meanwhile
+        for to in after[place]:
+            if to not in seen:
+                seen.add(to)
+                found.append(to)
     return found

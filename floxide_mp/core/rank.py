@@ -8,10 +8,10 @@ What comes of a run does not depend on it, only how long two workers or more tak
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .plan import Plan
-from .ready import Ready
+from .ready import Queues, Ready
 from .records import Block, ItemRecord
 
 
@@ -47,7 +47,7 @@ def levels(plan: Plan, cost: Sequence[float | None]) -> list[int] | None:
     return [numbers[seconds] for seconds in rank]
 
 
-class Ranked:
+class Ranked(Queues[int]):
     """As ``Ready``, but items of a lower level go first, and the order counts among those of one level.
 
     Every item gets its turn: of the places that are ranked above another's, none is in a loop, so only so many items
@@ -57,13 +57,12 @@ class Ranked:
         level: by place.
     """
 
-    __slots__ = ("_count", "_levels", "_ready", "level")
+    __slots__ = ("_levels", "level")
 
     def __init__(self, level: Sequence[int]) -> None:
+        super().__init__()  # by level
         self.level = level
-        self._ready: dict[int, Ready] = {}  # by level, where there are any
         self._levels: list[int] = []  # a heap of these levels
-        self._count = 0
 
     def push(self, item: ItemRecord | Block) -> None:
         level = self.level[item.place]
@@ -92,16 +91,3 @@ class Ranked:
             del self._ready[heapq.heappop(self._levels)]
         self._count -= len(item) if type(item) is Block else 1
         return item
-
-    def __len__(self) -> int:
-        return self._count
-
-    def entries(self) -> Iterator[ItemRecord | Block]:
-        """All of them, in no order, blocks whole."""
-        for ready in self._ready.values():
-            yield from ready.entries()
-
-    def __iter__(self) -> Iterator[ItemRecord]:
-        """All of them, in no order."""
-        for ready in self._ready.values():
-            yield from ready

@@ -1,12 +1,15 @@
-"""``Ready``: items that may start, first in order first out."""
+"""``Ready``: items that may start, first in order first out; and ``Queues``: several of these."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 from .records import Block, ItemRecord
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Ready:
@@ -69,3 +72,26 @@ class Ready:
                 yield from item.items()
             else:
                 yield item
+
+
+class Queues(Generic[K]):
+    """``Ready`` queues by some key, none of which is empty: what ``Ranked`` and ``ByDepth`` are made of."""
+
+    __slots__ = ("_count", "_ready")
+
+    def __init__(self) -> None:
+        self._ready: dict[K, Ready] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def entries(self) -> Iterator[ItemRecord | Block]:
+        """All of them, in no order, blocks whole."""
+        for ready in self._ready.values():
+            yield from ready.entries()
+
+    def __iter__(self) -> Iterator[ItemRecord]:
+        """All of them, in no order."""
+        for ready in self._ready.values():
+            yield from ready
