@@ -415,7 +415,8 @@ class Engine(Protocol):
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         """Wait until the run is over or has more than ``seen`` outputs; False after ``timeout`` seconds.
 
-        May run steps meanwhile.
+        May run steps meanwhile. One that does not may say so by an attribute, ``runs_by_itself = True``: then one
+        thread waits for all runs that are awaited.
         """
 
     def workers(self, threshold: float) -> list[WorkerHealth]:

@@ -57,6 +57,8 @@ class ExecutorEngine:
         count: how many are submitted at a time; at least one is.
     """
 
+    runs_by_itself: Final = True
+
     def __init__(self, executor: futures.Executor, ledger: Ledger, count: int) -> None:
         self._executor = executor
         self._ledger = ledger

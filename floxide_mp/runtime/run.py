@@ -130,7 +130,8 @@ class Run:
         """
         from .awaiting import awaited  # asyncio is 40 ms that most programs never need
 
-        return awaited(self).__await__()
+        by_itself = getattr(self._engine, "runs_by_itself", False)
+        return awaited(self, self._ledger if by_itself else None).__await__()
 
     def stream(self) -> Iterator[Any]:
         """The outputs as they are committed, in that order; ends with the run, raising like ``wait``.

@@ -7,7 +7,7 @@ asked for by whoever comes in the middle of anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -101,6 +101,27 @@ class View:
             return self._changed.wait_for(lambda: self.news(run_id, seen), timeout)
         finally:
             self._streams -= seen is not None
+
+    @section
+    def wait_any(self, run_ids: Sequence[str], more: Callable[[], bool]) -> set[str]:
+        """Wait until one of these runs is over, or nothing will come of it any more, or there are ``more`` to wait for.
+
+        Returns:
+            Which are over.
+        """
+        over: set[str] = set()
+
+        def look() -> bool:
+            over.update([run_id for run_id in run_ids if self.news(run_id, None)])
+            return bool(over) or more()
+
+        self._changed.wait_for(look, None)
+        return over
+
+    @section
+    def wake_waiting(self) -> None:
+        """There are more runs to wait for (``wait_any``)."""
+        self._changed.notify_all()
 
     @section
     def settle(self, run_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError
+from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError, Workflow, node
 
 from ..flows_ending import Passes
 from ..flows_run import Failing, Gate, until
@@ -62,6 +63,11 @@ def test_row_102_where_gevent_has_replaced_threads_workers_are_refused(how: str,
 # -- event loops ---------------------------------------------------------------------------------------------------
 
 
+class Passing(Workflow):
+    work = node(abs)
+    start = work
+
+
 def test_row_102_many_wait_in_an_event_loop_and_its_pool_is_free(coordinator: Coordinator, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
 
@@ -73,10 +79,81 @@ def test_row_102_many_wait_in_an_event_loop_and_its_pool_is_free(coordinator: Co
         runs = [coordinator.start(Passes, (str(gate.path), n)) for n in range(8)]
         clients = [asyncio.create_task(client(run)) for run in runs]
         await asyncio.to_thread(gate.entered, 1)
+        if coordinator.workers()[0].pid != os.getpid():  # inline, they run the steps
+            assert watching() == ["floxide-await"]
         await asyncio.to_thread(gate.open)
         return await asyncio.gather(*clients)
 
     assert asyncio.run(server()) == list(range(8))
+    assert watching() == []
+
+
+def watching() -> list[str]:
+    """The names of the threads that wait for runs which are awaited."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("floxide-await")]
+
+
+def test_row_102_runs_that_are_awaited_one_after_another_and_from_several_loops(
+    processes: Coordinator, tmp_path: Path
+) -> None:
+    """The thread that waits hears of each that is added, is there anew after the last, and ends with each other."""
+    gate = Gate(tmp_path)
+
+    async def client(waits: bool) -> Any:
+        run = processes.start(Passes, (str(gate.path), 1)) if waits else processes.start(Passing, 2)
+        return (await run).output
+
+    async def loop() -> list[Any]:
+        late = asyncio.create_task(client(True))
+        await asyncio.to_thread(gate.entered, 1)
+        early = [await client(False) for _ in range(20)]
+        gate.open()
+        return [*early, await late]
+
+    with ThreadPoolExecutor(2) as pool:
+        others = pool.map(lambda _: asyncio.run(client(False)), range(20))
+        assert asyncio.run(loop()) == [2] * 20 + [1]
+        assert list(others) == [2] * 20
+    assert asyncio.run(client(False)) == 2
+    assert watching() == []
+
+
+def test_row_102_a_run_that_is_resumed_while_it_is_awaited_is_awaited_on(
+    processes: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the thread hears that it is over, it is on again."""
+    seen = []
+    wait = Run.wait
+
+    def resumed(run: Run, timeout: float | None = None) -> Any:
+        seen.append(timeout)
+        if len(seen) == 1:
+            raise TimeoutError
+        return wait(run, timeout)
+
+    monkeypatch.setattr(Run, "wait", resumed)
+
+    async def client() -> Any:
+        return (await processes.start(Passing, 2)).output
+
+    assert asyncio.run(client()) == 2
+    assert seen == [0, 0]
+
+
+def test_row_102_what_the_thread_that_waits_dies_of_is_raised(
+    processes: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> set[str]:
+        raise MemoryError
+
+    monkeypatch.setattr(processes._ledger, "wait_any", broken)
+
+    async def client() -> Any:
+        await processes.start(Passing, 2)
+
+    with pytest.raises(MemoryError):
+        asyncio.run(client())
+    assert watching() == []
 
 
 def test_row_102_await_raises_as_wait_does_and_cancels_the_run(processes: Coordinator, tmp_path: Path) -> None:
@@ -99,7 +176,7 @@ def test_row_102_await_raises_as_wait_does_and_cancels_the_run(processes: Coordi
     with pytest.raises(RunFailedError):
         asyncio.run(fails())
     asyncio.run(is_cancelled())
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("floxide-await")])
+    until(lambda: not watching())
 
 
 # -- modules that their names do not lead to -----------------------------------------------------------------------

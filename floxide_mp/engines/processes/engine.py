@@ -59,6 +59,8 @@ class ProcessEngine:
         FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
 
+    runs_by_itself: Final = True
+
     def __init__(
         self,
         ledger: Ledger,
@@ -71,8 +73,7 @@ class ProcessEngine:
         hatchling: Hatchling | None = None,
     ) -> None:
         self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
-        self._ledger = ledger
-        self._count = count
+        self._ledger, self._count = ledger, count
         self._stall = stall
         self._look_every = min(LOOK, stall / 5)
         self._next_look = 0.0
