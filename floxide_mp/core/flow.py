@@ -68,7 +68,8 @@ class Flow:
         item = ItemRecord(self._last_id, place, order, payload, scope, error)
         self.items[item.id] = item
         self._commit.created.append(item)
-        self.bytes += len(payload) if type(payload) is bytes else size_of(payload)
+        item.size = size = len(payload) if type(payload) is bytes else size_of(payload)
+        self.bytes += size
         self._enter(place, order[0], scope, 1)
         return item
 
@@ -256,7 +257,7 @@ class Flow:
     def _drop(self, item: ItemRecord) -> None:
         """It will not be run. Another one of its place is alive, so nothing closes by this."""
         del self.items[item.id]
-        self.bytes -= size_of(item.payload)
+        self.bytes -= item.size
         self._commit.finished.append(item.id)
         self._dropped += 1
         scope: Scope | None = item.scope

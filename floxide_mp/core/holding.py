@@ -11,7 +11,6 @@ from .giving import Giving, Write
 from .plan import Place, Plan
 from .records import ItemRecord, Scope
 from .table import ItemFact
-from .terms import size_of
 
 
 class Kept(NamedTuple):
@@ -63,7 +62,7 @@ class Holding(Giving):
         """It is held, and what it was given stays in the store, where it is looked for if it is to start over."""
         self._unlease(item, ItemFact.HELD)
         del self.items[item.id]
-        self.bytes -= size_of(item.payload)
+        self.bytes -= item.size
         self._commit.changed.append(item)
         self.kept.setdefault(place.node, []).append(Kept(item.id, item.place, item.scope))
 
@@ -78,8 +77,7 @@ class Holding(Giving):
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
-        payload = item.payload
-        self.bytes -= len(payload) if type(payload) is bytes else size_of(payload)
+        self.bytes -= item.size
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 

@@ -157,6 +157,7 @@ class ItemRecord:
     due: float = 0.0
     alone: int = 0  # so many steps, from this one on, nobody is to go ahead of: one of those behind ended a worker
     making: int = 0  # while it is leased: bytes by which it is likely to add to the unfinished values
+    size: int = 0  # bytes of the payload, about
 
     def __lt__(self, other: ItemRecord | Block) -> bool:
         return self.order < other.order
@@ -215,7 +216,9 @@ class Block:
         """Each as an item of its own."""
         for number, payload in enumerate(self.payloads):
             order = behind(self.order, number)
-            yield ItemRecord(self.first + number, self.place, order, payload, self.scope, alone=self.alone)
+            item = ItemRecord(self.first + number, self.place, order, payload, self.scope, alone=self.alone)
+            item.size = len(payload)
+            yield item
 
 
 def id_of(item: ItemRecord | Block) -> int:
@@ -279,14 +282,11 @@ class Commit:
     @property
     def size(self) -> int:
         """Bytes of payload, about."""
-        total = 0
-        for records in (self.created, self.outputs, self.events):
+        total = sum([item.size for item in self.created]) + sum([block.size for block in self.blocks])
+        for records in (self.outputs, self.events):
             for record in records:
                 total += size_of(record.payload)
-        for blocks in (self.blocks, self.output_blocks):
-            for block in blocks:
-                total += total_size(block.payloads)
-        return total
+        return total + sum([total_size(block.payloads) for block in self.output_blocks])
 
 
 def dropped(snapshot: Snapshot) -> Commit:

@@ -17,7 +17,7 @@ from .plan import Plan
 from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
 from .state import RunState
 from .table import Phase
-from .terms import ErrorRecord, size_of, total_size
+from .terms import ErrorRecord, size_of
 
 
 def restored(
@@ -131,7 +131,7 @@ def _put_block(state: RunState, rows: Sequence[ItemRow], scope: Scope) -> None:
     state.in_blocks += count
     if state.serial_order is not None:
         state.serial_order.add_block(block)
-    state.bytes += total_size([row.payload for row in rows])
+    state.bytes += block.size
     _alive(scope, first.place, count)
 
 
@@ -139,8 +139,9 @@ def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
     status = WorkItemStatus.PENDING if row.status is WorkItemStatus.IN_PROGRESS else row.status
     item = ItemRecord(row.id, row.place, row.order, row.payload, scope, row.error, row.attempt, status, due=row.due)
     state.items[item.id] = item
+    item.size = size_of(item.payload)
     if status is not WorkItemStatus.FAILED:
-        state.bytes += size_of(item.payload)
+        state.bytes += item.size
     _alive(scope, item.place, 1)
     return item
 

@@ -23,7 +23,7 @@ from .ready import Ready
 from .records import Block, Commit, Given, ItemRecord, Scope
 from .sources import Sources
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
-from .terms import ErrorRecord, Packed, Payload, behind, size_of
+from .terms import ErrorRecord, Packed, Payload, behind
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
@@ -243,7 +243,7 @@ class RunState(Holding):
         if item.status is WorkItemStatus.FAILED:
             self._failed -= 1
             self.failed -= 1
-            self.bytes += size_of(item.payload)
+            self.bytes += item.size
             self._enter_order(item)
         item.attempt = 1
         self._commit.changed.append(item)
@@ -331,7 +331,7 @@ class RunState(Holding):
         if self.plan.places[item.place].on_failure is None:
             # The item stays where it is: what waits for it must not go on as if it had been dealt with.
             self._unlease(item, ItemFact.FAILED)
-            self.bytes -= size_of(item.payload)
+            self.bytes -= item.size
             self._commit.changed.append(item)
             self.failure = self.failure or error
             self.failed += 1

@@ -19,7 +19,7 @@ from ..core.rank import levels
 from ..core.records import Block, ItemRecord
 from ..core.state import RunState
 from ..core.table import FINAL, Phase
-from ..core.terms import ErrorRecord, size_of
+from ..core.terms import ErrorRecord
 from ..errors import FloxideError, StoreError, WorkerDiedError
 from ..ports import (
     HOLD,
@@ -163,7 +163,7 @@ class Running(Known):
             steps = len(item) if isinstance(item, Block) else 1
             count += steps
             seconds += want if each is None else each * steps
-            size += item.size if isinstance(item, Block) else size_of(item.payload)
+            size += item.size
         return items
 
     def _rank(self) -> None:
