@@ -72,7 +72,8 @@ def restored(
         scopes[arrival.scope].arrivals.setdefault(arrival.place, []).append(arrival)
     for scope in reversed(scopes.values()):  # inner ones first: joins of theirs may fire, if the graph is another one
         if scope.window is not None:
-            for item in scope.window.restore(batches.get(scope.id, [])):
+            batch = batches.get(scope.id, [])
+            for item in scope.window.restore(batch, [number for number, item in batch if _has_begun(state, item)]):
                 _queue(state, item)
         state._settle_all(scope)
     state._check_end()
@@ -144,6 +145,10 @@ def _put(state: RunState, row: ItemRow, scope: Scope) -> ItemRecord:
         state.bytes += item.size
     _alive(scope, item.place, 1)
     return item
+
+
+def _has_begun(state: RunState, item: ItemRecord) -> bool:
+    return item.status is not WorkItemStatus.PENDING or state._sources.get(item.id) is not None
 
 
 def _put_held(state: RunState, row: ItemRow, scope: Scope) -> None:

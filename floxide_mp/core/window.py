@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")  # an item
@@ -52,12 +52,18 @@ class Window(Generic[T, E]):
             self.failed = number, error
         return first
 
-    def restore(self, items: Sequence[tuple[int, T]]) -> Iterator[T]:
-        """Take over the unfinished items of a batch, in order; gives those that are let in."""
+    def restore(self, items: Sequence[tuple[int, T]], begun: Collection[int] = ()) -> Iterator[T]:
+        """Take over the unfinished items of a batch, in order; gives those that are let in.
+
+        Args:
+            begun: numbers of items that were let in and are not just pending. Where ``size`` was larger before, so many
+                as reach up to the last of these stay in flight: they cannot wait for a second time.
+        """
         unfinished = {number for number, _ in items}
         blocked = unfinished if self.failed is None else unfinished | {self.failed[0]}
         self._low = min(blocked, default=0)
         self._done = set(range(self._low, max(blocked, default=0))) - blocked
+        self.size = max(self.size, max(begun, default=0) - self._low + 1)
         for number, item in items:
             if self.admits(number):
                 yield item

@@ -19,6 +19,7 @@ from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import ErrorRecord
 from floxide_mp.core.window import Window
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
+from floxide_mp.retry import RetryPolicy
 from floxide_mp.stores.memory import MemoryStore
 
 RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
@@ -30,7 +31,7 @@ def graph(size: int, caught: bool) -> Graph:
     nodes = (
         NodeSpec("split", ((1,),)),
         NodeSpec("b/in", ((2,),), on_failure=handlers),
-        NodeSpec("b/each", ((3,),), on_failure=handlers, window=size),
+        NodeSpec("b/each", ((3,),), on_failure=handlers, window=size, retry=RetryPolicy(2, initial_backoff=1.0)),
         NodeSpec("b", ((4,),), join_of=1),
         NodeSpec("after"),
         NodeSpec("handler"),
@@ -40,12 +41,18 @@ def graph(size: int, caught: bool) -> Graph:
 
 @dataclass
 class Batches:
-    """Runs batches whose items each do what ``acts`` says: "next", "hold", "fail", or "none" (an empty NextAll)."""
+    """Runs batches whose items each do what ``acts`` says: "next", "hold", "fail" (unless ``healed``), "again" (fails
+    the first time), "some" (gives bit by bit), or "none" (an empty NextAll). After a restart the size is one of
+    ``sizes``.
+    """
 
     size: int
     acts: list[list[str]]
     caught: bool = True
     finish: bool = False
+    sizes: tuple[int, ...] = ()
+    healed: bool = False
+    now: float = 0.0
     state: RunState = field(init=False)
     running: list[ItemRecord] = field(default_factory=list)
     ran: set[tuple[int, ...]] = field(default_factory=set)
@@ -70,12 +77,11 @@ class Batches:
 
     def step(self, chance: random.Random, workers: int, restarts: bool) -> None:
         if restarts and chance.random() < 0.1:
-            self.running.clear()
-            self.store = self._reopen()
-            kept = self.store.progress("run")
-            self.state = restored(
-                self.state.plan, self.store.snapshot("run"), kept.phase, kept.metrics, kept.counts, kept.failure, None
-            )
+            self.restart(chance)
+        elif self.state.gives(1) and chance.random() < 0.6:
+            item = self.state.pull(1, 0, 1)
+            assert item is not None
+            self.running.append(item)
         elif len(self.running) < workers and self.state.ready and chance.random() < 0.6:
             item = self.state.claim(1, 0)
             assert item is not None
@@ -84,6 +90,20 @@ class Batches:
             self.running.append(item)
         elif self.running:
             self.finished(self.running.pop(chance.randrange(len(self.running))))
+        elif self.state.next_due is not None:
+            self.now = max(self.now, self.state.next_due)
+            self.state.due(self.now)
+        self.see()
+
+    def restart(self, chance: random.Random) -> None:
+        self.running.clear()
+        self.store = self._reopen()
+        kept = self.store.progress("run")
+        plan = Plan(graph(chance.choice(self.sizes), self.caught)) if self.sizes else self.state.plan
+        stood = kept.phase, kept.metrics, kept.counts, kept.failure
+        self.state = restored(plan, self.store.snapshot("run"), *stood, None, self.finish)
+
+    def see(self) -> None:
         commit = self.state.take_commit()
         self.outputs += commit.outputs
         self.events += commit.events
@@ -103,7 +123,13 @@ class Batches:
             batch, number = map(int, item.payload.split(b"."))
             self.ran.add((batch, number))
             act = self.acts[batch][number]
-            if act == "fail":
+            if act == "again" and item.attempt == 1 and not self.state.given(item.id):
+                self.state.fail(item, ErrorRecord("Boom", "again", "", None), True, self.now)
+            elif act == "some" and not self.state.given(item.id):
+                self.state.portion(item, ((0, item.payload),), (), 1)
+            elif act == "some":
+                self.state.succeed(item, (), (), True)
+            elif act == "fail" and not self.healed:
                 self.state.fail(item, ErrorRecord("Boom", f"{batch}.{number}", "", None), False, 0.0)
             elif act == "hold":
                 self.state.hold(item, ((0, item.payload),))
@@ -163,6 +189,27 @@ def test_a_failure_that_nobody_handles_fails_the_run_which_goes_on_from_there() 
     batch.state.resume(0.0)
     assert batch.run(random.Random(4), 2) == [b"0.0 0.1 0.2 0.3 0.4"]
     assert batch.ran == {(0, n) for n in range(5)} - before | {(0, 1)}
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(("next", "again", "some", "fail")), max_size=7), min_size=1, max_size=3),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=120, deadline=None, database=None)
+def test_row_134_a_batch_goes_on_with_another_size(given: list[list[str]], seed: int) -> None:
+    """Smaller than what is in flight of it, too."""
+    chance = random.Random(seed)
+    many = Batches(4, given, caught=False, finish=True, sizes=(1, 2, 3, 4))
+    many.run(chance, 4, restarts=True)
+    if many.state.phase is Phase.FAILED:
+        many.healed = True
+        many.restart(chance)
+        many.state.resume(many.now)
+        many.see()
+        many.run(chance, 4, restarts=True)
+    assert many.state.phase is Phase.COMPLETED
+    outputs = [o.payload for o in sorted(many.outputs, key=lambda o: (o.order, o.index))]
+    assert outputs == Batches(1, given, healed=True).run(random.Random(0), 1)
 
 
 def test_with_finish_a_failed_item_blocks_its_batch_and_no_other() -> None:
