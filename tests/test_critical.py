@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, source
+from floxide_mp import (
+    Coordinator,
+    FloxideError,
+    MemoryStore,
+    Node,
+    RunFailedError,
+    RunStatus,
+    StepCallbacks,
+    Workflow,
+    source,
+)
 from floxide_mp.core.records import Commit
 from floxide_mp.ports import Progress
 from floxide_mp.runtime import codec
@@ -139,6 +149,47 @@ def test_row_104_a_handler_of_the_log_that_raises(raises: type[BaseException], o
         assert coordinator.start(flows.Dies, 8).wait(LIMIT).output == 8
     assert any("was ended by SIGKILL" in text for text in said)
     assert "a bug in a handler" in capfd.readouterr().err, "it is shown, as logging does"
+
+
+class Keeps(Node):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = 0
+
+    def process(self, number: int) -> int:
+        self.kept += number  # which is warned of
+        return number
+
+
+class Warned(Workflow):
+    keeps = Keeps()
+    start = keeps
+
+
+@pytest.mark.parametrize("raises", [ValueError, SystemExit])
+def test_row_104_a_handler_of_the_log_that_raises_comes_into_no_verb_or_step(
+    raises: type[BaseException], on_log: Any, capfd: Any
+) -> None:
+    """A step that changes its node, a callback that raises, a class that has moved: they are warned of."""
+    said: list[str] = []
+
+    def act(record: logging.LogRecord) -> None:
+        said.append(record.getMessage())
+        raise raises("a bug in a handler")
+
+    class Callbacks(StepCallbacks):
+        def on_item_processed(self, *_: Any) -> None:
+            raise OSError("a bug in a callback")
+
+    on_log(act)
+    with Coordinator(0) as coordinator:
+        assert coordinator.start(Warned, 7).wait(LIMIT).output == 7
+        coordinator.start(Warned, 8, run_id="stepped")
+        outcome = Warned().step_distributed(coordinator, 1, Callbacks())
+        assert outcome is not None and coordinator.run("stepped").wait(LIMIT).output == 8
+    assert any("has changed self.kept" in text for text in said)
+    assert any("on_item_processed raised" in text for text in said)
+    assert capfd.readouterr().err.count(f"\n{raises.__name__}: a bug in a handler") == len(said), "they are shown"
 
 
 def test_row_104_a_handler_of_the_log_that_asks_and_waits(on_log: Any) -> None:

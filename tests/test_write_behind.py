@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,21 @@ class Flaky(Workflow):
     edges = {flaky: []}
 
 
+@node
+def zeta(number: int) -> int:
+    return number
+
+
+@node
+def alpha(number: int) -> int:
+    return number
+
+
+class Unsorted(Workflow):
+    zeta, alpha = zeta, alpha
+    start, edges = zeta, {zeta: [alpha]}
+
+
 class Slow(SQLiteStore):
     """Writes nothing until its gate is open."""
 
@@ -58,11 +73,39 @@ class Slow(SQLiteStore):
         super().__init__(path)
         self.gate = threading.Event()
         self.groups: list[int] = []
+        self.waits = False
 
     def write(self, prepared: Sequence[Prepared]) -> None:
+        self.waits = not self.gate.is_set()
         assert self.gate.wait(60)
         self.groups.append(len(prepared))
         super().write(prepared)
+
+
+def test_who_asks_about_a_run_that_is_over_does_not_wait_for_a_group(tmp_path: Path) -> None:
+    with closing(Slow(tmp_path / "runs.db")) as store, Coordinator(1, store=store) as coordinator:
+        store.gate.set()
+        over = coordinator.start(Unsorted, 1, run_id="over")
+        output = over.wait(60).output
+        store.gate.clear()
+        coordinator.start(Unsorted, 1, run_id="on")
+        until(lambda: store.waits)
+        asked: list[Any] = []
+        asks = threading.Thread(
+            target=lambda: asked.extend([over.wait().output, list(over.stream()), over.progress(), over.errors()])
+        )
+        asks.start()
+        asks.join(30)
+        store.gate.set()
+        assert asked[:2] == [output, [output]] and sum(asked[2].values()) and asked[3] == []
+
+
+def test_steps_are_counted_in_the_order_of_the_graph(tmp_path: Path) -> None:
+    for store in (None, tmp_path / "runs.db"):
+        with Coordinator(0, store=store) as coordinator:
+            run = coordinator.start(Unsorted, 1)
+            run.wait(60)
+            assert list(run.progress().items()) == [("zeta", 1), ("alpha", 1)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

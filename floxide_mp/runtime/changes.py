@@ -22,10 +22,9 @@ from ..statuses import RunStatus
 from ..version import __version__
 from ..workflow import Compiled
 from . import by_value, codec
+from .log import say
 from .main_module import NAMES
 from .sameness import Likeness, compare, differing, moved
-
-log = logging.getLogger("floxide_mp")
 
 
 def versions() -> dict[str, str]:
@@ -107,11 +106,17 @@ def _warn(old: RunRecord, new: RunRecord, found: Mapping[str, Likeness]) -> None
     how = "it goes on with what it began with; for another one choose another run_id"
     for what, (before, now) in _values(old, new).items():
         if found[what] is Likeness.UNKNOWN:
-            log.warning("run %s is there; whether it began with this %s cannot be told: %s", new.run_id, what, how)
+            say(
+                logging.WARNING,
+                "run %s is there; whether it began with this %s cannot be told: %s",
+                new.run_id,
+                what,
+                how,
+            )
         elif found[what] is Likeness.MOVED:
             names = [name for name in moved(before, now) if name.partition(".")[0] not in NAMES]  # a script's: as usual
             if names:
-                log.warning("run %s: of its %s, %s: %s", new.run_id, what, ", ".join(names), how)
+                say(logging.WARNING, "run %s: of its %s, %s: %s", new.run_id, what, ", ".join(names), how)
 
 
 def _values(old: RunRecord, new: RunRecord) -> dict[str, tuple[Packed | None, Packed | None]]:

@@ -19,9 +19,10 @@ from typing import Final
 from ..errors import FloxideError, StoreLockedError
 from ..ports import CheckpointStore, Door, Engine
 from .clock import monotonic
-from .critical import Thread, owned, say
+from .critical import Thread, owned
 from .desk import Desks
 from .interrupts import pause, uninterrupted
+from .log import say
 
 SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 AWAIT: Final = 15.0  # ... and for one that was forgotten to end, before its store is said to be had

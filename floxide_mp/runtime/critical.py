@@ -12,31 +12,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ..errors import FloxideError
 from .clock import monotonic
 from .interrupts import Main, pause, surface, uninterrupted
+from .log import say
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_log: Final = logging.getLogger("floxide_mp")
-
-
-def say(level: int, text: str, *args: object, error: BaseException | None = None) -> None:
-    """Log. What a handler of the log raises, be it ``SystemExit``, is its own affair: it ends no thread of ours."""
-    try:
-        _log.log(level, text, *args, exc_info=error)
-    except BaseException:
-        if logging.raiseExceptions:  # as ``logging`` itself does it
-            with suppress(BaseException):
-                traceback.print_exc()
 
 
 class Critical:

@@ -51,6 +51,7 @@ class GroupCommit:
         threaded: whether a thread writes; else whoever calls ``pump``.
     """
 
+    read_beside = True
     still: AbstractContextManager[object] = nullcontext()
     reading: AbstractContextManager[object] = nullcontext()
 

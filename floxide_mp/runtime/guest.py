@@ -42,11 +42,10 @@ from .arguments import checked_seconds
 from .board import Board
 from .clock import monotonic, sleep
 from .interrupts import interruptibly
+from .log import say
 from .running import ONE_BY_ONE
 from .step_errors import users_traceback
 from .worker import Worker
-
-log = logging.getLogger("floxide_mp")
 
 VETOED: Final = 0.02  # seconds that a loop pauses for after a veto: others are to get the item
 _NOTHING: Final = Reply((), False, 0.0)
@@ -176,7 +175,7 @@ class Guest(Backend):
                 self._warned.add(name)
                 # As text: a log may keep it for longer than this guest lives.
                 what = printable(users_traceback(error)).rstrip()
-                log.warning("%s raised for %s; if it does again, nothing is said:\n%s", name, where, what)
+                say(logging.WARNING, "%s raised for %s; if it does again, nothing is said:\n%s", name, where, what)
             return False
 
 

@@ -64,9 +64,11 @@ class Direct:
     Attributes:
         still: within it nothing is written: for whoever has the ``page`` and reads.
         reading: within it a worker's read may go to the store: where one call may be made at a time, it is that.
+        read_beside: whether a run that is over may be read while commits of others are being written.
     """
 
     behind = False
+    read_beside = False
     reading: AbstractContextManager[object] = nullcontext()
 
     def __init__(self, store: CheckpointStore, owner: Owner, critical: Critical) -> None:
@@ -111,6 +113,7 @@ class Aside:
     """
 
     behind = False
+    read_beside = False
     still: AbstractContextManager[object] = nullcontext()  # the ``page`` is what writing takes
 
     def __init__(self, store: CheckpointStore, owner: Owner, critical: Critical) -> None:

@@ -14,8 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ..node import OPTIONS, Node
-
-log = logging.getLogger("floxide_mp")
+from .log import say
 
 MOST: Final = 256  # values in a field from which on it is not looked at: that would take longer than many a step
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset, dict})
@@ -50,7 +49,8 @@ class KeptState:
         node, name, fields = self._watched[number]
         for field in [field for field, value in fields.items() if _differs(vars(node).get(field), value)]:
             del fields[field]
-            log.warning(
+            say(
+                logging.WARNING,
                 "a step of %s has changed self.%s: later steps of the same worker see that, and those of other workers "
                 "do not, so results that hang on it depend on the number of workers. What steps share belongs into the "
                 "context (SharedState, Merge); for what each worker keeps for itself, a client or a cache, let the "

@@ -210,7 +210,7 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """Whether it is on, paused, or how it ended."""
+        """Whether it is on, paused, or how it ended. Of a run that its coordinator has left, how it stood then."""
         return self.info().status
 
     def metrics(self) -> RunMetrics:
@@ -218,8 +218,9 @@ class Run:
         return self.info().metrics
 
     def progress(self) -> dict[str, int]:
-        """How many steps of each node are completed; those of nodes that have any."""
-        return self._ledger.look(self.run_id, lambda run, store: dict(store.finished(self.run_id)))
+        """How many steps of each node are completed, in the order of the graph; those of nodes that have any."""
+        done, shape = self._ledger.look(self.run_id, lambda run, s: (s.finished(self.run_id), run.record.shape))
+        return {name: done[name] for name in (*shape, *done) if name in done}
 
     def context(self) -> Any:
         """The context as committed so far."""

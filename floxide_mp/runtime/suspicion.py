@@ -15,9 +15,9 @@ from typing import Final
 
 from ..core.records import Block, ItemRecord
 from ..ports import CheckpointStore
-from .critical import say
 from .in_flight import InFlight, Suspects
 from .leases import Session
+from .log import say
 from .running import Running
 
 ALONE: Final = 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ..checks import nearest
 from ..core.table import Phase
@@ -23,6 +23,8 @@ from .run_checks import left
 from .running import Known, Running
 
 T = TypeVar("T")
+
+OVER: Final = Phase.COMPLETED, Phase.CANCELLED
 
 
 def whole_record(run: Known, store: CheckpointStore) -> RunRecord:
@@ -54,8 +56,9 @@ class View:
     def look(self, run_id: str, at: Callable[[Known, CheckpointStore], T]) -> T:
         """What ``at`` reads of the run, seen between two commits. It opens nothing that it reads."""
         run = self._run(run_id)
-        if self.critical.inside:
-            return at(run, self.store)  # by one who must not wait
+        over = not isinstance(run, Running) and run.shown.phase in OVER  # nothing of it is written any more
+        if self.critical.inside or (over and self.journal.read_beside):
+            return at(run, self.store)  # by one who must not wait, or need not
         with self.critical.turn(), self.journal.still:
             return at(run, self.store)
 
@@ -164,7 +167,7 @@ class View:
     def settled(self, run: Running) -> None:
         """Of a run that is over for good, no more is kept in memory than what is told of it; the store has the rest."""
         run_id = run.record.run_id
-        if run.shown.phase in (Phase.COMPLETED, Phase.CANCELLED) and run.ended and self._runs.get(run_id) is run:
+        if run.shown.phase in OVER and run.ended and self._runs.get(run_id) is run:
             self._runs[run_id] = Known(header(run.record), run.shown, life=run.life)
 
     def _run(self, run_id: str) -> Known:

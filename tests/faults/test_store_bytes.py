@@ -324,3 +324,63 @@ def test_row_119_rows_that_are_put_back_as_they_were(tmp_path: Path, what: str) 
         reader.check()
     with closing(SQLiteStore(path)) as store, pytest.raises(StoreCorruptError, match="is one of before"):
         store.commit("run", Commit(finished=[7]), at(50))
+
+
+def put_back(path: Path, older: Path, tables: list[str]) -> bool:
+    """The rows of the first run in these tables, as they were; whether that changes anything."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ATTACH ? AS older", (str(older),))
+        changed = False
+        for table in tables:
+            now, then = (
+                connection.execute(f"SELECT * FROM {of}.{table} WHERE run = 1 ORDER BY 1, 2").fetchall()
+                for of in ("main", "older")
+            )
+            changed = changed or now != then
+            connection.execute(f"DELETE FROM main.{table} WHERE run = 1")
+            connection.execute(f"INSERT INTO main.{table} SELECT * FROM older.{table} WHERE run = 1")
+        connection.commit()
+    return changed
+
+
+def test_row_119_all_that_a_table_has_of_a_run_and_what_is_said_to_be_not_noticed(path: Path, tmp_path: Path) -> None:
+    """docs/security.md: not noticed is a whole run, or a whole store, of before; and while it is open, that is, too."""
+    older, latest = tmp_path / "older.db", tmp_path / "latest.db"
+    with closing(sqlite3.connect(path)) as connection:
+        sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%run INTEGER%'"
+        tables = [name for (name,) in connection.execute(sql)]
+    with Reading(path) as reader:
+        before, other = facts(reader, "run"), facts(reader, "other run")
+    shutil.copy(path, older)
+    with closing(SQLiteStore(path)) as store:
+        fill_more(store)
+    shutil.copy(path, latest)
+    changed = []
+    for table in tables:
+        shutil.copy(latest, path)
+        if put_back(path, older, [table]):
+            changed.append(table)
+            with pytest.raises(StoreCorruptError, match="run 'run'"), Reading(path) as reader:
+                reader.check()
+    assert {"progress", "items", "gone", "events", "outputs", "steps"} <= set(changed)
+    shutil.copy(latest, path)
+    assert put_back(path, older, tables)
+    with Reading(path) as reader:
+        reader.check()
+        assert (facts(reader, "run"), facts(reader, "other run")) == (before, other)
+    shutil.copy(older, path)
+    with Reading(path) as reader:
+        reader.check()
+    shutil.copy(latest, path)
+    with closing(SQLiteStore(path)) as store:
+        store.commit("run", *step(103))
+        put_back(path, older, tables)
+        with pytest.raises(StoreCorruptError):
+            store.commit("run", *step(104))
+
+
+def fill_more(store: SQLiteStore) -> None:
+    """Steps of the first run, which change what most of its tables have."""
+    for number in range(100, 103):
+        store.commit("run", *step(number))
+    store.commit("run", Commit(finished=[26]), at(300))

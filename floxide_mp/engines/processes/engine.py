@@ -17,11 +17,12 @@ from typing import Final
 from ...errors import FloxideError, WorkerDiedError
 from ...facts import WorkerHealth
 from ...runtime.clock import monotonic
-from ...runtime.critical import Thread, say
+from ...runtime.critical import Thread
 from ...runtime.importing import check_may_start
 from ...runtime.interrupts import pause, uninterrupted
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
+from ...runtime.log import say
 from ..health import healths, look
 from .ends import WORN, Shortage
 from .hatch import Hatchling
@@ -75,8 +76,7 @@ class ProcessEngine:
         self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
         self._ledger, self._count = ledger, count
         self._stall = stall
-        self._look_every = min(LOOK, stall / 5)
-        self._next_look = 0.0
+        self._look_every, self._next_look = min(LOOK, stall / 5), 0.0
         self._server = LedgerServer(ledger)
         self._memory: Memory | None = None
         check_may_start()

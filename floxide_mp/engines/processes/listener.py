@@ -27,8 +27,9 @@ from ...errors import FloxideError
 from ...ports import Door
 from ...runtime.board import SIZE, Board
 from ...runtime.clock import monotonic, sleep
-from ...runtime.critical import Thread, say
+from ...runtime.critical import Thread
 from ...runtime.desk import Desks, LedgerDesk
+from ...runtime.log import say
 from ...stepping import StepBackend
 from .ends import ended
 from .lines import INTRODUCTION, as_socket, close, hang_up, limit, no_fork, own, peer_of
