@@ -47,7 +47,7 @@ class Leasing(Flow):
             serial = self._serial_item
             count = self._ready.count(self._held_back)
             return count + (serial is not None and not self._held_back(serial.place))
-        return len(self._ready) + (self._serial_item is not None)
+        return len(self._ready) + (self.serial_order is not None and self._serial_item is not None)
 
     def first(self) -> ItemRecord | Block | None:
         """What ``claim`` would give an item of."""
@@ -167,7 +167,7 @@ class Leasing(Flow):
     @property
     def _serial_item(self) -> ItemRecord | Block | None:
         """The serial item that may start now, if there is one."""
-        if not self._serial_ready or self._serial_running or self.serial_order is None:
+        if self.serial_order is None or self._serial_running or not self._serial_ready:
             return None
         first = self._serial_ready.first()
         return first if self.serial_order.may_start(first) else None
@@ -181,7 +181,7 @@ class Leasing(Flow):
 
     @property
     def _serial_next(self) -> bool:
-        if isinstance(self._ready, ByDepth):
+        if self.serial_order is None or isinstance(self._ready, ByDepth):
             return False
         serial = self._serial_item
         return serial is not None and (not self._ready or self._ready.yields_to(serial))
