@@ -208,7 +208,7 @@ def way_of(handler: Callable[..., Any]) -> Way:
     """
     bound = isinstance(handler, types.MethodType)
     function = getattr(handler, "__func__", handler) if bound else handler
-    if type(function) is not types.FunctionType:
+    if type(function) not in _KINDS:
         return _way(handler)
     way = _ways[bound].get(function)
     if way is None:
@@ -216,7 +216,9 @@ def way_of(handler: Callable[..., Any]) -> Way:
     return way
 
 
-# A signature takes 20 us to ask for, and thousands of nodes may have one function. By whether it is bound to an object.
+# A signature takes 20 us to ask for, that of a builtin function 500, and thousands of nodes may have one function; for
+# ``Join(len)``, it is asked for each time that a run is started. By whether it is bound to an object.
+_KINDS: Final = types.FunctionType, types.BuiltinFunctionType
 _ways: Final[tuple[WeakKeyDictionary[Any, Way], WeakKeyDictionary[Any, Way]]] = WeakKeyDictionary(), WeakKeyDictionary()
 
 
