@@ -182,7 +182,7 @@ def test_a_known_id_with_another_input_is_refused(workers: int, state: str, tmp_
     before = ran(tmp_path)
     begun = "run 'x' is there and began with another"
     go_on = r"run_id; to go on with that run: coordinator\.resume\(Chain, 'x'\)"
-    text = rf"{begun} input \(ctx and seed are the same\)\. For this one choose another {go_on}"
+    text = rf"{begun} input \(ctx and seed are the same\): input is another one\. For this one choose another {go_on}"
     with pytest.raises(FloxideError, match=text):
         flows.Chain().run_with_checkpoint("/elsewhere", **options)
     with pytest.raises(FloxideError, match=rf"{begun} ctx \(input and seed are the same\)"):
