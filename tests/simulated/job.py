@@ -87,7 +87,7 @@ class Job:
             self.world.settle()
             self.world.hold(self.look() in OVER or "cancelled" in self.reasons, str(error))
         except FloxideError as error:  # it is about to fail, which he is not told before that is written
-            self.world.hold("is failing" in str(error), str(error))
+            self.world.hold("is failing" in str(error) or "is timing out" in str(error), str(error))
             self.world.note(f"{self.run_id}: {error}")
 
     def _create(self) -> None:
