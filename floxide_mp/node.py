@@ -233,6 +233,19 @@ def called(handler: Callable[..., Any], way: Way) -> Call:
     return lambda ctx, value: handler()
 
 
+def object_of(handler: Callable[..., Any]) -> Any:
+    """The object in whose fields steps can keep something from one to the next; None: a plain function has none."""
+    if isinstance(handler, types.MethodType):
+        return None if isinstance(handler.__self__, type) else handler.__self__
+    return None if isinstance(handler, types.FunctionType | types.BuiltinFunctionType | type) else handler
+
+
+def fields_of(handler: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of the fields of a handler's object that have something in them, but for the options of nodes."""
+    fields = getattr(object_of(handler), "__dict__", {}).items()
+    return tuple(name for name, value in fields if value is not None and name not in OPTIONS and name[:2] != "__")
+
+
 def _way(handler: Callable[..., Any]) -> Way:
     every = parameters_of(handler)
     if every is None:

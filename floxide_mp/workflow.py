@@ -19,7 +19,7 @@ from .core.plan import Plan
 from .declaration import Declaration, Drawing, Edges
 from .errors import WorkflowDefinitionError
 from .flatten import flatten
-from .node import Node, Way, way_of
+from .node import Node, Way, fields_of, way_of
 from .nodes.join import Join
 from .stepping import StepBackend, StepCallbacks
 
@@ -31,7 +31,7 @@ UNDECLARED: Final = "__undeclared__"  # what a class has that is about to get th
 class Compiled:
     """A workflow ready to run. ``keys[n]`` are the arms' keys of node ``n``, or None where edges are direct.
 
-    ``ways[n]`` is how the handler of node ``n`` is called, there and in every worker.
+    ``ways[n]`` is how the handler of node ``n`` is called, there and in every worker; ``fields[n]``: of its object.
     """
 
     graph: Graph
@@ -40,6 +40,7 @@ class Compiled:
     keys: tuple[tuple[Any, ...] | None, ...]
     context: type[Context]
     ways: tuple[Way, ...]
+    fields: tuple[tuple[str, ...], ...]
 
 
 def _to_dot(declared: Declaration) -> str:
@@ -424,4 +425,6 @@ def compile_graph(declaration: Declaration) -> Compiled:
         tuple(arms) if isinstance(arms := declaration.edges.get(name), Mapping) else None for name in declaration.nodes
     )
     nodes = tuple(declaration.nodes.values())
-    return Compiled(plan.graph, plan, nodes, keys, declaration.context, tuple(way_of(made.handler()) for made in nodes))
+    handlers = [made.handler() for made in nodes]
+    ways, fields = tuple(map(way_of, handlers)), tuple(map(fields_of, handlers))
+    return Compiled(plan.graph, plan, nodes, keys, declaration.context, ways, fields)

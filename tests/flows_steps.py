@@ -418,20 +418,66 @@ class MendedLater(Workflow):
 # -- steps that change their node ---------------------------------------------------------------------------------
 
 
+class Model:
+    def __init__(self) -> None:
+        self.known = {"a": 1}
+
+    @cached_property
+    def squares(self) -> dict[int, int]:
+        return {}
+
+
 class Numbering(Node):
+    """Gives each number back, and changes or fills fields of its own, by ``kind``."""
+
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.count = 0
-        self.seen: set[int] = set()
+        self.seen: list[int] = []
         self.client: Any = None
+        self.model = Model()
+        self.scratch: list[int] = []
 
-    def process(self, number: int) -> int:
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "scratch"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, scratch=[])
+
+    @property
+    def changes(self) -> str:
+        return {"count": "count", "model": "model"}.get(self.kind, "seen")
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        return []
+
+    def _later(self, number: int) -> Iterator[int]:
+        self.seen.append(number)
+        yield number
+
+    def process(self, number: int) -> int | NextAll[int]:
+        if self.kind == "later":
+            return NextAll(self._later(number))
         if self.kind == "count":
             self.count += 1
         elif self.kind == "seen":
-            self.seen.add(number)
+            self.seen.append(number)
+        elif self.kind == "model":
+            self.model.known["a"] += number + 1
         elif self.kind == "client":
             self.client = self.client or ["a client"]
             self.client.append(number)
             self.lazily = number
+        elif self.kind == "cached":
+            self.numbers.append(number)
+        elif self.kind == "left out":
+            self.scratch.append(number)
+        elif self.kind == "inner cache":
+            self.model.squares[number] = number**2
+        return number
+
+
+class Stateless(Node):
+    def process(self, number: int) -> int:
         return number

@@ -49,6 +49,7 @@ class Bundle(NamedTuple):
     keys: tuple[tuple[Any, ...] | None, ...]
     policies: tuple[RetryPolicy | None, ...]
     ways: tuple[Way, ...]
+    fields: tuple[tuple[str, ...], ...]  # of the nodes' objects, when the workflow was defined: see ``kept_state``
     codes: tuple[int, ...] = ()  # of the nodes, as whoever starts the run has them: see ``code_digest``
     globals: dict[tuple[str, str], int] = {}  # that they look up, likewise: see ``global_digests``
 
@@ -58,7 +59,7 @@ class Bundle(NamedTuple):
         specs = compiled.graph.nodes
         policies = tuple(spec.retry or retry for spec in specs)
         names, codes = tuple(spec.name for spec in specs), codes_of(compiled.nodes)
-        return cls(compiled.nodes, names, compiled.keys, policies, compiled.ways, codes)
+        return cls(compiled.nodes, names, compiled.keys, policies, compiled.ways, compiled.fields, codes)
 
 
 def encode(

@@ -85,10 +85,10 @@ def _keep(value: Any) -> _Kept:
     if is_constant(value):
         return _Kept(value, None)
     value = large.read_only(value, MOST)
-    return _Kept(value, _witness(value))
+    return _Kept(value, witness_of(value))
 
 
-def _witness(value: Any) -> large.Apart | None:
+def witness_of(value: Any) -> large.Apart | None:
     """The value as it is now. Of what is pickled in another way each time, there is none; but which of its parts are
     one object, and in which order a set has them, may be another than in the pickle that the value came with.
     """

@@ -44,7 +44,8 @@ from .coroutines import awaited
 from .ctrl_c import is_ctrl_c
 from .fixed import CHANGED, FixedValues
 from .forks import end_child, here, mark, refused
-from .kept_state import KeptState
+from .kept_state import CHANGED as CHANGED_NODE
+from .kept_state import KeptState, kept_state_of
 from .keys import keyed
 from .pull import Pull, Pulls, Values
 from .results import failed
@@ -57,15 +58,21 @@ _ODD = _TRANSITIONS | {list, tuple, GeneratorType, AsyncGeneratorType}  # what i
 
 WORKFLOW: Final = "the workflow, or its context,"  # what a worker opens before the first step of a run
 
-Calls: TypeAlias = list[Call]  # by number of node
+# By number of node: its name, the function of context and value, whether that asks for the input, and for the context,
+# and what its steps may not change.
+Calls: TypeAlias = list[tuple[str, Call, bool, bool, KeptState | None]]
 ASKING: Final = ("both", "value")  # ways to call a node that gets its input
 
 
 def calls_of(bundle: codec.Bundle) -> Calls:
-    """The nodes as functions of context and value."""
-    calls = [called(node.handler(), way) for node, way in zip(bundle.nodes, bundle.ways, strict=True)]
-    keys = [node.seed_key for node in bundle.nodes]
-    return [call if key is None else keyed(call, key) for call, key in zip(calls, keys, strict=True)]
+    """What is to be known of the nodes for their steps. Made once, before the first of them."""
+    calls: Calls = []
+    for node, name, way, fields in zip(bundle.nodes, bundle.names, bundle.ways, bundle.fields, strict=True):
+        handler = node.handler()
+        call = called(handler, way)
+        call = call if node.seed_key is None else keyed(call, node.seed_key)
+        calls.append((name, call, way in ASKING, way in ("both", "context"), kept_state_of(handler, fields)))
+    return calls
 
 
 class Steps:
@@ -74,7 +81,7 @@ class Steps:
     Args:
         run_id: the run.
         bundle: its workflow.
-        calls: the workflow's nodes as functions, by ``calls_of``.
+        calls: of the workflow's nodes, by ``calls_of``.
         facts: what it began with; ``key`` is that of the workflow.
         fetch: gives the run's committed events from a number on, a page at a time.
         life: of the lease, see ``ports.Lease``.
@@ -109,7 +116,6 @@ class Steps:
         self._all_seen = False  # a child that is forked now may look at the context
         self._log = RunLog(run_id, facts.seed, self._events)
         self._fixed = FixedValues()
-        self.kept_state = KeptState(bundle.nodes, bundle.names)
         self._identify = identify
         self._numbered = facts.fields
         self._free = contexts.complete(codec.decode(facts.context, read_only=True), facts.fields)
@@ -117,10 +123,7 @@ class Steps:
         self._renew()
         # Of nodes that do not ask for it, the input stays closed: it may be what their item is to be rescued from.
         self._closed = frozenset(node for node, way in enumerate(bundle.ways) if way not in ASKING)
-        self._nodes = [
-            (name, call, way in ASKING, way in ("both", "context"))
-            for name, call, way in zip(bundle.names, calls, bundle.ways, strict=True)
-        ]
+        self._calls = calls
         self._redacts = [node.redact for node in bundle.nodes]
         self._pulls = pulls
 
@@ -133,7 +136,7 @@ class Steps:
     def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
         """Run one item, behind so many values that it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
-        name, call, opens, sees = self._nodes[node]
+        name, call, opens, sees, kept = self._calls[node]
         view = self._view
         if view.over:
             view = self._renew()
@@ -172,6 +175,9 @@ class Steps:
             else:
                 passed = self._route(node, name, result)
                 told = NEXT, (passed,), self._written() if sees else (), None, False
+            if kept is not None and (field := kept.changed()) and not failed(told):
+                self._drop_pulls()
+                raise FloxideError(CHANGED_NODE.format(node=name, field=field))
             if view.touched:
                 if view.asked:
                     told = self._after_look(node, item_id, told)
@@ -185,6 +191,8 @@ class Steps:
         except BaseException as failure:  # SystemExit too: a node that calls sys.exit(0) has not done its work
             if mark[0] != self._pid:
                 end_child(failure)
+            if kept is not None and kept.changed():
+                self._drop_pulls()
             if is_ctrl_c(failure):
                 view.end()
                 self._fixed.restore(view.looked)
@@ -265,10 +273,14 @@ class Steps:
     def _check_fixed(self, view: StepView) -> None:
         changed = self._fixed.changed(view.looked)
         if changed:
-            if self._pulls is not None:
-                self._pulls.drop_run(self._run_id)  # iterators that have that value; they begin again
+            self._drop_pulls()
             names = [name for name, _ in self._numbered] or self._fields
             raise FloxideError(CHANGED.format(node=view.node, field=f"ctx.{names[changed[0]]}"))
+
+    def _drop_pulls(self) -> None:
+        """Iterators may have a value that a step has changed; they begin again."""
+        if self._pulls is not None:
+            self._pulls.drop_run(self._run_id)
 
     def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
@@ -346,8 +358,8 @@ class Steps:
 
     def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> StepResult:
         self._now.end()
-        if self._now.looked and self._fixed.changed(self._now.looked) and self._pulls is not None:
-            self._pulls.drop_run(self._run_id)
+        if self._now.looked and self._fixed.changed(self._now.looked):
+            self._drop_pulls()
         main_module.note(failure)
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and policy.accepts(failure)

@@ -212,7 +212,6 @@ class Worker:
     def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
         """Run items; False if nothing more is to be begun of the lease."""
         lock, board, worn, lease = self._lock, self._board, self._worn, work.lease.id
-        kept = steps.kept_state or None
         now = monotonic_ns()
         for grant in grants:
             index = work.index
@@ -228,8 +227,6 @@ class Worker:
                 result = steps.in_time(grant, result, now - before)
             with lock:
                 work.add(grant[1], result, now)
-            if kept is not None:
-                kept.check(grant[1])
             self._count += 1
         return True
 

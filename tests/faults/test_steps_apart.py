@@ -30,6 +30,7 @@ from floxide_mp.core.terms import Order
 from floxide_mp.ports import Description, EventPage, Portion
 from floxide_mp.runtime import codec
 from floxide_mp.runtime.fixed import FixedValues, is_constant
+from floxide_mp.runtime.kept_state import kept_state_of
 from floxide_mp.runtime.pull import Pulls
 from floxide_mp.runtime.results import failed
 from floxide_mp.runtime.run_log import RunLog
@@ -369,14 +370,30 @@ def test_row_88_an_attribute_that_was_not_there_may_be_filled(tmp_path: Path) ->
     assert values.open(0, given)["tables"][0].squares[3] == 9
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(("kind", "warned"), [("count", 1), ("seen", 1), ("client", 0), ("nothing", 0)])
-def test_row_88_a_step_that_changes_its_node_is_warned_of_once(
-    kind: str, warned: int, workers: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["count", "seen", "model", "later"])
+def test_row_88_a_step_that_changes_its_node_fails_and_no_other_step_sees_it(kind: str, workers: int) -> None:
+    numbering = flows.Numbering(kind)
     with Coordinator(workers) as coordinator:
-        coordinator.start(flows.each_of_five(flows.Numbering(kind)), 0).wait(LIMIT)
-    told = caplog.text if workers == 0 else capfd.readouterr().err
-    assert told.count("a step of each has changed self.") == warned
-    if warned:
-        assert f"has changed self.{kind}: later steps of the same worker see that" in told
+        run = coordinator.start(flows.each_of_five(numbering), 0, failure="finish")
+        with pytest.raises(RunFailedError, match=rf"a step of each has changed self\.{numbering.changes}: its node"):
+            run.wait(LIMIT)
+        errors = [str(error) for error in run.errors()]
+    assert len(errors) == 5, "each of them, since none has seen what another did"
+    assert all(f"a step of each has changed self.{numbering.changes}: its node" in error for error in errors)
+    assert (numbering.count, numbering.seen, numbering.model.known) == (0, [], {"a": 1})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["client", "cached", "left out", "inner cache", "nothing"])
+def test_row_88_a_node_may_fill_what_was_not_there(kind: str, workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        flow = flows.each_of_five(flows.Numbering(kind))
+        for _ in range(2):  # inline, the second run finds what the first has filled
+            assert sorted(coordinator.start(flow, 0).wait(LIMIT).outputs) == [0, 1, 2, 3, 4]
+
+
+def test_row_88_plain_functions_and_stateless_nodes_are_not_looked_at() -> None:
+    bundle = codec.Bundle.of(flows.each_of_five(flows.Numbering("nothing"))().compiled, None)
+    assert [kept is not None for *_, kept in calls_of(bundle)] == [False, True]
+    assert kept_state_of(flows.Stateless().process, ()) is None
