@@ -6,6 +6,7 @@ import gc
 import logging
 import multiprocessing
 import pickle
+import queue
 import sys
 import threading
 import traceback
@@ -290,21 +291,21 @@ def test_the_nodes_that_run_are_those_of_the_workflow_stepped(far: bool) -> None
             self.what = what
 
         def process(self, value: Any) -> Any:
-            self.what.append(value)
+            self.what.put(value)
             return value
 
     class Held(Workflow):
         only = Holding([])
         start = only
 
-    mine: list[Any] = []
+    mine: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with Coordinator(0) as coordinator:
         backend = coordinator.proxy() if far else coordinator
         runs = [Held().start_distributed(None, n, backend) for n in range(3)]
-        for run_id, seen in zip(runs, (mine, [], mine), strict=True):
-            seen = Held(only=Holding(seen)).step_distributed(backend, 0)
+        for run_id, what in zip(runs, (mine, queue.SimpleQueue[Any](), mine), strict=True):
+            seen = Held(only=Holding(what)).step_distributed(backend, 0)
             assert seen == (run_id, runs.index(run_id))
-        assert mine == [0, 2]
+        assert [mine.get_nowait(), mine.get_nowait(), mine.empty()] == [0, 2, True]
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
