@@ -16,11 +16,11 @@ from floxide_mp import (
     Coordinator,
     FloxideError,
     MemoryStore,
-    Node,
     RunFailedError,
     RunStatus,
     StepCallbacks,
     Workflow,
+    node,
     source,
 )
 from floxide_mp.core.records import Commit
@@ -151,26 +151,21 @@ def test_row_104_a_handler_of_the_log_that_raises(raises: type[BaseException], o
     assert "a bug in a handler" in capfd.readouterr().err, "it is shown, as logging does"
 
 
-class Keeps(Node):
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept = 0
-
-    def process(self, number: int) -> int:
-        self.kept += number  # which is warned of
-        return number
+@node
+def itself(number: int) -> int:
+    return number
 
 
 class Warned(Workflow):
-    keeps = Keeps()
-    start = keeps
+    only = itself
+    start = only
 
 
 @pytest.mark.parametrize("raises", [ValueError, SystemExit])
 def test_row_104_a_handler_of_the_log_that_raises_comes_into_no_verb_or_step(
     raises: type[BaseException], on_log: Any, capfd: Any
 ) -> None:
-    """A step that changes its node, a callback that raises, a class that has moved: they are warned of."""
+    """A callback that raises, a class that has moved: they are warned of."""
     said: list[str] = []
 
     def act(record: logging.LogRecord) -> None:
@@ -187,7 +182,6 @@ def test_row_104_a_handler_of_the_log_that_raises_comes_into_no_verb_or_step(
         coordinator.start(Warned, 8, run_id="stepped")
         outcome = Warned().step_distributed(coordinator, 1, Callbacks())
         assert outcome is not None and coordinator.run("stepped").wait(LIMIT).output == 8
-    assert any("has changed self.kept" in text for text in said)
     assert any("on_item_processed raised" in text for text in said)
     assert capfd.readouterr().err.count(f"\n{raises.__name__}: a bug in a handler") == len(said), "they are shown"
 
