@@ -48,7 +48,7 @@ class Holding(Giving):
             self._keep(item, place)
         else:
             self._finish(item, ItemFact.HELD)
-            self._completed_at(place, 1)
+            self._count(place, 1, passed=False)
             if held:
                 self._commit.held.append((place.node, item.id))
             if source is not None and source.scope is not item.scope:
@@ -71,7 +71,7 @@ class Holding(Giving):
         self.held.pop(node, None)
         for number, place, scope in self.kept.pop(node, ()):
             self._commit.finished.append(number)
-            self._completed_at(self.plan.places[place], 1)
+            self._count(self.plan.places[place], 1, passed=False)
             self._exit(place, scope, 1)
 
     def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
@@ -81,16 +81,13 @@ class Holding(Giving):
         self._commit.finished.append(item.id)
         return self.plan.places[item.place]
 
-    def _count(self, place: Place, steps: int) -> None:
-        """So many steps are completed and passed something on."""
-        self._completed_at(place, steps)
-        if place.node not in self._passed:
+    def _count(self, place: Place, steps: int, passed: bool = True) -> None:
+        """So many steps are completed, and ``passed`` something on, or held."""
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
+        if passed and place.node not in self._passed:
             self._passed.add(place.node)
             self._commit.passed.append(place.node)
             if self.held:
                 self._let_go(place.node)
-
-    def _completed_at(self, place: Place, steps: int) -> None:
-        self._completed += steps
-        done, name = self._commit.done, place.spec.name
-        done[name] = done.get(name, 0) + steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ..statuses import WorkItemStatus
 from .by_depth import ByDepth
@@ -14,6 +15,8 @@ from .records import Block, ItemRecord
 from .table import ITEM, ItemFact, Phase
 
 Leaseholder = tuple[int, int]  # (lease, worker)
+
+_CLAIMED: Final = ItemFact.CLAIMED  # a global is found at once, a member of an enum is looked for
 
 
 class Leasing(Flow):
@@ -191,7 +194,7 @@ class Leasing(Flow):
             self.leased_blocks[item.first] = item.first + len(item)
             self.leased += len(item)
         else:
-            item.status = ITEM[item.status, ItemFact.CLAIMED]
+            item.status = ITEM[item.status, _CLAIMED]
             item.lease, item.worker = lease, worker
             self.leased += 1
             if self._grown:

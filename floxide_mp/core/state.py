@@ -28,7 +28,9 @@ from .terms import ErrorRecord, Packed, Payload, behind
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
-_RUNNING: Final = Phase.RUNNING  # a global is found at once, a member of an enum is looked for
+# A global is found at once, a member of an enum is looked for.
+_RUNNING: Final = Phase.RUNNING
+_SUCCEEDED: Final = ItemFact.SUCCEEDED
 
 
 class RunState(Holding):
@@ -305,7 +307,7 @@ class RunState(Holding):
 
     def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, Given]:
         """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
-        place = self._finish(item, ItemFact.SUCCEEDED)
+        place = self._finish(item, _SUCCEEDED)
         source = self._given_all(item) if self._sources.known else None
         given = source.given if source else NOTHING
         if writes:
