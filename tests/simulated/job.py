@@ -224,7 +224,7 @@ class Job:
         if self.status == "completed":
             left = self._run.work_items()
             self.world.hold(not left, f"{self.run_id} is completed, and there is work left: {left}")
-        if end.whole:
+        if end.whole and (self.error is None or "items are held" in self.error):  # else it counts what was told before
             metrics = self._run.metrics()
             counts = metrics.completed, metrics.failed
             held = sum(item.status is WorkItemStatus.HELD for item in self._run.work_items())  # and never released
