@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from .core.records import Given
 from .core.terms import ErrorRecord, Order, Packed, Payload
 from .stepping import StepBackend
 
@@ -64,9 +65,14 @@ class Spread(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more."""
+    """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more.
+
+    ``digest`` is of all values that it has given, ``hash_probe`` of the process that gave the last ones (``Given``).
+    """
 
     part: StepResult | Spread
+    digest: int = 0
+    hash_probe: int = 0
 
 
 class Suspect(NamedTuple):
@@ -98,8 +104,8 @@ class Lease(NamedTuple):
 
     ``key`` is that of the run's workflow, which is another one after a resume with another. ``life`` grows when the
     run was read anew from the store: what was known of its events may not have come to be. ``ahead``: whether the
-    worker may go on with their successors (``Description``). ``given``: how many values the one item has given
-    (``Portion``): it is to give those behind them.
+    worker may go on with their successors (``Description``). ``given``: what the one item has given (``Portion``): it
+    is to give the values behind that; None: nothing.
     """
 
     id: int
@@ -108,7 +114,7 @@ class Lease(NamedTuple):
     items: tuple[Grant | Grants, ...]
     life: int = 0
     ahead: bool = False
-    given: int = 0
+    given: Given | None = None
 
 
 def only(lease: Lease) -> Grant:
@@ -155,7 +161,7 @@ class Description(NamedTuple):
     """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``.
 
     ``ahead`` has for each node and arm the node with whose item a worker may go on by itself, or -1.
-    ``fields`` are as in ``RunRecord``.
+    ``fields``, ``hash_seed`` and ``hash_probe`` are as in ``RunRecord``.
     """
 
     key: bytes
@@ -164,6 +170,8 @@ class Description(NamedTuple):
     seed: int
     ahead: tuple[tuple[int, ...], ...] = ()
     fields: tuple[tuple[str, str], ...] = ()
+    hash_seed: int | None = None
+    hash_probe: int | None = None
 
 
 Entry: TypeAlias = tuple[Order, int, str, int, Packed]
@@ -283,6 +291,7 @@ class RunRecord(NamedTuple):
     ``versions`` is what made these pickles and those of the steps: ``python`` (its minor version, such as "3.11"),
     ``cloudpickle``, ``floxide_mp``; empty where that is not known.
     ``hash_seed`` is the ``PYTHONHASHSEED`` of all worker processes that work on it, 0 to 2**32 - 1; None: any.
+    ``hash_probe`` is what a text hashes to (``runtime.hash_seed``) where it began, if that was not by ``hash_seed``.
     ``fields`` are (name, kind) of the context's fields, in the order that the numbers in events count; empty: in that
     of its class.
     ``timeout_grace``: seconds that steps which run have when the time-out is over.
@@ -305,6 +314,7 @@ class RunRecord(NamedTuple):
     hash_seed: int | None = None
     fields: tuple[tuple[str, str], ...] = ()
     timeout_grace: float = 2.0
+    hash_probe: int | None = None
 
 
 class Progress(NamedTuple):

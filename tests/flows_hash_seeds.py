@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
-from floxide_mp import NextAll, Workflow, node
+from floxide_mp import NextAll, RunStatus, StepBackend, Workflow, node
+from tests.flows_run import until
 
 
 @node
@@ -44,8 +47,67 @@ def _texts(died: Path) -> Iterator[str]:
 
 
 @node
+def end_program(folder: str) -> NextAll[str]:
+    """Values in the order of a set, in the middle of which the whole program ends, once."""
+    return NextAll(_of_a_set(Path(folder), {f"text {n}" for n in range(6000)}))
+
+
+@node
+def end_program_in_order(folder: str) -> NextAll[str]:
+    return NextAll(_of_a_set(Path(folder), [f"text {n}" for n in range(6000)]))
+
+
+def _of_a_set(folder: Path, texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        if number == 4500 and not (folder / "died").exists():
+            (folder / "died").touch()
+            until(lambda: _given(folder) >= 2048)
+            os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        yield text
+
+
+def _given(folder: Path) -> int:
+    """How many values of the iterator are in the store."""
+    with closing(sqlite3.connect(folder / "runs.db")) as connection:
+        found = connection.execute("SELECT value FROM marks WHERE kind = 'given' AND b = 0").fetchall()
+    return sum(value for (value,) in found)
+
+
+@node
 def same(text: str) -> str:
     return text
+
+
+class EndsProgram(Workflow):
+    end_program = end_program
+    same = same
+    start = end_program
+    edges = {end_program: [same]}
+
+
+class EndsProgramInOrder(Workflow):
+    end_program_in_order = end_program_in_order
+    same = same
+    start = end_program_in_order
+    edges = {end_program_in_order: [same]}
+
+
+@node
+def part_of(number: int) -> int:
+    return hash("text")
+
+
+class Parts(Workflow):
+    numbers = numbers
+    part_of = part_of
+    start = numbers
+    edges = {numbers: [part_of]}
+
+
+def loop(backend: StepBackend, worker_id: int, run_id: str) -> None:
+    """A loop of one's own."""
+    while backend.info(run_id).status is RunStatus.RUNNING:
+        Parts().step_distributed(backend, worker_id)
 
 
 class OfASet(Workflow):

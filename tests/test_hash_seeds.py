@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator
-from floxide_mp.runtime import reseeding
+from floxide_mp.runtime import hash_seed, reseeding
 from floxide_mp.runtime.board import SIZE, Board
 from floxide_mp.runtime.leases import Session
 from floxide_mp.runtime.reseeding import TURN, next_seed
@@ -176,6 +176,128 @@ def test_row_84_a_run_begun_inline_has_a_seed_for_later(tmp_path: Path) -> None:
         run.pause()
     with Coordinator(2, store=store) as c:
         assert len({seed for _, seed, _ in c.resume(flows.Hashes, "first").wait(LIMIT).outputs}) == 1
+
+
+# -- processes with other hashes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_row_84_what_a_text_hashes_to_with_a_seed_is_known_without_a_process(seed: int) -> None:
+    text = "from floxide_mp.runtime import hash_seed; print(hash_seed.probe())"
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    done = subprocess.run([sys.executable, "-c", text], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert int(done.stdout) == hash_seed.probe_of(seed)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests import flows_hash_seeds as flows
+from floxide_mp import RunFailedError
+folder, name, workers = sys.argv[1:]
+Path(folder, "pid").write_text(str(__import__("os").getpid()))
+try:
+    store = Path(folder, "runs.db")
+    flow = getattr(flows, name)()
+    outputs = flow.run_with_checkpoint(folder, store=store, run_id="run", workers=int(workers)).outputs
+    print(len(outputs), len(set(outputs)))
+except RunFailedError as error:
+    print(error)
+"""
+
+
+def ran(folder: Path, name: str, workers: int, seed: int | None = None) -> tuple[str, str]:
+    """What the program printed, and what it logged."""
+    with pytest.MonkeyPatch.context() as patch:
+        if seed is not None:
+            patch.setenv("PYTHONHASHSEED", str(seed))
+        done = run_python(["-", str(folder), name, str(workers)], PROGRAM, folder)
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize("workers", [(2, 0), (0, 2), (0, 0)])
+def test_row_84_a_set_that_is_begun_again_with_other_hashes_is_refused(
+    workers: tuple[int, int], tmp_path: Path
+) -> None:
+    first, later = workers
+    assert ran(tmp_path, "EndsProgram", first) == ("", "")
+    printed, logged = ran(tmp_path, "EndsProgram", later)
+    assert "run 'run': the NextAll of end_program had given" in printed
+    assert logged.count("run 'run': hash(text) and the order of sets are not") == 1
+    if first:  # what is to be done about it helps
+        seed = int(printed.partition("PYTHONHASHSEED=")[2].split()[0])
+        assert ran(tmp_path, "EndsProgram", later, seed) == ("6000 6000", "")
+    else:
+        assert "start it again under another run_id" in printed
+
+
+def test_row_84_a_refused_set_goes_on_in_workers_of_its_seed(tmp_path: Path) -> None:
+    ran(tmp_path, "EndsProgram", 1)
+    assert "others when begun again" in ran(tmp_path, "EndsProgram", 0)[0]
+    assert ran(tmp_path, "EndsProgram", 1) == ("6000 6000", "")
+
+
+@pytest.mark.parametrize("workers", [(2, 0), (0, 2)])
+def test_row_84_an_iterator_that_does_not_go_by_hashes_goes_on(workers: tuple[int, int], tmp_path: Path) -> None:
+    ran(tmp_path, "EndsProgramInOrder", workers[0])
+    printed, logged = ran(tmp_path, "EndsProgramInOrder", workers[1])
+    assert printed == "6000 6000"
+    assert logged.count("hash(text) and the order of sets are not") == 1
+
+
+def test_row_84_inline_programs_of_one_seed_go_on(tmp_path: Path) -> None:
+    ran(tmp_path, "EndsProgram", 0, seed=5)
+    assert ran(tmp_path, "EndsProgram", 0, seed=5) == ("6000 6000", "")
+
+
+ELSEWHERE = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from floxide_mp import Coordinator
+from floxide_mp.engines.executor import ExecutorEngine
+from tests import flows_hash_seeds as flows
+
+def pool(context):
+    with ProcessPoolExecutor(2, context) as pool, Coordinator(2, engine=partial(ExecutorEngine, pool)) as c:
+        return c.start(flows.Parts, 20, run_id="run").wait(50).outputs
+
+def loops(context):
+    with Coordinator(WORKERS) as c:
+        flows.Parts().start_distributed(None, 20, c, "run")
+        processes = [context.Process(target=flows.loop, args=(c.proxy(), 8 + n, "run")) for n in range(2)]
+        for process in processes: process.start()
+        for process in processes: process.join()
+        return c.run("run").wait(50).outputs
+
+if __name__ == "__main__":
+    where, method = sys.argv[1:]
+    print(len(globals()[where](get_context(method))))
+"""
+
+
+def elsewhere(where: str, method: str, folder: Path, workers: int = 0) -> tuple[str, str]:
+    (folder / "program.py").write_text(ELSEWHERE.replace("WORKERS", str(workers)))
+    done = run_python(["program.py", where, method], None, folder)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("where", ["pool", "loops"])
+def test_row_84_processes_of_the_users_own_with_other_hashes_are_warned_of_once(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, logged = elsewhere(where, "spawn", tmp_path)
+    assert printed == "20\n"
+    assert logged.count("\n") == logged.count("run 'run': hash(text) and the order of sets are not") == 1
+    assert "PYTHONHASHSEED=0 in the environment" in logged
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # as it says
+    assert elsewhere(where, "spawn", tmp_path) == ("20\n", "")
+
+
+@pytest.mark.parametrize("where", ["pool", "loops"])
+def test_row_84_forked_processes_have_the_hashes_of_the_program(where: str, tmp_path: Path) -> None:
+    assert elsewhere(where, "fork", tmp_path) == ("20\n", "")
 
 
 # -- who makes room ------------------------------------------------------------------------------------------------

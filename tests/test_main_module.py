@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -247,8 +248,11 @@ RESUMING = """
     ],
     ids=["the script", "the script, inline", "another script", "another, guarded", "standard input"],
 )
-def test_row_85_a_run_of_a_guarded_script_goes_on(tmp_path: Path, command: list[str], text: str | None) -> None:
+def test_row_85_a_run_of_a_guarded_script_goes_on(
+    tmp_path: Path, command: list[str], text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the same script, and in programs that import it. (On the command line, too: ``test_cli_store``.)"""
+    monkeypatch.setenv("PYTHONHASHSEED", "1")  # or one that goes on inline warns
     (tmp_path / "begun.py").write_text(textwrap.dedent(BEGUN))
     other = textwrap.dedent(RESUMING)
     (tmp_path / "other.py").write_text(other.replace('class Value: "another one of that name"', ""))
@@ -407,6 +411,88 @@ def test_row_85_a_workflow_that_takes_much_along_is_warned_of(tmp_path: Path) ->
     assert "(the largest global here is TABLE)" in done.stderr
 
 
+# -- guards of other forms, and other ways to run a script -----------------------------------------------------------
+
+SETS = """
+import decimal, enum, sys
+from floxide_mp import Workflow, node
+class Color(enum.Enum):
+    R = (1, "r")
+    def __init__(self, number, text): self.number = number
+decimal.getcontext().prec = 5
+@node
+def work(color: Color): return color is Color.R, str(decimal.Decimal(1) / 3)
+class Flow(Workflow):
+    work = work
+    start = work
+    edges = {}
+def main(): print(Flow().run(Color.R, workers=1).output)
+"""
+
+
+@pytest.mark.parametrize(
+    "guarded",
+    [
+        "if not __name__ == '__main__': pass\nelse: main()",
+        "if __name__ != '__main__': raise SystemExit\nmain()",
+        "if __name__ != '__main__': sys.exit('not a module')\nlate = 1\nmain()",
+        "match __name__:\n    case '__main__': main()",
+        "__name__ == '__main__' and main()",
+        "if __name__ in ('__main__', 'x'): main()",
+        "here = __name__ == '__main__'\nif here: main()",
+    ],
+)
+def test_row_86_guards_of_other_forms(guarded: str, tmp_path: Path) -> None:
+    assert printed(SETS + guarded, tmp_path) == "(True, '0.33333')\n"
+
+
+@pytest.mark.parametrize("way", ["prompt", "archive"])
+def test_row_86_a_guarded_script_at_a_prompt_or_in_an_archive(way: str, tmp_path: Path) -> None:
+    text = SETS + "if __name__ == '__main__': main()"
+    (tmp_path / "__main__.py").write_text(text)
+    if way == "archive":
+        with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+            archive.write(tmp_path / "__main__.py", "__main__.py")
+        (tmp_path / "__main__.py").unlink()
+    arguments = ["app.pyz"] if way == "archive" else ["-i", "__main__.py"]
+    done = run_python(arguments, "", tmp_path)
+    assert done.stdout == "(True, '0.33333')\n"
+    assert done.stderr.strip(" >\n") == ""
+
+
+def test_row_86_what_is_defined_at_the_prompt_behind_a_script_goes_by_value(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        SETS + "FACTOR = 1\ndef scaled(): return FACTOR\nif __name__ == '__main__': main()"
+    )
+    text = """
+FACTOR = 7
+print(Workflow.build("W", nodes={"a": node(lambda _: scaled())}, start="a", edges={})().run(1, workers=1).output)
+"""
+    done = run_python(["-i", "script.py"], text, tmp_path)
+    assert done.stdout == "(True, '0.33333')\n7\n"
+
+
+@pytest.mark.parametrize("module", ["cProfile", "profile", "trace"])
+def test_row_86_a_guarded_script_that_another_program_runs_is_warned_of_once(module: str, tmp_path: Path) -> None:
+    text = (
+        SETS.replace(", enum", "").replace("(enum.Enum)", "").replace("Color.R", "1").replace("color: Color", "color")
+    )
+    (tmp_path / "script.py").write_text(text + "if __name__ == '__main__': main(), main()")
+    more = ["--listfuncs"] if module == "trace" else []
+    done = run_python(["-m", module, *more, "script.py"], None, tmp_path)
+    assert done.stderr.count("script.py is run by " + module) == 1, done.stderr
+
+
+def test_row_86_a_guard_that_is_not_recognised_is_warned_of_once(tmp_path: Path) -> None:
+    text = (
+        SETS.replace(", enum", "").replace("(enum.Enum)", "").replace("Color.R", "1").replace("color: Color", "color")
+    )
+    (tmp_path / "script.py").write_text(text + "for _ in [1] * (__name__ == '__main__'): main(), main()")
+    done = run_python(["script.py"], None, tmp_path)
+    assert done.stderr.count("script.py does with __name__ is not recognised as a guard") == 1
+    assert done.returncode == 0
+
+
 # -- the syntax tree --------------------------------------------------------------------------------------------------
 
 
@@ -417,15 +503,31 @@ def test_row_85_a_workflow_that_takes_much_along_is_warned_of(tmp_path: Path) ->
         ("if '__main__' == __name__ and x:\n  import a.b, c as d\n  for e, (f, *g) in h: i.j = 1", True, set("adefg")),
         ("try:\n if __name__ == '__main__':\n  with a as b:\n   def c(): d = 1\nexcept E: pass", True, {"b", "c"}),
         ("if x or __name__ == '__main__': a = 1", False, set()),
-        ("if __name__ != '__main__': raise SystemExit", False, set()),
+        ("a = 1\nif __name__ != '__main__': raise SystemExit\nb = 2\nclass C: d = 3", True, {"b", "C"}),
+        ("if __name__ != '__main__':\n  import sys\n  sys.exit()\nb = 2", True, {"b"}),
+        ("if __name__ != '__main__': print()\na = 1", False, set()),
+        ("if __name__ != '__main__': a = 1\nelse: b = 1", True, {"b"}),
+        ("if not __name__ == '__main__': pass\nelse: a = 1", True, {"a"}),
+        ("if not (x or __name__ != '__main__'): a = 1", True, {"a"}),
+        ("if x: pass\nelif __name__ == '__main__': a = 1\nelse: b = 1", True, {"a"}),
+        ("if __name__ in ('__main__', 'x'): a = 1", True, {"a"}),
+        ("if __name__ in ('__main__', '__mp_main__'): a = 1", False, set()),
+        ("if __name__ not in ['__main__']: raise SystemExit\na = 1", True, {"a"}),
+        ("match __name__:\n  case '__main__' | 'x': a = 1\n  case _: b = 1", True, {"a"}),
+        ("__name__ == '__main__' and main()", True, set()),
+        ("__name__ != '__main__' or (a := main())", True, {"a"}),
+        ("x and main() and __name__ == '__main__'", False, set()),
+        ("main() if __name__ == '__main__' else None", True, set()),
+        ("main_ = __name__ == '__main__'\nif main_: a = 1", True, {"a"}),
+        ("main_ = __name__ == '__main__'\nmain()", False, set()),
         ("def main():\n  if __name__ == '__main__': a = 1", False, set()),
-        ("match x:\n  case 1:\n    if __name__ == '__main__': a = 1", False, set()),
+        ("match x:\n  case 1:\n    if __name__ == '__main__': a = 1", True, {"a"}),
         ("a = 1", False, set()),
         ("if __name__ == '__main__':\n match a:\n  case [b, *c]: 1\n  case {'d': e, **f}: (g:=1)", True, set("bcefg")),
     ],
 )
 def test_what_is_a_guard_and_what_it_binds(text: str, guarded: bool, late: set[str]) -> None:
-    assert guard.looked_at(text.encode(), "script.py") == (guarded, late)
+    assert guard.looked_at(text.encode(), "script.py")[:2] == (guarded, late)
 
 
 def test_the_code_of_a_script_without_what_is_under_its_guard() -> None:

@@ -25,6 +25,7 @@ from floxide_mp import (
     WorkItemStatus,
 )
 from floxide_mp.core import sources
+from floxide_mp.core.records import Given
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.ports import EventPage
 from floxide_mp.runtime import pull
@@ -133,7 +134,7 @@ def test_how_one_ends_that_is_closed_is_no_failure_of_another(tmp_path: Path) ->
     for number in range(pull.KEEP + 1):
         iterator = flows.leaving(Ask(str(tmp_path)))
         next(iterator)
-        pulls.keep("run", (1, (number,)), pull.Pull("leaving", iterator, 0, view))
+        pulls.keep("run", (1, (number,)), pull.Pull("leaving", iterator, Given(), view))
     assert len(lines(tmp_path, "closed")) == 1
     pulls.close()
     assert len(lines(tmp_path, "closed")) == pull.KEEP + 1

@@ -75,13 +75,21 @@ class Giving(Leasing):
         self._lease(source.item, lease, worker)
         return source.item
 
-    def portion(self, item: ItemRecord, values: Sequence[Value] | Alike, writes: tuple[Write, ...], home: int) -> None:
+    def portion(
+        self,
+        item: ItemRecord,
+        values: Sequence[Value] | Alike,
+        writes: tuple[Write, ...],
+        home: int,
+        sign: tuple[int, int] = (0, 0),
+    ) -> None:
         """A step's ``NextAll`` gave some values and has more: these go on, and it is pending until there is room.
 
         Without values it has only gone over some that were given before.
 
         Args:
             home: the session of the worker that can go on with it.
+            sign: ``digest`` and ``hash_probe`` of what it has given.
         """
         place = self.plan.places[item.place]
         source = self._sources.get(item.id)
@@ -98,7 +106,7 @@ class Giving(Leasing):
             else:
                 targets = self._fan_out(item, place, values, scope, before)
             source.gave(payloads)
-            source.given = Given(before.values + len(payloads), targets, before.writes + len(writes))
+            source.given = Given(before.values + len(payloads), targets, before.writes + len(writes), *sign)
             self._commit.given[item.id] = source.given
             if item.attempt > 1:  # it has come further, so its attempts count anew
                 item.attempt = 1
@@ -135,10 +143,10 @@ class Giving(Leasing):
         """Whether ``pull`` would give something."""
         return self._source_for(session) is not None
 
-    def given(self, item: int) -> int:
-        """How many values the ``NextAll`` of an unfinished item has given."""
+    def given(self, item: int) -> Given | None:
+        """What the ``NextAll`` of an unfinished item has given; None: nothing."""
         source = self._sources.get(item)
-        return 0 if source is None else source.given.values
+        return None if source is None or not source.given.values else source.given
 
     def keeps(self, item: int, session: int) -> bool:
         """Whether that session is to go on with what the item gives."""

@@ -95,11 +95,17 @@ class ArrivalBlock(NamedTuple):
 
 
 class Given(NamedTuple):
-    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context."""
+    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context.
+
+    ``digest`` is of the values, ``hash_probe`` of the process that gave the last of them: in one with another, what it
+    passes over is compared. 0 to 2**32 - 1.
+    """
 
     values: int = 0
     targets: int = 0
     writes: int = 0
+    digest: int = 0
+    hash_probe: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any, Final, NamedTuple
 
+from ..core.records import Given
 from ..errors import WorkerDiedError
 from ..facts import WorkerHealth
 from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
-from ..runtime import codec
+from ..runtime import codec, hash_seed
 from ..runtime.board import SIZE, Board
 from ..runtime.clock import monotonic, monotonic_ns, sleep
 from ..runtime.critical import Thread
@@ -164,7 +165,10 @@ class ExecutorEngine:
             future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view, lease.given)
             if not self._done(future, post, lease):
                 break
-            if (result := future.result()) is not None:
+            if (ran := future.result()) is not None:
+                result, warning = ran
+                if warning is not None:
+                    self._ledger.describe(lease.run_id, (facts.key,), (warning,))
                 return (result,)
         return ()
 
@@ -243,8 +247,10 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
             _known.pop(next(iter(_known)), None)
 
 
-def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCopy, given: int) -> Outcome | None:
-    """Run one item; None if the workflow is needed for it."""
+def run_step(
+    run_id: str, grant: Grant, facts: Description, view: View | ViewCopy, given: Given | None
+) -> tuple[Outcome, str | None] | None:
+    """Run one item; what came of it, and a sentence for the log, if any. None: the workflow is needed for it."""
     try:
         if facts.workflow is not None:
             _keep(facts.key, codec.decode_bundle(facts.workflow))
@@ -255,8 +261,9 @@ def run_step(run_id: str, grant: Grant, facts: Description, view: View | ViewCop
     except KeyboardInterrupt:
         raise
     except BaseException as failure:
-        return trouble(WORKFLOW, failure)
+        return trouble(WORKFLOW, failure), None
     before = monotonic_ns()
     with Working(steps):
         result = steps.run(grant, view.cancelled, given)
-    return steps.in_time(grant, result, monotonic_ns() - before)
+    warning = hash_seed.warning(run_id, facts.hash_seed, facts.hash_probe)
+    return steps.in_time(grant, result, monotonic_ns() - before), warning

@@ -54,6 +54,9 @@ class Commits(View):
         # be the one that it is to go on with.
         last = next((run.record.hash_seed for run in reversed(self._runs.values())), None)
         self.hash_seed = hash_seed.drawn() if last is None or hash_seed.given() is not None else last
+        # Steps are run in this process, or nobody knows where, unless the engine says that it has workers of that seed.
+        mine = hash_seed.probe()
+        self.hash_probe = mine if mine != hash_seed.probe_of(self.hash_seed) else None
         self._mixed = False  # some run that was worked on has another one
         self._ends = 0  # runs whose phase has changed, in the store
         self.journal = journal_for(store, self, self.critical, threaded)

@@ -1,4 +1,5 @@
-"""The syntax tree of a script: whether it has a ``__main__`` guard, what is bound under it, and its code without that.
+"""The syntax tree of a script: whether it has a ``__main__`` guard, in whatever form, what is bound under it, and its
+code without that.
 
 In the program's process and in workers. ``ast`` is not imported, which would take each of them some milliseconds.
 """
@@ -7,21 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
+PROGRAM: Final = "__main__"  # what ``__name__`` is in the program
+WORKER: Final = "__mp_main__"  # ... and where it decides something in a worker
 _AST_ONLY: Final = 0x400  # ast.PyCF_ONLY_AST
 _FUNCTIONS: Final = ("FunctionDef", "AsyncFunctionDef", "Lambda")
 
 
-def looked_at(source: bytes, path: str) -> tuple[bool, frozenset[str]]:
-    """Whether a script has a guard, and the names that are bound under it.
+class Guards(NamedTuple):
+    """What the guards of a script are.
+
+    Attributes:
+        found: whether there are any.
+        late: the names that are bound where only the program comes.
+        unclear: whether something else is decided by whether the script is the program: it may be meant as a guard.
+    """
+
+    found: bool
+    late: frozenset[str]
+    unclear: bool
+
+
+def looked_at(source: bytes, path: str) -> Guards:
+    """The guards of a script.
 
     Raises:
         SyntaxError, ValueError: it cannot be parsed.
     """
     tree: Any = compile(source, path, "exec", _AST_ONLY, dont_inherit=True)
-    guards = [statement for statement in _statements(tree.body) if _is_guard(statement)]
-    return bool(guards), frozenset(name for one in guards for statement in one.body for name in _bound(statement))
+    flags: Flags = {}
+    parts = [part for one in _statements(tree.body) if (part := _program_only(one, flags)) is not None]
+    end = _end(tree.body)
+    if end is not None:
+        parts.append(tree.body[end + 1 :])
+    late = frozenset(name for part in parts for one in part for name in _bound(one))
+    return Guards(bool(parts), late, not parts and any(map(_asks, _walk(tree))))
 
 
 def rebound(source: bytes) -> Iterator[str]:
@@ -40,6 +62,9 @@ def without(source: bytes, path: str) -> CodeType:
     In all else it is ``__main__``: the module of what the script defines, the names of its loggers.
     """
     tree: Any = compile(source, path, "exec", _AST_ONLY, dont_inherit=True)
+    end = _end(tree.body)
+    if end is not None:
+        del tree.body[end:]
     for node in _walk(tree):
         kind = type(node).__name__
         if kind == "Compare":
@@ -50,44 +75,140 @@ def without(source: bytes, path: str) -> CodeType:
 
 
 def _spawned(expression: Any) -> Any:
-    if type(expression).__name__ != "Name" or expression.id != "__name__":
+    if not _is_name(expression):
         return expression
     import _ast
 
     places = {name: getattr(expression, name) for name in ("lineno", "col_offset", "end_lineno", "end_col_offset")}
-    return _ast.Constant("__mp_main__", **places)
+    return _ast.Constant(WORKER, **places)
 
 
-def _is_guard(statement: Any) -> bool:
-    """Whether it is ``if __name__ == "__main__":``, maybe with more conditions (``and``)."""
-    return type(statement).__name__ == "If" and any(map(_asks_for_main, _all_of(statement.test)))
+# -- what decides whether this is the program -----------------------------------------------------------------------
+
+# What a name stands for that was bound to such a decision: in the program, and in a worker.
+Flags: TypeAlias = "dict[str, tuple[bool | None, bool | None]]"
 
 
-def _all_of(test: Any) -> Iterator[Any]:
-    """What must be true for a condition to be."""
-    if type(test).__name__ == "BoolOp" and type(test.op).__name__ == "And":
-        for part in test.values:
-            yield from _all_of(part)
-    else:
-        yield test
+def _program_only(statement: Any, flags: Flags) -> list[Any] | None:
+    """The statements of it that are run in the program and not in a worker; None: there is no such difference.
+
+    Args:
+        flags: as of the statements before; what this one binds to a decision is added.
+    """
+    kind = type(statement).__name__
+    if kind == "Match" and _is_name(statement.subject):
+        cases = [case.body for case in statement.cases if PROGRAM in _constants(case.pattern)]
+        return [one for body in cases for one in body] if cases else None
+    if kind == "Assign" and len(statement.targets) == 1 and type(statement.targets[0]).__name__ == "Name":
+        flags[statement.targets[0].id] = _both(statement.value, flags)
+    elif kind == "Expr":
+        return [statement] if _skips(statement.value, flags) else None
+    elif kind == "If":
+        here, there = _both(statement.test, flags)
+        if there is False and here is not False:
+            return list(statement.body)
+        if there is True and here is not True and statement.orelse:
+            return list(statement.orelse)
+    return None
 
 
-def _asks_for_main(test: Any) -> bool:
-    if type(test).__name__ != "Compare" or [type(op).__name__ for op in test.ops] != ["Eq"]:
+def _skips(expression: Any, flags: Flags) -> bool:
+    """Whether a part of it is evaluated in the program only: what follows ``and`` or ``or``, or one side of ``if``."""
+    kind = type(expression).__name__
+    if kind == "BoolOp":
+        stops = type(expression.op).__name__ == "Or"
+        found = [_both(value, flags) for value in expression.values[:-1]]
+        return any(there is stops and here is not stops for here, there in found)
+    if kind == "IfExp":
+        here, there = _both(expression.test, flags)
+        return there is not None and here is not there
+    return False
+
+
+def _end(body: list[Any]) -> int | None:
+    """The number of the statement at which the script ends where it is not the program: ``if __name__ != "__main__":``
+    with ``raise SystemExit`` or the like under it.
+    """
+    for number, one in enumerate(body):
+        if type(one).__name__ == "If":
+            here, there = _both(one.test, {})
+            if here is False and there is True and _ends(one.body[-1]):
+                return number
+    return None
+
+
+def _ends(statement: Any) -> bool:
+    if type(statement).__name__ == "Expr" and type(statement.value).__name__ == "Call":
+        called = statement.value.func
+        return getattr(called, "id", getattr(called, "attr", None)) in ("exit", "quit", "_exit")
+    return type(statement).__name__ == "Raise"
+
+
+def _both(test: Any, flags: Flags) -> tuple[bool | None, bool | None]:
+    """What a condition is in the program and in a worker; None: that hangs on something else."""
+    return _value(test, PROGRAM, flags), _value(test, WORKER, flags)
+
+
+def _value(test: Any, name: str, flags: Flags) -> bool | None:
+    kind = type(test).__name__
+    if kind == "Name":
+        return flags.get(test.id, (None, None))[name == WORKER]
+    if kind == "UnaryOp" and type(test.op).__name__ == "Not":
+        value = _value(test.operand, name, flags)
+        return None if value is None else not value
+    if kind == "BoolOp":
+        stops = type(test.op).__name__ == "Or"
+        values = [_value(part, name, flags) for part in test.values]
+        return stops if stops in values else None if None in values else not stops
+    if kind == "Compare" and len(test.ops) == 1:
+        return _compared(test.left, type(test.ops[0]).__name__, test.comparators[0], name)
+    return None
+
+
+def _compared(left: Any, operator: str, right: Any, name: str) -> bool | None:
+    if operator in ("Eq", "NotEq", "Is", "IsNot") and not _is_name(left):
+        left, right = right, left
+    others = _constants(right)
+    if not _is_name(left) or PROGRAM not in others or (operator not in ("In", "NotIn") and len(others) > 1):
+        return None
+    return (name in others) is (operator in ("Eq", "Is", "In"))
+
+
+def _is_name(expression: Any) -> bool:
+    return type(expression).__name__ == "Name" and expression.id == "__name__"
+
+
+def _constants(expression: Any) -> list[Any]:
+    """The texts that an expression or a pattern consists of; []: it is something else."""
+    kind = type(expression).__name__
+    if kind == "Constant":
+        return [expression.value] if isinstance(expression.value, str) else []
+    if kind in ("Tuple", "List", "Set"):
+        return [text for part in expression.elts for text in _constants(part)]
+    if kind == "MatchValue":
+        return _constants(expression.value)
+    return [text for part in expression.patterns for text in _constants(part)] if kind == "MatchOr" else []
+
+
+def _asks(node: Any) -> bool:
+    """Whether it is a comparison of ``__name__`` with ``"__main__"``."""
+    if type(node).__name__ != "Compare":
         return False
-    sides = test.left, test.comparators[0]
-    named = any(getattr(side, "id", None) == "__name__" for side in sides)
-    return named and any(getattr(side, "value", None) == "__main__" for side in sides)
+    sides = node.left, *node.comparators
+    return any(map(_is_name, sides)) and any(PROGRAM in _constants(side) for side in sides)
+
+
+# -- the tree ---------------------------------------------------------------------------------------------------------
 
 
 def _statements(body: Iterable[Any]) -> Iterator[Any]:
     """Those at the top, and those in ``if``, ``try``, ``with`` and loops there."""
     for statement in body:
         yield statement
-        if type(statement).__name__ in ("If", "Try", "TryStar", "With", "For", "While"):
-            for part in ("body", "orelse", "finalbody", "handlers"):
+        if type(statement).__name__ in ("If", "Try", "TryStar", "With", "For", "While", "Match"):
+            for part in ("body", "orelse", "finalbody", "handlers", "cases"):
                 yield from _statements(getattr(statement, part, ()))
-        elif type(statement).__name__ == "ExceptHandler":
+        elif type(statement).__name__ in ("ExceptHandler", "match_case"):
             yield from _statements(statement.body)
 
 

@@ -93,7 +93,8 @@ class Ledger(Runs):
         ahead = run.state.plan.ahead if isinstance(run, Running) else ()
         for text in warnings:
             self._warn_once(text)
-        return Description(record.key, workflow, record.context, record.seed, ahead, record.fields)
+        hashes = record.hash_seed, record.hash_probe
+        return Description(record.key, workflow, record.context, record.seed, ahead, record.fields, *hashes)
 
     def events(self, run_id: str, since: int) -> EventPage:
         found, total = self._last_events(run_id, since)

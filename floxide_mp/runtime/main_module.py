@@ -17,6 +17,7 @@ import os
 import sys
 from _thread import RLock
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from types import CodeType, ModuleType
 from typing import Any, Final, NamedTuple
@@ -73,7 +74,12 @@ def _stamp(path: str) -> tuple[int, int] | None:
 _FIRST: Final = sys.modules["__main__"]
 _STAMP: Final = _stamp(getattr(_FIRST, "__file__", None) or "")  # when the program imported this package
 
-_known: tuple[ModuleType, Home | None] | None = None  # of which ``__main__``, and what it is
+_RUNNERS: Final = frozenset({"cProfile", "profile", "trace"})  # of the standard library; the others take its place
+_LOST: Final = "workers get what it defines by value, and not what it sets for its process (precisions, filters)"
+_AS_USUAL: Final = 'have everything that only the program does under `if __name__ == "__main__":`'
+_BY_ITSELF: Final = "what needs that belongs into a module, or start the profiler in the script (cProfile.Profile())"
+
+_known: tuple[ModuleType, bool, Home | None] | None = None  # of which ``__main__``, whether at a prompt; what it is
 _entered: Script | None = None  # by this process, which is a worker
 _entering: Final = RLock()
 _offered: set[str] = set()  # names of a ``__main__`` that goes by value
@@ -84,10 +90,10 @@ missing: frozenset[str] = frozenset()  # names of the script that could not be s
 def script_here() -> Home | None:
     """The script that ``__main__`` is in this process, if workers can run it, or this is a worker that has run it."""
     global _known
-    main = sys.modules["__main__"]
-    if _known is None or _known[0] is not main:
-        _known = main, _looked_at(main)
-    return _known[1]
+    main, prompt = sys.modules["__main__"], hasattr(sys, "ps1")
+    if _known is None or _known[0] is not main or _known[1] is not prompt:
+        _known = main, prompt, _looked_at(main, prompt)
+    return _known[2]
 
 
 def by_name(obj: Any) -> bool:
@@ -169,7 +175,7 @@ def _run(script: Script) -> None:
     module = _module_of(script)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     _left.append(before[0])
-    _known = module, Home(script, frozenset(), frozenset())
+    _known = module, hasattr(sys, "ps1"), Home(script, frozenset(), frozenset())
     try:
         if script.package:
             __import__(script.package)
@@ -264,28 +270,62 @@ def _asked_for(failure: BaseException) -> str | None:
 # -- the program's side ---------------------------------------------------------------------------------------------
 
 
-def _looked_at(main: ModuleType) -> Home | None:
+def _looked_at(main: ModuleType, prompt: bool) -> Home | None:
     path = _path_of(main)
-    # At a prompt (also after ``python -i script.py``) more may be defined than is in the file.
-    if path is None or hasattr(sys, "ps1") or sys.flags.interactive or _is_installed(main, path):
+    # At a prompt (also behind a script, after ``python -i``) more may be defined than is in the file.
+    if path is None or prompt:
+        return None
+    if _is_installed(main, path):
+        _warn_of_runner(main)
         return None
     try:
-        with open(path, "rb") as file:
-            source = file.read()
-        guards, late = guard.looked_at(source, path)
+        source = _source(main, path)
+        guards = guard.looked_at(source, path)
     except (OSError, SyntaxError, ValueError):
-        return None  # it is in an archive, say
-    if not guards and main.__name__ != "__mp_main__":
+        return None
+    if not guards.found and main.__name__ != "__mp_main__":
+        if guards.unclear:
+            _warn(f"what {path} does with __name__ is not recognised as a guard: {_LOST}; {_AS_USUAL}")
         return None
     if main is _FIRST and _stamp(path) != _STAMP:
-        import logging
-
-        text = "%s was changed since this program began: workers get what it defines by value"
-        logging.getLogger("floxide_mp").warning(text, path)
+        _warn(f"{path} was changed since this program began: workers get what it defines by value")
         return None
     spec = getattr(main, "__spec__", None)
     script = Script(path, getattr(spec, "name", None), getattr(main, "__package__", None), source)
-    return Home(script, late, frozenset(guard.rebound(source)))
+    return Home(script, guards.late, frozenset(guard.rebound(source)))
+
+
+def _source(main: ModuleType, path: str) -> bytes:
+    """Its text, which may be in an archive (``python app.pyz``).
+
+    Raises:
+        OSError, ValueError: it cannot be had.
+    """
+    get_data = getattr(getattr(main, "__loader__", None), "get_data", None)
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except NotADirectoryError:
+        if get_data is None:
+            raise
+        return bytes(get_data(path))
+
+
+def _warn_of_runner(main: ModuleType) -> None:
+    """A script that a module of the standard library runs (``python -m cProfile script.py``) is not ``__main__``."""
+    module, path = getattr(getattr(main, "__spec__", None), "name", None), sys.argv[0]
+    if module not in _RUNNERS or not os.path.isfile(path):
+        return
+    with suppress(OSError, SyntaxError, ValueError), open(path, "rb") as file:
+        guards = guard.looked_at(file.read(), path)
+        if guards.found:
+            _warn(f"{path} is run by {module}, and is not the module __main__: {_LOST}; {_BY_ITSELF}")
+
+
+def _warn(text: str) -> None:
+    import logging
+
+    logging.getLogger("floxide_mp").warning("%s", text)
 
 
 def _path_of(main: ModuleType) -> str | None:

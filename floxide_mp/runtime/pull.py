@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final
+from zlib import crc32
 
+from ..core.records import Given
 from ..core.terms import Order, Payload, size_of
 from ..errors import FloxideError
+from . import hash_seed
 from .clock import monotonic_ns
 from .ctrl_c import is_ctrl_c
 from .forks import end_child, mark
@@ -22,9 +25,22 @@ MOST_ITEMS: Final = 2048  # in a portion
 MOST_BYTES: Final = 1 << 20  # ... that has one of them, if a single one is larger
 FIRST: Final = 100_000_000  # nanoseconds until the first portion is cut: what is over by then is no source
 LATER: Final = 10_000_000  # ... and each later one, so that others have something to do
+DIGESTED: Final = 4096  # bytes of a value at the most, from its beginning, that tell it from others
+PLAIN: Final = 1 << 16  # bytes of a value; the pickle of a larger one may be another one where memory is shared
 KEEP: Final = 16  # iterators that have more to give; others are started again
 
 Values = list[tuple[int, Payload]]  # (arm, payload)
+
+
+class OtherValues(BaseException):
+    """An iterator was started again where texts have other hashes, and gave other values: of a set, say.
+
+    ``hash_probe``: of the process that gave those before. Never leaves the step (``step``).
+    """
+
+    def __init__(self, text: str, hash_probe: int) -> None:
+        super().__init__(text)
+        self.hash_probe = hash_probe
 
 
 class Pull:
@@ -33,19 +49,25 @@ class Pull:
     Args:
         name: of the node, for errors.
         iterator: at its beginning.
-        given: how many values it gave before it was started again.
+        given: what it gave before it was started again.
         view: of the step that it belongs to: a generator has the context of its step.
 
     Attributes:
-        given: ... and since.
+        given: how many values it gave then and since.
+        digest: of all these, as ``Given.digest``.
     """
 
-    def __init__(self, name: str, iterator: Iterator[Any], given: int, view: StepView) -> None:
-        self.given = given
+    def __init__(self, name: str, iterator: Iterator[Any], given: Given, view: StepView) -> None:
+        self.given = given.values
         self.view = view
+        self.digest = given.digest
         self._name = name
         self._iterator = iterator
-        self._skip = given
+        self._skip = given.values
+        # In a process with the same hashes it is trusted to be repeatable, or an id by chance in a value, that does no
+        # harm, would end the run. With others, it may be the order of a set that it goes by.
+        self._before = given if given.values and given.hash_probe != hash_seed.probe() else None
+        self._passed = 0  # the digest of what was passed over, where that is compared
         self._failure: BaseException | None = None  # what it raised, behind values that were told first
 
     def draw(self, route: Callable[[Any], tuple[int, Payload]], whole: bool) -> tuple[Values, int | None, bool]:
@@ -72,6 +94,8 @@ class Pull:
                 if self._skip:
                     self._skip -= 1
                     view.writes = []  # they are committed
+                    if self._before is not None:
+                        self._compare(route(value)[1], self._before)
                 else:
                     values.append(route(value))
                     size += size_of(values[-1][1])
@@ -81,7 +105,7 @@ class Pull:
                 if len(values) >= MOST_ITEMS or size >= MOST_BYTES or monotonic_ns() > until:
                     break
             else:
-                self._check_repeated()
+                self._check_repeated()  # what is not kept any more needs no digest
                 return values, None, True
         except BaseException as failure:
             if mark[0] != pid:
@@ -90,7 +114,21 @@ class Pull:
                 raise
             self._failure = failure
         self.given += len(values)
+        for _, payload in values:
+            self.digest = _digest(payload, self.digest)
         return values, written, False
+
+    def _compare(self, payload: Payload, before: Given) -> None:
+        """One more value is passed over.
+
+        Raises:
+            OtherValues: it was the last of them, and they are not those that were given before.
+        """
+        self._passed = _digest(payload, self._passed)
+        if not self._skip and self._passed != self.digest:
+            text = f"the NextAll of {self._name} had given {self.given} values, and gives others when begun again"
+            how = "in a process with other hashes of texts (is it of a set? sorted(...) is the same everywhere)"
+            raise OtherValues(f"{text} {how}", before.hash_probe)
 
     def close(self) -> None:
         """It is not gone on with. What it raises at that helps nobody."""
@@ -106,6 +144,13 @@ class Pull:
         if self._skip:
             text = f"{self._name} was started again, and gave {self.given - self._skip} values where it had given "
             raise FloxideError(f"{text}{self.given}: an iterator in NextAll must give the same values each time")
+
+
+def _digest(payload: Payload, before: int) -> int:
+    """That of some values and one more: a checksum of their pickles, of large ones only that there are such."""
+    if isinstance(payload, bytes) and len(payload) <= PLAIN:
+        return crc32(payload[:DIGESTED], before)
+    return crc32(b"large", before)
 
 
 class Pulls:

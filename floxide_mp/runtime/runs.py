@@ -45,7 +45,7 @@ class Runs(Commits):
             if record.run_id in self._runs:
                 return False
             self._check_going()
-            record = record._replace(hash_seed=self.hash_seed)
+            record = record._replace(hash_seed=self.hash_seed, hash_probe=self.hash_probe)
             state = RunState(plan, retry, record.finish)
             if record.input is None:
                 state.begin()

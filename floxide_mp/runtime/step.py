@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
+from ..core.records import Given
 from ..core.terms import Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import Call, called
@@ -38,7 +39,7 @@ from ..ports import (
 from ..route import choose
 from ..texts import quoted
 from ..transition import Abort, Hold, Next, NextAll
-from . import codec, large, main_module, returns, step_errors
+from . import codec, hash_seed, large, main_module, returns, step_errors
 from .codec import decode
 from .coroutines import awaited
 from .ctrl_c import is_ctrl_c
@@ -47,7 +48,7 @@ from .forks import end_child, here, mark, refused
 from .kept_state import CHANGED as CHANGED_NODE
 from .kept_state import KeptState, kept_state_of
 from .keys import keyed
-from .pull import Pull, Pulls, Values
+from .pull import OtherValues, Pull, Pulls, Values
 from .results import failed
 from .run_log import RunLog
 from .step_view import StepView
@@ -118,6 +119,7 @@ class Steps:
         self._fixed = FixedValues()
         self._identify = identify
         self._numbered = facts.fields
+        self._seed = facts.hash_seed
         self._free = contexts.complete(codec.decode(facts.context, read_only=True), facts.fields)
         self._fields = contexts.field_names(self._free)
         self._renew()
@@ -133,8 +135,8 @@ class Steps:
         # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
         return -1 if after in self._asks else after
 
-    def run(self, grant: Grant, cancelled: Callable[[], bool], given: int = 0) -> Outcome:
-        """Run one item, behind so many values that it has ``given``."""
+    def run(self, grant: Grant, cancelled: Callable[[], bool], given: Given | None = None) -> Outcome:
+        """Run one item, behind what it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
         name, call, opens, sees, kept = self._calls[node]
         view = self._view
@@ -149,7 +151,7 @@ class Steps:
                 view.clean()
             elif view.writes:
                 view.writes = []
-            result: Any = self._kept(order, given) if given else None
+            result: Any = None if given is None else self._kept(order, given.values)
             if result is not None:
                 self._now = view = result.view
                 key, looked = view.key, view.looked
@@ -164,7 +166,7 @@ class Steps:
             if kind is CoroutineType:
                 result = awaited(result)
                 kind = type(result)
-            if kind in _ODD or given:
+            if kind in _ODD or given is not None:
                 if mark[0] != self._pid:
                     end_child(None)
                 told = (
@@ -197,6 +199,8 @@ class Steps:
                 view.end()
                 self._fixed.restore(view.looked)
                 raise
+            if isinstance(failure, OtherValues):
+                return self._begun_elsewhere(name, failure)
             if _is_missing(failure):
                 return step_errors.trouble(f"the input of {name}", failure)
             if isinstance(failure, TypeError) and "list" in str(failure):
@@ -295,18 +299,18 @@ class Steps:
         """The iterator of an item that has given so many values, if it is here."""
         return None if self._pulls is None else self._pulls.take(self._run_id, order, given)
 
-    def _told(self, node: int, name: str, result: Any, order: Order, given: int) -> Outcome:
+    def _told(self, node: int, name: str, result: Any, order: Order, given: Given | None) -> Outcome:
         """What the node returned, as data, if it is of an odd kind, or has ``given`` something."""
         kind = type(result)
         if kind is Pull:
             return self._drawn(node, name, order, result)
         if kind is NextAll:
             several = returns.several(name, result.values, self._redacts[node])
-            if given or isinstance(several, Iterator):
-                return self._drawn(node, name, order, Pull(name, iter(several), given, self._now))
+            if given is not None or isinstance(several, Iterator):
+                return self._drawn(node, name, order, Pull(name, iter(several), given or Given(), self._now))
             values: Values = [self._route(node, name, value) for value in several]
             return _spread(values, self._written())
-        if given:
+        if given is not None:
             text = f"{name} was started again, and returned a {kind.__name__} where it had returned a NextAll"
             raise FloxideError(f"{text}: an iterator in NextAll must give the same values each time")
         if kind is Hold:
@@ -337,7 +341,14 @@ class Steps:
             failpoints.hit("worker.portion")
         self._now.end()  # from now on it is this iterator's alone, and goes on with the next portion
         self._pulls.keep(self._run_id, order, pull)
-        return Portion(told)
+        return Portion(told, pull.digest, hash_seed.probe())
+
+    def _begun_elsewhere(self, name: str, failure: OtherValues) -> Trouble:
+        """An iterator has to be begun again, which cannot be done in this process: the item is as it was."""
+        theirs = failure.hash_probe
+        began = None if self._seed is not None and hash_seed.probe_of(self._seed) == theirs else theirs
+        text = f"run {self._run_id!r}: {failure}; {hash_seed.advice(self._seed, began)}"
+        return Trouble(codec.encode_error(FloxideError(text, run_id=self._run_id, node=name), ""))
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:

@@ -12,7 +12,7 @@ from typing import Final
 from .. import failpoints
 from ..core.terms import Order
 from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
-from . import codec
+from . import codec, hash_seed
 from .board import Board
 from .clock import monotonic, monotonic_ns
 from .forks import Working
@@ -294,13 +294,14 @@ class Worker:
                 if self._posted:
                     self._collect()
                 facts = self._backend.describe(run_id, tuple(self._bundles))
-            bundle, warnings = self._bundles.get(facts.key), list[str]()
+            warning = hash_seed.warning(run_id, facts.hash_seed, facts.hash_probe)
+            bundle, warnings = self._bundles.get(facts.key), [] if warning is None else [warning]
             if bundle is None:
                 assert facts.workflow is not None
                 with nullcontext() if self._inline else importing():
                     bundle = self._bundles[facts.key] = codec.decode_bundle(facts.workflow)
                 if not self._inline:
-                    warnings = codec.other_globals(run_id, bundle)
+                    warnings += codec.other_globals(run_id, bundle)
                 if len(self._bundles) > KEEP:
                     forgotten = next(iter(self._bundles))
                     del self._bundles[forgotten]
@@ -308,7 +309,9 @@ class Worker:
             calls = self._calls.get(facts.key)
             if calls is None:
                 calls = self._calls[facts.key] = calls_of(bundle)
-            if not self._inline and (warnings := warnings + codec.other_code(run_id, bundle)):
+            if not self._inline:
+                warnings += codec.other_code(run_id, bundle)
+            if warnings:
                 with self._lock:
                     self._backend.describe(run_id, (facts.key,), warnings)
             fetch = partial(self._events, run_id)

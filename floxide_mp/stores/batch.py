@@ -313,7 +313,7 @@ class Batch:
         for kind in {head[1] for head in found}:
             of_kind = [head for head in found if head[1] == kind]
             there = self._marks(connection, kind, of_kind)
-            if kind in ("depth", "given"):  # they grow
+            if kind in ("depth", "given"):  # they change
                 self.living.take(seals, there.values())
                 again = [head for head in of_kind if head[2:4] in there]
                 self._put(connection, seals, schema.MARKS, again, "REPLACE")

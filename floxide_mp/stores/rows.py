@@ -197,6 +197,7 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
         record.hash_seed,
         json.dumps(record.fields),
         record.timeout_grace,
+        record.hash_probe,
     )
     return head, pack(tuple(values))
 
@@ -204,7 +205,7 @@ def run_row(run: int, record: RunRecord) -> tuple[Row, bytes]:
 def run_record(row: Row, whole: bool = True) -> RunRecord:
     """The record, or its header (``memory.header``), for which the values are not opened."""
     _, run_id, name, started_at, timeout, finish, seed, key, shape, places, main, versions, *others = row
-    hash_seed, fields, timeout_grace, packed = others
+    hash_seed, fields, timeout_grace, hash_probe, packed = others
     values: dict[str, Any] = dict(_parts(unpack(packed))) if whole else {"workflow": b"", "context": b""}
     return RunRecord(
         untext(run_id),
@@ -224,6 +225,7 @@ def run_record(row: Row, whole: bool = True) -> RunRecord:
         hash_seed,
         tuple((name, kind) for name, kind in json.loads(fields)),
         timeout_grace,
+        hash_probe,
     )
 
 

@@ -18,7 +18,8 @@ reading: they are pickles, in a frame (``rows.pack``), that only workers open.
     marks      small facts by ``kind``: 'depth' (scope a, component b): the deepest level so far;
                'joined' (scope a, place b): that join has fired; 'passed' (node a): it passed something on;
                'held' (node a, item b): held by it, in the order of ``value``;
-               'given' (item a): what it gave so far, and it has more: 0 values, 1 successors, 2 writes to the context
+               'given' (item a): what it gave so far, and it has more: 0 values, 1 successors, 2 writes to the context,
+               3 a digest of the values, 4 a probe of the hashes of the process that gave the last
     events     writes to the context, in the order of commits; ``count`` of them in a row, numbered from ``row`` on
     outputs    outputs of the run, in the order of commits, likewise
     errors     failed attempts
@@ -124,7 +125,7 @@ RUNS: Final = Table(
     "run INTEGER NOT NULL, run_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, started_at REAL NOT NULL, timeout REAL, "
     "finish INTEGER NOT NULL, seed TEXT NOT NULL, key BLOB NOT NULL, shape TEXT NOT NULL, places TEXT NOT NULL, "
     "main TEXT NOT NULL, versions TEXT NOT NULL, hash_seed INTEGER, fields TEXT NOT NULL, "
-    "timeout_grace REAL NOT NULL",
+    "timeout_grace REAL NOT NULL, hash_probe INTEGER",
     1,
     "payload BLOB NOT NULL",
 )

@@ -165,7 +165,8 @@ class Simulation:
         failed = self.failures.get(item.id, 0)
         hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
         failing = hopeless or failed < act.fails
-        given = self.state.given(item.id)
+        before = self.state.given(item.id)
+        given = 0 if before is None else before.values
         cut = act.portion(given, failing, self.ordered)
         if cut is not None:
             again = given > 0 and self.state._sources.get(item.id).home == 0  # type: ignore[union-attr]

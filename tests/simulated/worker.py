@@ -150,7 +150,7 @@ class Worker:
     def _return(self) -> None:
         """The node comes back."""
         assert self.lease is not None and self.grant is not None and self.work is not None
-        given = self.lease.given if self.at == 0 else 0
+        given = self.lease.given.values if self.lease.given is not None and self.at == 0 else 0
         result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
         self.running = False
         self._ended += STEP

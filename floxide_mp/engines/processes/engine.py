@@ -84,6 +84,7 @@ class ProcessEngine:
         self._held = ExitStack()
         self._preparation = preparation or self._held.enter_context(Preparation())
         self._hatchling = hatchling
+        ledger.hash_probe = None
         if hatchling is not None:
             ledger.hash_seed = hatchling.hash_seed
         self._processes: dict[int, WorkerProcess] = {}  # by session
