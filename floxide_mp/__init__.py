@@ -1,13 +1,57 @@
 """floxide_mp: describe a job as a graph of nodes; it runs on N processes, and remembers every finished step."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 from . import ctrl_c as _ctrl_c  # noqa: F401  # first: what follows takes time to be imported
 
 # isort: split
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+
+_LATER: Final = {  # a worker needs none of these: importing them when they are asked for makes it start sooner
+    **dict.fromkeys(("Checkpoint", "RunInfo", "RunMetrics", "WorkItem", "WorkerHealth", "WorkflowError"), "facts"),
+    "Coordinator": "assembly",
+    "MemoryStore": "stores.memory",
+    "Run": "runtime.run",
+    "RunResult": "runtime.run",
+    "SQLiteStore": "stores.sqlite",
+    "Sender": "runtime.source",
+    "Source": "runtime.source",
+    "source": "runtime.source",
+}
+_STANDARD: Final = os.path.dirname(os.__file__) + os.sep
+
+
+def __getattr__(name: str) -> Any:  # before what follows is imported: it may be asked in the middle of that
+    try:
+        if name in _LATER:
+            return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    except (ImportError, AttributeError) as error:
+        _check_shadowed(error)
+        raise
+    failure = AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    if getattr(globals()["__spec__"], "_initializing", False):  # or somebody looks what there is here
+        _check_shadowed(failure)
+    raise failure
+
+
+def _check_shadowed(error: Exception) -> None:
+    """Raise an ImportError if a file of the program's stands in the way of a module of the standard library.
+
+    A script ``pickle.py`` is imported once more, in the middle of the import of this package, by who needs ``pickle``.
+    """
+    there = [os.path.dirname(os.path.abspath(getattr(sys.modules["__main__"], "__file__", None) or "x")), *sys.path[:1]]
+    for name in sys.stdlib_module_names.intersection(list(sys.modules)):
+        path = getattr(sys.modules[name], "__file__", None)
+        if path is not None and os.path.dirname(os.path.abspath(path)) in there and not path.startswith(_STANDARD):
+            text = f"{path} is imported in place of the module {name} of the standard library, which floxide_mp needs"
+            raise ImportError(f"{text}: give the file another name", name=name, path=path) from error
+
 
 from .context import Context, Item
 from .errors import (
@@ -59,24 +103,6 @@ def _launcher(name: str) -> Callable[..., Any]:
 
 
 Workflow.__launcher__ = staticmethod(_launcher)
-
-_LATER: Final = {  # a worker needs none of these: importing them when they are asked for makes it start sooner
-    **dict.fromkeys(("Checkpoint", "RunInfo", "RunMetrics", "WorkItem", "WorkerHealth", "WorkflowError"), "facts"),
-    "Coordinator": "assembly",
-    "MemoryStore": "stores.memory",
-    "Run": "runtime.run",
-    "RunResult": "runtime.run",
-    "SQLiteStore": "stores.sqlite",
-    "Sender": "runtime.source",
-    "Source": "runtime.source",
-    "source": "runtime.source",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -493,6 +493,13 @@ def test_row_86_a_guard_that_is_not_recognised_is_warned_of_once(tmp_path: Path)
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("name", ["pickle", "random"])
+def test_a_script_in_the_place_of_a_standard_module_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("from floxide_mp import *\n@node\ndef work(n): return n\n")
+    done = run_python([f"{name}.py"], None, tmp_path)
+    assert f"{name}.py is imported in place of the module {name} of the standard library" in done.stderr
+
+
 # -- the syntax tree --------------------------------------------------------------------------------------------------
 
 

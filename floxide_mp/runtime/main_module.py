@@ -325,7 +325,9 @@ def _warn_of_runner(main: ModuleType) -> None:
 def _warn(text: str) -> None:
     import logging
 
-    logging.getLogger("floxide_mp").warning("%s", text)
+    from .log import say
+
+    say(logging.WARNING, "%s", text)
 
 
 def _path_of(main: ModuleType) -> str | None:
