@@ -70,7 +70,8 @@ def write(place: Path, name: str, text: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    # With a hash seed: a run that goes on inline in another program without one is warned of.
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "1"}
 
 
 def command(*arguments: str) -> list[str]:
