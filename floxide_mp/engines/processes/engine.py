@@ -85,8 +85,7 @@ class ProcessEngine:
         self._preparation = preparation or self._held.enter_context(Preparation())
         self._hatchling = hatchling
         ledger.hash_probe = None
-        if hatchling is not None:
-            ledger.hash_seed = hatchling.hash_seed
+        ledger.hash_seed = ledger.hash_seed if hatchling is None else hatchling.hash_seed
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
         self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
