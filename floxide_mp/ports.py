@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .core.records import Given
-from .core.terms import ErrorRecord, Order, Packed, Payload
+from .core.terms import ErrorRecord, Given, Order, Packed, Payload
 from .stepping import StepBackend
 
 if TYPE_CHECKING:  # a worker has no use for these
@@ -65,14 +64,11 @@ class Spread(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more.
-
-    ``digest`` is of all values that it has given, ``hash_probe`` of the process that gave the last ones (``Given``).
-    """
+    """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more. ``sign``: as in
+    ``Given``, ``digest`` and ``hash_probe`` of all that it has given."""
 
     part: StepResult | Spread
-    digest: int = 0
-    hash_probe: int = 0
+    sign: tuple[int, int] = (0, 0)
 
 
 class Suspect(NamedTuple):
@@ -104,8 +100,7 @@ class Lease(NamedTuple):
 
     ``key`` is that of the run's workflow, which is another one after a resume with another. ``life`` grows when the
     run was read anew from the store: what was known of its events may not have come to be. ``ahead``: whether the
-    worker may go on with their successors (``Description``). ``given``: what the one item has given (``Portion``): it
-    is to give the values behind that; None: nothing.
+    worker may go on with their successors (``Description``). ``given``: by the one item, which goes on behind that.
     """
 
     id: int
@@ -161,7 +156,7 @@ class Description(NamedTuple):
     """A run, for a worker that meets it. ``workflow`` is None for a worker that has the one with this ``key``.
 
     ``ahead`` has for each node and arm the node with whose item a worker may go on by itself, or -1.
-    ``fields``, ``hash_seed`` and ``hash_probe`` are as in ``RunRecord``.
+    ``fields`` are as in ``RunRecord``, and ``hashes`` the ``hash_seed`` and ``hash_probe`` there.
     """
 
     key: bytes
@@ -170,8 +165,7 @@ class Description(NamedTuple):
     seed: int
     ahead: tuple[tuple[int, ...], ...] = ()
     fields: tuple[tuple[str, str], ...] = ()
-    hash_seed: int | None = None
-    hash_probe: int | None = None
+    hashes: tuple[int | None, int | None] = (None, None)
 
 
 Entry: TypeAlias = tuple[Order, int, str, int, Packed]

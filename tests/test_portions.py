@@ -25,7 +25,7 @@ from floxide_mp import (
     WorkItemStatus,
 )
 from floxide_mp.core import sources
-from floxide_mp.core.records import Given
+from floxide_mp.core.terms import Given
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.ports import EventPage
 from floxide_mp.runtime import pull

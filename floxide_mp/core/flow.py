@@ -17,7 +17,6 @@ from .records import (
     ArrivalBlock,
     Block,
     Commit,
-    Given,
     ItemRecord,
     OutputBlock,
     OutputRecord,
@@ -25,7 +24,7 @@ from .records import (
     ScopeRecord,
 )
 from .serial_order import SerialOrder
-from .terms import ErrorRecord, Order, Payload, behind, size_of
+from .terms import ErrorRecord, Given, Order, Payload, behind, size_of
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join

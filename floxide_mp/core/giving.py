@@ -8,10 +8,10 @@ from typing import NamedTuple
 from .flow import NOTHING, Value
 from .leasing import Leasing
 from .plan import Place, Plan
-from .records import EventRecord, Given, ItemRecord, Scope
+from .records import EventRecord, ItemRecord, Scope
 from .sources import Source, Sources
 from .table import FINAL, ItemFact, Phase
-from .terms import Order, Packed, Payload
+from .terms import Given, Order, Packed, Payload
 
 Write = tuple[int, Packed]  # (field of the context, payload)
 

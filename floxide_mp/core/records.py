@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..statuses import WorkItemStatus
 from .plan import ScopePlan
-from .terms import ErrorRecord, Order, Packed, Payload, behind, size_of, total_size
+from .terms import ErrorRecord, Given, Order, Packed, Payload, behind, size_of, total_size
 from .window import Window
 
 
@@ -92,20 +92,6 @@ class ArrivalBlock(NamedTuple):
     def records(self) -> Iterator[Arrival]:
         for number, payload in enumerate(self.payloads):
             yield Arrival(self.scope, self.place, behind(self.order, number), self.node, payload)
-
-
-class Given(NamedTuple):
-    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context.
-
-    ``digest`` is of the values, ``hash_probe`` of the process that gave the last of them: in one with another, what it
-    passes over is compared. 0 to 2**32 - 1.
-    """
-
-    values: int = 0
-    targets: int = 0
-    writes: int = 0
-    digest: int = 0
-    hash_probe: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -14,10 +14,10 @@ from ..statuses import WorkItemStatus
 from .flow import MOST
 from .holding import Kept
 from .plan import Plan
-from .records import Block, Given, ItemRecord, ItemRow, Scope, Snapshot
+from .records import Block, ItemRecord, ItemRow, Scope, Snapshot
 from .state import RunState
 from .table import Phase
-from .terms import ErrorRecord, size_of
+from .terms import ErrorRecord, Given, size_of
 
 
 def restored(

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .records import Given, ItemRecord, Scope
-from .terms import Payload, total_size
+from .records import ItemRecord, Scope
+from .terms import Given, Payload, total_size
 
 MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes

@@ -20,10 +20,10 @@ from .holding import Holding
 from .leasing import Leaseholder
 from .plan import Place, Plan
 from .ready import Ready
-from .records import Block, Commit, Given, ItemRecord, Scope
+from .records import Block, Commit, ItemRecord, Scope
 from .sources import Sources
 from .table import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
-from .terms import ErrorRecord, Packed, Payload, behind
+from .terms import ErrorRecord, Given, Packed, Payload, behind
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 

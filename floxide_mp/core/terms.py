@@ -37,6 +37,20 @@ class ErrorRecord(NamedTuple):
     input: str | None = None
 
 
+class Given(NamedTuple):
+    """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context.
+
+    ``digest`` is of the values, ``hash_probe`` of the process that gave the last of them: in one with another, what it
+    passes over is compared. 0 to 2**32 - 1.
+    """
+
+    values: int = 0
+    targets: int = 0
+    writes: int = 0
+    digest: int = 0
+    hash_probe: int = 0
+
+
 def size_of(payload: Payload) -> int:
     """Bytes of a payload, about."""
     if not isinstance(payload, tuple):

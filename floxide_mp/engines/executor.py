@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any, Final, NamedTuple
 
-from ..core.records import Given
+from ..core.terms import Given
 from ..errors import WorkerDiedError
 from ..facts import WorkerHealth
 from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
@@ -265,5 +265,5 @@ def run_step(
     before = monotonic_ns()
     with Working(steps):
         result = steps.run(grant, view.cancelled, given)
-    warning = hash_seed.warning(run_id, facts.hash_seed, facts.hash_probe)
+    warning = hash_seed.warning(run_id, *facts.hashes)
     return steps.in_time(grant, result, monotonic_ns() - before), warning

@@ -94,7 +94,7 @@ class Ledger(Runs):
         for text in warnings:
             self._warn_once(text)
         hashes = record.hash_seed, record.hash_probe
-        return Description(record.key, workflow, record.context, record.seed, ahead, record.fields, *hashes)
+        return Description(record.key, workflow, record.context, record.seed, ahead, record.fields, hashes)
 
     def events(self, run_id: str, since: int) -> EventPage:
         found, total = self._last_events(run_id, since)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from zlib import crc32
 
-from ..core.records import Given
-from ..core.terms import Order, Payload, size_of
+from ..core.terms import Given, Order, Payload, size_of
 from ..errors import FloxideError
 from . import hash_seed
 from .clock import monotonic_ns

@@ -294,7 +294,7 @@ class Running(Known):
         if isinstance(result, Portion):
             part = result.part
             values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, Spread) else part[1:3]
-            self.state.portion(item, values, writes, home.session, result[1:])
+            self.state.portion(item, values, writes, home.session, result.sign)
             home.keep(self.record.run_id, self.state, item)
             return None
         if isinstance(result, Spread):

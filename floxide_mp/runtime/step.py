@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from .. import context as contexts
 from .. import failpoints
-from ..core.records import Given
-from ..core.terms import Order, Payload
+from ..core.terms import Given, Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
 from ..node import Call, called
 from ..ports import (
@@ -119,7 +118,7 @@ class Steps:
         self._fixed = FixedValues()
         self._identify = identify
         self._numbered = facts.fields
-        self._seed = facts.hash_seed
+        self._seed = facts.hashes[0]
         self._free = contexts.complete(codec.decode(facts.context, read_only=True), facts.fields)
         self._fields = contexts.field_names(self._free)
         self._renew()
@@ -341,7 +340,7 @@ class Steps:
             failpoints.hit("worker.portion")
         self._now.end()  # from now on it is this iterator's alone, and goes on with the next portion
         self._pulls.keep(self._run_id, order, pull)
-        return Portion(told, pull.digest, hash_seed.probe())
+        return Portion(told, (pull.digest, hash_seed.probe()))
 
     def _begun_elsewhere(self, name: str, failure: OtherValues) -> Trouble:
         """An iterator has to be begun again, which cannot be done in this process: the item is as it was."""

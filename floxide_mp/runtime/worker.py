@@ -294,7 +294,7 @@ class Worker:
                 if self._posted:
                     self._collect()
                 facts = self._backend.describe(run_id, tuple(self._bundles))
-            warning = hash_seed.warning(run_id, facts.hash_seed, facts.hash_probe)
+            warning = hash_seed.warning(run_id, *facts.hashes)
             bundle, warnings = self._bundles.get(facts.key), [] if warning is None else [warning]
             if bundle is None:
                 assert facts.workflow is not None

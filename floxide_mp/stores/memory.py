@@ -14,7 +14,6 @@ from ..core.records import (
     Block,
     Commit,
     EventRecord,
-    Given,
     ItemRecord,
     ItemRow,
     OutputBlock,
@@ -22,7 +21,7 @@ from ..core.records import (
     ScopeRecord,
     Snapshot,
 )
-from ..core.terms import ErrorRecord, Order
+from ..core.terms import ErrorRecord, Given, Order
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus

@@ -13,9 +13,9 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ..core.records import Commit, Given, ItemRecord, ItemRow, ScopeRecord
+from ..core.records import Commit, ItemRecord, ItemRow, ScopeRecord
 from ..core.table import Phase
-from ..core.terms import ErrorRecord, Order, Packed, Payload, all_bytes
+from ..core.terms import ErrorRecord, Given, Order, Packed, Payload, all_bytes
 from ..facts import RunMetrics
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.records import Commit, Given
+from ..core.records import Commit
+from ..core.terms import Given
 from ..ports import CheckpointStore
 from .store_facts import Reopen, at, item, same, started
 

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ..core.records import Arrival, Commit, EventRecord, Given, ItemRow, OutputRecord, ScopeRecord
+from ..core.records import Arrival, Commit, EventRecord, ItemRow, OutputRecord, ScopeRecord
 from ..core.table import Phase
-from ..core.terms import Order, Payload
+from ..core.terms import Given, Order, Payload
 from ..errors import NotStartedError, StoreError
 from ..facts import RunMetrics
 from ..ports import CheckpointStore, GroupStore, Progress

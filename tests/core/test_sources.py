@@ -8,9 +8,10 @@ from floxide_mp.core import invariants, sources
 from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Given, ItemRecord
+from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.state import RunState
 from floxide_mp.core.table import Phase
+from floxide_mp.core.terms import Given
 from floxide_mp.retry import RetryPolicy
 
 from .simulation import ERROR

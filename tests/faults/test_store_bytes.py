@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from floxide_mp.core.records import Block, Commit, Given
+from floxide_mp.core.records import Block, Commit
+from floxide_mp.core.terms import Given
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
 from floxide_mp.stores import schema
 from floxide_mp.stores.sqlite import SQLiteStore
