@@ -1,5 +1,5 @@
-"""Ctrl-C between any two bytecodes of what a user calls, and what must be true afterwards. For ``test_interrupts``,
-which does it some hundred times, and ``soak_interrupts``.
+"""Ctrl-C between any two bytecodes of what a user calls, or another signal whose handler raises, and what must be true
+afterwards. For ``test_interrupts``, which does it some hundred times, and ``soak_interrupts``.
 
 The signal is a real one, raised by a trace function; so what puts it off, or not, is the handler that is installed.
 """
@@ -32,8 +32,23 @@ class Left(AssertionError):
     """An interrupt has left something behind, or broken something."""
 
 
-def bytecodes(call: Callable[[], object], at: list[int]) -> tuple[int, BaseException | None]:
-    """Call it, with Ctrl-C before these of its bytecodes, up to the first one that is heard: then nothing is counted.
+class TimeLimit(Exception):
+    """What the handler of another signal raises."""
+
+
+def limit(*_: object) -> None:
+    raise TimeLimit
+
+
+RAISES: Final = {signal.SIGINT: KeyboardInterrupt, signal.SIGUSR1: TimeLimit}
+HANDLERS: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGUSR1: limit}
+
+
+def bytecodes(
+    call: Callable[[], object], at: list[int], number: signal.Signals = signal.SIGINT
+) -> tuple[int, BaseException | None]:
+    """Call it, with the signal before these of its bytecodes, up to the first one that is heard: then nothing is
+    counted.
 
     Returns:
         how many there were, and what it raised.
@@ -45,7 +60,7 @@ def bytecodes(call: Callable[[], object], at: list[int]) -> tuple[int, BaseExcep
         if event == "opcode":
             count += 1
             if count in wanted:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
         return one
 
     def begin(frame: FrameType, event: str, arg: object) -> Any:
@@ -59,6 +74,7 @@ def bytecodes(call: Callable[[], object], at: list[int]) -> tuple[int, BaseExcep
         call()
     except BaseException as error:
         sys.settrace(None)
+        error.__context__ = None  # the frames of both have the coordinator, which nobody else has
         return count, error.with_traceback(None)
     finally:
         sys.settrace(None)
@@ -66,7 +82,7 @@ def bytecodes(call: Callable[[], object], at: list[int]) -> tuple[int, BaseExcep
 
 
 def check_locks(coordinator: Coordinator) -> None:
-    """Nobody has a lock that should be free, and the handler of SIGINT is Python's own again."""
+    """Nobody has a lock that should be free, and the handlers are those of before."""
     critical = coordinator._ledger.critical
     busy: list[str] = []
 
@@ -87,8 +103,9 @@ def check_locks(coordinator: Coordinator) -> None:
 
 
 def check_handler() -> None:
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        raise Left(f"the handler of SIGINT is {signal.getsignal(signal.SIGINT)}")
+    for number, handler in HANDLERS.items():
+        if signal.getsignal(number) not in (handler, signal.SIG_DFL):
+            raise Left(f"the handler of {number.name} is {signal.getsignal(number)}")
 
 
 def check_runs(coordinator: Coordinator, seen: int = 0) -> int:
@@ -217,13 +234,16 @@ class Lives:
             self._made.close()
 
 
-def interrupt(case: Living | Lives, times: int, chance: random.Random) -> Counter[str]:
+def interrupt(
+    case: Living | Lives, times: int, chance: random.Random, number: signal.Signals = signal.SIGINT
+) -> Counter[str]:
     """Interrupt it so many times, each at other bytecodes, and look what is left.
 
     Raises:
         Left: something is.
     """
     seen: Counter[str] = Counter()
+    before = signal.signal(number, HANDLERS[number])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # a coordinator that nobody got was not closed by anybody
         try:
@@ -235,8 +255,8 @@ def interrupt(case: Living | Lives, times: int, chance: random.Random) -> Counte
             for _ in range(times):
                 first = chance.randrange(total) + 1
                 at = [first, *(first + chance.randrange(1, 400) for _ in range(chance.choice((0, 0, 1, 3))))]
-                _, error = bytecodes(case.call, at)
-                if not isinstance(error, KeyboardInterrupt | None):
+                _, error = bytecodes(case.call, at, number)
+                if error is not None and not isinstance(error, RAISES[number]):
                     raise Left(f"{case.name}, interrupted before bytecodes {at}: {error!r}") from error
                 seen["interrupted" if error is not None else "done"] += 1
                 try:
@@ -244,6 +264,7 @@ def interrupt(case: Living | Lives, times: int, chance: random.Random) -> Counte
                 except BaseException as trouble:
                     raise Left(f"{case.name}, interrupted before bytecodes {at}: {trouble}") from trouble
         finally:
+            signal.signal(number, before)
             case.close()
     return seen
 

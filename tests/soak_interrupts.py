@@ -1,11 +1,14 @@
 """Ctrl-C before 20,000 bytecodes, drawn at random, of start, wait, stream, source, close and the rest, inline and on
-processes: ``python tests/soak_interrupts.py 20000 [SEED] [CASE ...]``. What fails names case and bytecodes."""
+processes: ``python tests/soak_interrupts.py 20000 [SEED] [CASE ...]``. What fails names case and bytecodes. Instead of
+one in ten, another signal, whose handler raises something else.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -31,7 +34,9 @@ def main() -> None:
         for (name, make), weight in zip(chosen, weights, strict=True):
             began = time.monotonic()
             count = max(1, times * weight // sum(weights))
-            seen = interrupt(make(), count, random.Random(f"{seed} {name}"))
+            others = count // 10
+            seen = interrupt(make(), count - others, random.Random(f"{seed} {name}"))
+            seen += interrupt(make(), others, random.Random(f"{seed} {name} other"), signal.SIGUSR1)
             print(f"{name:24} {count:6} times, {dict(seen)}, {time.monotonic() - began:.0f} s", flush=True)
 
 

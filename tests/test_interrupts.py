@@ -36,6 +36,15 @@ def test_row_105_between_any_two_bytecodes(name: str, tmp_path: Path) -> None:
     assert sum(seen.values()) == times and seen["interrupted"] > times / 2
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "-0" in name or "close" in name])
+def test_row_105_a_handler_of_another_signal_that_raises(name: str, tmp_path: Path) -> None:
+    """``sys.exit`` on SIGTERM, a library's limit of time: one that came in the middle of ``close`` kept the store."""
+    (make,) = [make for other, make in cases(tmp_path) if other == name]
+    times = 8 if "-0" in name else 2
+    seen = interrupt(make(), times, random.Random(f"{name} {sys.version_info[1]}"), signal.SIGUSR1)
+    assert sum(seen.values()) == times and seen["interrupted"] >= times / 2
+
+
 def test_row_105_the_innermost_mark_counts() -> None:
     heard: list[str] = []
 
@@ -72,14 +81,44 @@ def test_row_105_the_innermost_mark_counts() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_row_105_another_handler_than_pythons_own_is_left_alone() -> None:
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+def test_row_105_a_handler_of_the_users_is_called_where_it_may_raise() -> None:
+    called: list[str] = []
+    before = signal.signal(signal.SIGINT, lambda *_: called.append("handler"))
+
+    @whole
+    def verb() -> None:
+        press()
+        press()
+        called.append("verb")
+        interruptibly(press)
+        called.append("verb")
+        press()
+
     try:
         mine = signal.getsignal(signal.SIGINT)
-        whole(lambda: interruptibly(press))()
+        verb()
         assert signal.getsignal(signal.SIGINT) is mine
+        assert called == ["verb", "handler", "handler", "verb", "handler"]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_row_105_each_handler_is_called_whatever_the_others_raise() -> None:
+    called: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        called.append(number)
+        raise SystemExit(number)
+
+    numbers = [signal.SIGUSR1, signal.SIGUSR2]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        with pytest.raises(SystemExit):
+            whole(lambda: [signal.raise_signal(number) for number in numbers])()
+        assert called == numbers
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
 
 
 def test_row_105_inline_an_interrupted_item_is_run_again() -> None:

@@ -165,9 +165,7 @@ def test_the_key_holds_for_all_portions(workers: int) -> None:
 
 def test_keys() -> None:
     assert [text_of(key) for key in (1, True, "1", b"1", 1.0, (1, "a"))] == ["1", "1", "'1'", "b'1'", "1.0", "(1,'a')"]
-    with pytest.raises(
-        RunFailedError, match=r"seed_key must give a number, a text, bytes, or a tuple .*, not a list"
-    ):
+    with pytest.raises(RunFailedError, match=r"seed_key must give a number, a text, bytes, or a tuple .*, not a list"):
         sweep(drawn)().run([{"id": []}])
     with pytest.raises(ValueError, match="seed_key must be a function of the input"):
         node(seed_key=5)(len)  # type: ignore[arg-type]

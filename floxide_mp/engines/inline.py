@@ -71,10 +71,9 @@ class InlineEngine:
                     self._worker.hand_in()  # who streams has each output before the next step is begun
                     self._ledger.settle(run_id)
             self._worker.hand_in()  # or what is done would not count when this was the last wait
-        except Exception:
-            raise
         except BaseException:
-            # Ctrl-C in a notebook, say: the step has not happened, and whoever waits next runs it again.
+            # Ctrl-C in a notebook, or what a handler of a signal raises: the step has not happened, and whoever waits
+            # next runs it again.
             self._begin_again()
             raise
         finally:

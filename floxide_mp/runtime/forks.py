@@ -64,6 +64,7 @@ def end_child(failure: BaseException | None) -> NoReturn:
 
 # -- around each fork ---------------------------------------------------------------------------------------------
 
+
 class Forking(Protocol):
     """The steps of a run, in a process that may fork."""
 

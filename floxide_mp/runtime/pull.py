@@ -16,7 +16,7 @@ from ..core.terms import Given, Order, Payload, size_of
 from ..errors import FloxideError
 from . import hash_seed
 from .clock import monotonic_ns
-from .ctrl_c import is_ctrl_c
+from .ctrl_c import is_callers
 from .forks import end_child, mark
 from .step_view import StepView
 
@@ -109,7 +109,7 @@ class Pull:
         except BaseException as failure:
             if mark[0] != pid:
                 end_child(failure)
-            if is_ctrl_c(failure) or whole or not self.given or not values:
+            if is_callers(failure) or whole or not self.given or not values:
                 raise
             self._failure = failure
         self.given += len(values)
@@ -136,7 +136,7 @@ class Pull:
             try:
                 close()
             except BaseException as failure:  # SystemExit, too: it would be the failure of what runs meanwhile
-                if is_ctrl_c(failure):
+                if is_callers(failure):
                     raise
 
     def _check_repeated(self) -> None:

@@ -5,7 +5,6 @@ the process that runs the step, the latter in the caller's.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import suppress
 from io import BytesIO, StringIO
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
@@ -81,11 +80,10 @@ def check_input(value: Any) -> None:
         )
 
 
-def explain_list(failure: TypeError, payload: Payload) -> None:
-    """A node could not do with a list; where that was its input, the node before is likely to have meant its values."""
-    with suppress(Exception):  # it was opened before; should that fail now, the failure is as clear as it was
-        if isinstance(codec.decode(payload), list):
-            failure.add_note(
-                "the input of this node was a list: one that a node returns goes on as one value; to fan out into its "
-                "values, the node before returns NextAll(...) of it"
-            )
+def explain_list(failure: BaseException, payload: Payload) -> None:
+    """Where a node could not do with a list that was its input, the node before is likely to have meant its values."""
+    if issubclass(type(failure), TypeError) and "list" in str(failure) and isinstance(codec.decode(payload), list):
+        failure.add_note(
+            "the input of this node was a list: one that a node returns goes on as one value; to fan out into its "
+            "values, the node before returns NextAll(...) of it"
+        )

@@ -41,7 +41,7 @@ from ..transition import Abort, Hold, Next, NextAll
 from . import codec, hash_seed, large, main_module, returns, step_errors
 from .codec import decode
 from .coroutines import awaited
-from .ctrl_c import is_ctrl_c
+from .ctrl_c import is_callers
 from .fixed import CHANGED, FixedValues
 from .forks import end_child, here, mark, refused
 from .kept_state import CHANGED as CHANGED_NODE
@@ -194,16 +194,15 @@ class Steps:
                 end_child(failure)
             if kept is not None and kept.changed():
                 self._drop_pulls()
-            if is_ctrl_c(failure):
+            if is_callers(failure):
                 view.end()
                 self._fixed.restore(view.looked)
                 raise
-            if isinstance(failure, OtherValues):
+            if type(failure) is OtherValues:
                 return self._begun_elsewhere(name, failure)
-            if _is_missing(failure):
+            if step_errors.asked(_is_missing, failure, otherwise=False):
                 return step_errors.trouble(f"the input of {name}", failure)
-            if isinstance(failure, TypeError) and "list" in str(failure):
-                returns.explain_list(failure, payload)
+            step_errors.asked(returns.explain_list, failure, payload, otherwise=None)
             return self._failed(node, failure, payload, retry=True)
 
     # -- a fork in a step ----------------------------------------------------------------------------
@@ -370,9 +369,9 @@ class Steps:
         self._now.end()
         if self._now.looked and self._fixed.changed(self._now.looked):
             self._drop_pulls()
-        main_module.note(failure)
+        step_errors.asked(main_module.note, failure, otherwise=None)
         policy = self._bundle.policies[node]
-        retryable = retry and policy is not None and policy.accepts(failure)
+        retryable = retry and policy is not None and step_errors.asked(policy.accepts, failure, otherwise=False)
         record = step_errors.record_of(failure, self._redacts[node])
         if node not in self._closed and not self._redacts[node]:
             record = record._replace(input=step_errors.input_of(payload))

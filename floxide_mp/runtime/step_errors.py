@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from ..brief import brief
 from ..core.shared import Shared
@@ -12,14 +13,27 @@ from ..errors import FloxideError, SerializationError
 from ..ports import Trouble
 from ..texts import clipped
 from . import codec
-from .ctrl_c import is_ctrl_c
+from .ctrl_c import is_callers
 from .reasons import told
 
 _NEEDED: Final = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "
     "a module made by hand must be importable there"
 )
+T = TypeVar("T")
 MOST_OPENED: Final = 16 << 20  # bytes of the pickle of an input that is opened once more to say what it is
+
+
+def asked(look: Callable[..., T], *arguments: Any, otherwise: T) -> T:
+    """What a look at an error gives; ``otherwise`` where code of the error's class raises (``__str__``, a property):
+    that of one such class ended the worker.
+    """
+    try:
+        return look(*arguments)
+    except BaseException as trouble:
+        if is_callers(trouble):
+            raise
+        return otherwise
 
 
 def record_of(failure: BaseException, redact: bool) -> ErrorRecord:
@@ -32,10 +46,10 @@ def record_of(failure: BaseException, redact: bool) -> ErrorRecord:
     try:
         text = users_traceback(failure)
         return _redacted(failure, text) if redact else codec.encode_error(failure, text)
-    except KeyboardInterrupt as trouble:
-        if is_ctrl_c(trouble):
+    except BaseException as trouble:
+        if is_callers(trouble):
             raise
-        text = f"{type(failure).__name__} (it cannot be told: it raises KeyboardInterrupt when it is pickled)"
+        text = f"{type(failure).__name__} (its code raises {type(trouble).__name__} when it is shown or pickled)"
         return codec.encode_error(FloxideError(text), "")
 
 
@@ -46,7 +60,7 @@ def input_of(payload: Payload) -> str | None:
         size = len(payload.open()[0]) if isinstance(payload, Shared) else size_of(payload)
         return brief(codec.decode(payload)) if size <= MOST_OPENED else f"{size:,} bytes as a pickle"
     except BaseException as trouble:
-        if is_ctrl_c(trouble):
+        if is_callers(trouble):
             raise
         return None
 
@@ -84,12 +98,12 @@ def trouble(what: str, failure: BaseException) -> Trouble:
 
 def users_traceback(failure: BaseException) -> str:
     """The traceback as text, without this package's frames above the user's."""
-    inner = failure.__traceback__
-    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith("floxide_mp."):
-        inner = inner.tb_next
     try:
+        inner = failure.__traceback__
+        while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith("floxide_mp."):
+            inner = inner.tb_next
         return "".join(traceback.format_exception(type(failure), failure, inner or failure.__traceback__))
     except BaseException as trouble:  # a user's __str__ or __repr__ on the way
-        if is_ctrl_c(trouble):
+        if is_callers(trouble):
             raise
         return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"

@@ -15,6 +15,7 @@ from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Repor
 from . import codec, hash_seed
 from .board import Board
 from .clock import monotonic, monotonic_ns
+from .ctrl_c import is_callers
 from .forks import Working
 from .importing import importing
 from .pull import Pulls
@@ -166,9 +167,9 @@ class Worker:
         board.enter(0, monotonic_ns() + IMPORTING)
         try:
             steps = self._steps(lease)
-        except KeyboardInterrupt:
-            raise
         except BaseException as failure:  # a module that calls sys.exit() when it is imported, too
+            if isinstance(failure, KeyboardInterrupt) or is_callers(failure):
+                raise
             return Report(lease.id, (trouble(WORKFLOW, failure),), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
         work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)

@@ -186,9 +186,7 @@ class SQLiteStore(Reader):
         self._set_owner(owner._replace(runs=owner.runs + 1))
         return {run.run_id: batch}
 
-    def _replace(
-        self, run: RunRecord, snapshot: Snapshot | None, withdrawn: Collection[Order]
-    ) -> dict[str, Batch]:
+    def _replace(self, run: RunRecord, snapshot: Snapshot | None, withdrawn: Collection[Order]) -> dict[str, Batch]:
         _, progress, _ = read_stand(self._writer, self._seals, run.run_id)
         batch = Batch(run.run_id, *self._stood(run.run_id))
         batch.progress = progress

@@ -108,7 +108,7 @@ def test_row_100_a_library_interrupts_the_main_thread_of_a_worker(processes: Coo
 
 
 def test_row_100_what_kills_the_error_itself_is_told_in_its_place(coordinator: Coordinator) -> None:
-    with pytest.raises(RunFailedError, match="it cannot be told: it raises KeyboardInterrupt"):
+    with pytest.raises(RunFailedError, match="its code raises KeyboardInterrupt"):
         coordinator.start(flows.RaisesWhatCannotBeTold).wait(30)
 
 

@@ -269,3 +269,35 @@ def test_row_102_machines_where_proc_is_not_all_there(mount: str, there: str, ke
     everything = "[0, 1, 2, 3, 4, 5]"
     assert done.stdout.splitlines() == [there, everything, "True", "[0, 1]", kept], done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- settings of the whole process ---------------------------------------------------------------------------------
+
+TIMED_SOCKETS = """
+import multiprocessing, socket
+socket.setdefaulttimeout(10)
+from floxide_mp import Coordinator, RunStatus
+{squares}
+
+def loop(backend):
+    try:
+        while backend.info("run").status is RunStatus.RUNNING:
+            Squares().step_distributed(backend, 7)
+    except FloxideError:
+        pass  # it is closed
+
+if __name__ == "__main__":
+    with Coordinator(1) as coordinator:
+        print(coordinator.start(Squares, 3).wait(30).outputs)
+    with Coordinator(0) as coordinator:
+        run = coordinator.start(Squares, 3, run_id="run")
+        process = multiprocessing.get_context("spawn").Process(target=loop, args=[coordinator.proxy()])
+        process.start()
+        print(run.wait(30).outputs)
+        process.join()
+"""
+
+
+def test_row_102_a_default_time_out_for_sockets(tmp_path: Path) -> None:
+    """No worker could be started, and no loop of the program's own could be let in."""
+    assert printed(TIMED_SOCKETS.format(squares=SQUARES), tmp_path) == "[0, 1, 4]\n[0, 1, 4]\n"

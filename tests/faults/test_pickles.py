@@ -281,6 +281,64 @@ def test_row_49_a_run_that_fails_by_one_says_so(coordinator: Coordinator, name: 
     assert run.info().error is not None
 
 
+# What a look at such an error runs is its class's own code.
+RAISING = """
+from floxide_mp import RunFailedError, Workflow, node
+
+class Attributes(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+class Text(AttributeError):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+class Name(NameError):
+    name = property(lambda self: 1 / 0)
+
+class Exits(TypeError):
+    def __str__(self):
+        raise SystemExit(3)
+
+class Arguments(KeyError):
+    args = property(lambda self: 1 / 0)
+
+class Notes(ImportError):
+    def add_note(self, note):
+        raise RuntimeError("no notes")
+
+KINDS = [Attributes, Text, Name, Exits, Arguments, Notes]
+
+@node
+def fails(number: int) -> int:
+    raise KINDS[number]()
+
+class Fails(Workflow):
+    fails = fails
+    start = fails
+
+for workers in (0, 1):
+    for number in range(len(KINDS)):
+        try:
+            Fails().run(number, workers=workers)
+        except RunFailedError as error:
+            print(str(error).partition("attempt 1): ")[2].partition(";")[0])
+"""
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_row_49_errors_whose_own_code_raises(stdin: bool, tmp_path: Path) -> None:
+    """They are their items' failures, with a guard or without; one such ended the worker that described it."""
+    assert printed(RAISING, tmp_path, stdin).splitlines() == 2 * [
+        "Attributes: Attributes",
+        "Text: <RuntimeError in __str__>",
+        "Name: Name",
+        "Exits: <SystemExit in __str__>",
+        "Arguments: Arguments",
+        "Notes: Notes",
+    ]
+
+
 def test_row_50_a_result_that_kills_whoever_unpickles_it(coordinator: Coordinator) -> None:
     """The coordinator lives in this very process: had it opened the result, pytest would have ended."""
     run = coordinator.start(flows.Bombs, ["a", "bomb", "b", "bomb"])

@@ -20,7 +20,7 @@ from ...runtime.worker import Worker
 from .calls import LedgerProxy
 from .ends import WORN
 from .lifeline import die_with
-from .lines import own
+from .lines import blocking, own
 from .orders import take
 from .sharing import WorkerEnd
 from .shutdown import REPLACED, shut_down
@@ -39,7 +39,7 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     checks.types_wanted = False
     page = mmap.mmap(board, SIZE)
     os.close(board)
-    with socket.socket(fileno=connection) as line:
+    with blocking(socket.socket(fileno=connection)) as line:  # its module may have set a default time-out
         told = take(line)
         line.detach()
     if told is None:

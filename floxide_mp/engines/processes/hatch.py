@@ -21,7 +21,7 @@ from ...errors import FloxideError
 from ...runtime.hash_seed import NAME
 from ...runtime.importing import MARK, check_may_start
 from .lifeline import watch
-from .lines import close, no_fork, own
+from .lines import blocking, close, no_fork, own
 from .patched import check_unpatched
 from .preparation import Preparation, not_python
 
@@ -115,7 +115,7 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
         trace = os.memfd_create("floxide-trace")
         kept.callback(os.close, trace)
         lifelines, write_ends = zip(*(_lifeline(inherited, kept) for _ in range(2)), strict=True)
-        ours, theirs = socket.socketpair()
+        ours, theirs = map(blocking, socket.socketpair())
         kept.callback(ours.close)
         inherited.callback(theirs.close)
         stderr = os.dup(2) if standard_streams.is_the_programs(2) else os.open(os.devnull, os.O_WRONLY)

@@ -79,10 +79,20 @@ class Peer(NamedTuple):
     gid: int
 
 
+def blocking(line: socket.socket) -> socket.socket:
+    """The socket, which waits for its other end without a time-out.
+
+    Each socket object takes the program's ``socket.setdefaulttimeout``, by making its descriptor a non-blocking one: no
+    worker could be started by a program that had set one. So each that is made here is made blocking again.
+    """
+    line.settimeout(None)
+    return line
+
+
 @contextmanager
 def as_socket(connection: Connection) -> Iterator[socket.socket]:
     """The connection's socket, which stays the connection's."""
-    line = socket.socket(fileno=connection.fileno())
+    line = blocking(socket.socket(fileno=connection.fileno()))
     try:
         yield line
     finally:

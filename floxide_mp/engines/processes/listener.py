@@ -32,7 +32,7 @@ from ...runtime.desk import Desks, LedgerDesk
 from ...runtime.log import say
 from ...stepping import StepBackend
 from .ends import ended
-from .lines import INTRODUCTION, as_socket, close, hang_up, limit, no_fork, own, peer_of
+from .lines import INTRODUCTION, as_socket, blocking, close, hang_up, limit, no_fork, own, peer_of
 from .manager import LedgerServer
 from .proxy import VERBS, Proxy
 
@@ -113,7 +113,7 @@ class Listener(Door):
                 line.close()
                 connection = None
             else:
-                connection = own(Connection(line.detach()))
+                connection = own(Connection(blocking(line).detach()))
         if connection is not None:
             self._receive(connection, who.pid)
         elif who.uid not in self._strangers:

@@ -33,7 +33,7 @@ from ...stores.memory import MemoryStore
 from ...workflow import Workflow
 from ..inline import InlineEngine
 from .calls import Line
-from .lines import INTRODUCTION, as_socket, close, limit, no_fork, own, peer_of
+from .lines import INTRODUCTION, as_socket, blocking, close, limit, no_fork, own, peer_of
 
 VERBS: Final = ("join", "take", "commit", "shape", "describe", "events", "info", "create")
 
@@ -180,7 +180,7 @@ def _connect(address: str, coordinator: int) -> tuple[DeskProxy, Board]:
     with ExitStack() as undone:
         try:
             with no_fork():
-                line = own(socket.socket(socket.AF_UNIX))
+                line = own(blocking(socket.socket(socket.AF_UNIX)))
                 undone.callback(close, line)
             limit(line, INTRODUCTION)
             line.connect(address)
