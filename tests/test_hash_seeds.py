@@ -245,6 +245,16 @@ def test_row_84_an_iterator_that_does_not_go_by_hashes_goes_on(workers: tuple[in
     assert logged.count("hash(text) and the order of sets are not") == 1
 
 
+def test_row_84_a_run_that_has_done_nothing_yet_has_no_hashes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Coordinator(0, store=tmp_path / "runs.db") as c:
+        c.start(flows.Parts, 9, run_id="run").pause()
+    with Coordinator(1, store=tmp_path / "runs.db") as c:
+        assert len(c.resume(flows.Parts, "run").wait(LIMIT).outputs) == 9
+    assert caplog.text == ""
+
+
 def test_row_84_inline_programs_of_one_seed_go_on(tmp_path: Path) -> None:
     ran(tmp_path, "EndsProgram", 0, seed=5)
     assert ran(tmp_path, "EndsProgram", 0, seed=5) == ("6000 6000", "")

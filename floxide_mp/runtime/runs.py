@@ -155,11 +155,13 @@ class Runs(Commits):
         suspects = self.suspicion.suspects(run_id)
         run, unfinished = taken_up(self.store, old, record, plan, retry, self._cost(record, plan), suspects)
         kept = run.progress
+        if not (kept.metrics.completed or run.state.giving or run.state.held):
+            record = run.record = record._replace(hash_probe=self.hash_probe)  # nothing hangs on where it began
         if unfinished is not None:
             self.store.replace(record, unfinished)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
             self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
-        elif (old.versions, old.fields, options_of(old)) != (record.versions, record.fields, options_of(record)):
+        elif _kept(old) != _kept(record):
             self.store.replace(record)
         run.life = self._runs[run_id].life + 1
         self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
@@ -303,3 +305,8 @@ class Runs(Commits):
         if text not in self._warned_of:
             self._warned_of.add(text)
             self.critical.say(logging.WARNING, "%s", text)
+
+
+def _kept(record: RunRecord) -> tuple[object, ...]:
+    """What the store is to be told of where a run goes on with another."""
+    return record.versions, record.fields, record.hash_probe, options_of(record)
