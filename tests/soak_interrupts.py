@@ -24,6 +24,7 @@ WEIGHTS = {"0": 10, "1": 1}  # inline there is no process to be started
 def main() -> None:
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell has put this into the background
     logging.getLogger("floxide_mp").setLevel(logging.CRITICAL)
     print(f"seed {seed}", flush=True)
     gc.collect()
