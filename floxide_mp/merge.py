@@ -49,9 +49,11 @@ class Fixed(Generic[T]):
 
     Each worker process opens it once for all steps of the run, so steps leave it as it is, and copy what they are to
     change. Large arrays in it cannot be written to (NumPy: ``ValueError``). A step that changes anything else
-    (``ctx.table.value["a"] = 1``) fails, and others do not see the change; only where the value, without arrays, texts
-    and ``bytes``, is more than 32 KiB as a pickle, or cannot be pickled by the worker, that is not noticed. An
-    attribute that was not there, or None, may be filled: a cache.
+    (``ctx.table.value["a"] = 1``) fails, and others do not see the change. Where the value, without arrays, texts and
+    ``bytes``, is more than 32 KiB as a pickle, there is not a look after each step, but for 50 ms and 1 % of the time
+    of each worker; a change that is found later fails the run. One after the last look, or in a value of more than
+    32 MiB, or that the worker cannot pickle, is not noticed. An attribute that was not there, or None, may be filled:
+    a cache.
     """
 
     __slots__ = ("_field", "_log", "_value")

@@ -18,6 +18,7 @@ from floxide_mp import (
     EventLog,
     Fixed,
     Hold,
+    Join,
     Merge,
     NextAll,
     Node,
@@ -28,6 +29,7 @@ from floxide_mp import (
     node,
     when,
 )
+from floxide_mp.runtime import fixed
 from tests.flows_faults import note
 from tests.flows_run import enter, until
 
@@ -288,6 +290,50 @@ class ChangesArray(Workflow):
     start = five
     edges = {five: [changes_array]}
     on_failure = {changes_array: [says_why]}
+
+
+@node
+def makes_writeable(ctx: Shared, number: int) -> Any:
+    ctx.table.value.flags.writeable = True
+    ctx.table.value[0] += 1
+
+
+@node
+def changes_part(ctx: Shared, number: int) -> Any:
+    part = ctx.table.value[0]
+    if isinstance(part, Sum):
+        part.number += 1
+    else:
+        part.append(number)
+
+
+@node
+def changes_unseen(ctx: Shared, number: int) -> int:
+    fixed.FIRST, fixed.SHARE = (1e9, 0.0) if number == 0 else (0.0, 0.0)  # type: ignore[misc]
+    if number:
+        ctx.table.value[0].append(number)
+    else:
+        len(ctx.table.value)
+    return number
+
+
+@node
+def looks(ctx: Shared, number: int) -> int:
+    fixed.FIRST = 1e9  # type: ignore[misc]
+    if ctx.table.value[-1] == "raises":
+        raise ValueError("its own")
+    return number
+
+
+class ChangesUnseen(Workflow):
+    """The first step looks; the others of the node change the value while no look is due."""
+
+    context = Shared
+    two, changes_unseen, last, looks = SplitNode(lambda _: range(3)), changes_unseen, Join(len), looks
+    rescued = node(lambda value: value)
+    start = two
+    edges = {two: [changes_unseen], changes_unseen: [last], last: [looks]}
+    on_failure = {looks: [rescued]}
 
 
 def each_of_five(each: Node) -> type[Workflow]:

@@ -1,6 +1,8 @@
 """``FixedValues``: the values of a run's ``Fixed`` fields, in a worker's process. Each is opened once, for all steps,
 since that may be dear (a model, a client); so what a step does to one is looked for when it is over: else the answer
-would depend on which steps the same worker has run before.
+would depend on which steps the same worker has run before. Of a large value a look takes longer than many a step: after
+the first looks, these take a share of the time. What such a look finds may be of an earlier step, whose result is
+committed by then: so the run fails.
 """
 
 from __future__ import annotations
@@ -9,18 +11,31 @@ import dataclasses
 import enum
 import types
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from dataclasses import field as part
+from typing import Any, Final
 
 from . import large
+from .clock import monotonic
 from .grown import only_grown
 
 MOST: Final = 1 << 15  # bytes of a pickle, and of buffers, that are compared after a step that looked: some 0.1 ms
+FIRST: Final = 0.05  # seconds of looks at larger ones that a worker has in any case, so that short runs are looked at
+SHARE: Final = 0.01  # ... and of the time of the run in this worker, from then on
 
 CHANGED: Final = (
     "the step of {node} has changed the value of {field}, a Fixed, which is one for all steps of a worker: copy it "
     "first (copy.deepcopy({field}.value)); what other steps are to see belongs into the context (SharedState, Merge, "
     "EventLog). A cache in such a value may be an attribute that is not there, or None, at first, or one that its "
     "__getstate__ leaves out"
+)
+
+CHANGED_EARLIER: Final = (
+    "one of the steps of {nodes} has changed the value of {field}, a large Fixed, which is one for all steps of a "
+    "worker and is not looked at after each step: steps that ran in this worker since the last look may have seen the "
+    "change, so results of this run may be wrong, and it is not to be resumed: mend the step, and start a new run. "
+    "Copy what a step is to change (copy.deepcopy({field}.value)); what other steps are to see belongs into the "
+    "context (SharedState, Merge, EventLog)"
 )
 
 _ATOMS: Final = frozenset({str, bytes, int, float, complex, bool, types.NoneType, range, types.EllipsisType})
@@ -35,9 +50,26 @@ _CONSTANT: Final = frozenset(
 )
 
 
-class _Kept(NamedTuple):
+class ChangedEarlierError(Exception):
+    """The value of a ``Fixed`` has changed, and not only the last step may have done that.
+
+    Args:
+        field: its number.
+        nodes: names of the nodes whose steps have had the value since the last look.
+    """
+
+    def __init__(self, field: int, nodes: Iterable[str]) -> None:
+        super().__init__(field, nodes)
+        self.field, self.nodes = field, sorted(nodes)
+
+
+@dataclass(slots=True)
+class _Kept:
     value: Any
     witness: large.Apart | None  # of how it is; None: it cannot change, or that cannot be seen
+    cost: float = 0.0  # seconds that a look takes; 0: so few that there is one after each step
+    ran: set[str] = part(default_factory=set)  # nodes whose steps have had it since the last look
+    seen: bool = False  # there was a look
 
 
 class FixedValues:
@@ -46,6 +78,8 @@ class FixedValues:
     def __init__(self) -> None:
         self._kept: dict[int, _Kept] = {}
         self._changed: dict[int, large.Apart] = {}  # how they were
+        self._begun = monotonic()
+        self._spent = 0.0  # seconds of looks at large values
 
     def open(self, field: int, value: Any) -> Any:
         """The value for a step. ``value`` is the one that the worker has opened, which no step has had in its hands
@@ -57,10 +91,17 @@ class FixedValues:
             kept = self._kept.setdefault(field, _keep(value if before is None else before.open()))
         return kept.value
 
-    def changed(self, fields: Iterable[int]) -> list[int]:
-        """Those of the fields whose values a step has changed. The next step has these as they were."""
-        changed = [field for field in fields if self._is_changed(field)]
+    def changed(self, fields: Iterable[int], node: str = "") -> list[int]:
+        """Those of the fields whose values a step of ``node`` has changed. The next step has these as they were.
+
+        Raises:
+            ChangedEarlierError: one of them has changed, and another step may have done that.
+        """
+        changed = [field for field in fields if self._is_changed(field, node)]
+        earlier = {field: ran for field in changed if (ran := self._kept[field].ran)}
         self.restore(changed)
+        for field, ran in earlier.items():
+            raise ChangedEarlierError(field, ran | {node})
         return changed
 
     def restore(self, fields: Iterable[int]) -> None:
@@ -71,11 +112,28 @@ class FixedValues:
                 self._changed[field] = kept.witness
                 del self._kept[field]
 
-    def _is_changed(self, field: int) -> bool:
+    def _is_changed(self, field: int, node: str) -> bool:
         kept = self._kept.get(field)
-        if kept is None or kept.witness is None or kept.witness.same(large.apart(kept.value, MOST, MOST)):
+        if kept is None or kept.witness is None:
             return False
-        if not only_grown(kept.witness.open, kept.value):
+        if not kept.cost:
+            return self._differs(field, kept, kept.witness, MOST)
+        before = monotonic()
+        if kept.seen and self._spent + kept.cost > FIRST + SHARE * (before - self._begun):
+            kept.ran.add(node)
+            return False
+        if self._differs(field, kept, kept.witness, large.MOST_READ_ONLY):
+            return True
+        kept.cost = monotonic() - before
+        self._spent += kept.cost
+        kept.seen = True
+        kept.ran.clear()
+        return False
+
+    def _differs(self, field: int, kept: _Kept, witness: large.Apart, most: int) -> bool:
+        if witness.same(large.apart(kept.value, most, MOST)):
+            return False
+        if not only_grown(witness.open, kept.value):
             return True
         self._kept[field] = _keep(kept.value)
         return False
@@ -85,14 +143,19 @@ def _keep(value: Any) -> _Kept:
     if is_constant(value):
         return _Kept(value, None)
     value = large.read_only(value, MOST)
-    return _Kept(value, witness_of(value))
+    before = monotonic()
+    witness = witness_of(value, large.MOST_READ_ONLY)
+    if witness is None or len(witness.stream) <= MOST:
+        return _Kept(value, witness)
+    return _Kept(value, witness, (monotonic() - before) / 2)
 
 
-def witness_of(value: Any) -> large.Apart | None:
-    """The value as it is now. Of what is pickled in another way each time, there is none; but which of its parts are
-    one object, and in which order a set has them, may be another than in the pickle that the value came with.
+def witness_of(value: Any, most: int = MOST) -> large.Apart | None:
+    """The value as it is now. Of what is pickled in another way each time, or in more than ``most`` bytes, there is
+    none; but which of its parts are one object, and in which order a set has them, may be another than in the pickle
+    that the value came with.
     """
-    first, second = large.apart(value, MOST, MOST), large.apart(value, MOST, MOST)
+    first, second = large.apart(value, most, MOST), large.apart(value, most, MOST)
     if first is None:
         return None
     # Pandas has its buffers anew for each pickle.

@@ -17,7 +17,7 @@ from ..errors import SerializationError
 from . import codec
 
 LARGE: Final = 1 << 18  # bytes from which on a value, or a buffer of one, is shared: up to half of that is sent sooner
-MOST_READ_ONLY: Final = 1 << 23  # bytes of a pickle that is made to have its buffers read-only
+MOST_READ_ONLY: Final = 1 << 25  # bytes of a pickle whose value is kept as it is: its buffers are made read-only
 BUFFER: Final = pickle.PickleBuffer
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 _ATOMS: Final = frozenset({str, bytes})
@@ -97,19 +97,18 @@ class Apart(NamedTuple):
         return unpickler.load()
 
 
-def apart(value: Any, most: int, little: int, freeze: bool = False) -> Apart | None:
+def apart(value: Any, most: int, little: int) -> Apart | None:
     """The value as a pickle of at most so many bytes, without texts, ``bytes`` and buffers.
 
     Args:
         little: as many bytes of buffers, in all, are copied.
-        freeze: NumPy's arrays in it are made read-only.
 
     Returns:
         None: it is more, or cannot be pickled.
     """
     stream = _Bounded(most)
     buffers: list[memoryview] = []
-    pickler = (_Freezing if freeze else _Sparing)(stream, 5, buffer_callback=partial(_put_aside, buffers))
+    pickler = _Sparing(stream, 5, buffer_callback=partial(_put_aside, buffers))
     pickler.atoms = []
     try:
         pickler.dump(value)
@@ -134,15 +133,12 @@ def apart(value: Any, most: int, little: int, freeze: bool = False) -> Apart | N
 
 def read_only(value: Any, little: int) -> Any:
     """The value, with its buffers read-only if they are more than ``little`` bytes in all: itself, or, where they are
-    of a kind that cannot be made so, opened again. What is more than ``MOST_READ_ONLY`` without them stays as it is.
+    not, opened again around the same memory. (An array whose ``writeable`` is just set to False can have it set back:
+    a step that did so worked where the array was in its pickle, and not where it was in shared memory.) What is more
+    than ``MOST_READ_ONLY`` without them stays as it is.
     """
-    taken = None
-    for freeze in (False, True):
-        taken = apart(value, MOST_READ_ONLY, little, freeze)
-        if taken is None or all(raw.readonly for raw in taken.large):
-            return value
-    assert taken is not None
-    return taken.open()
+    taken = apart(value, MOST_READ_ONLY, little)
+    return value if taken is None or all(raw.readonly for raw in taken.large) else taken.open()
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -223,15 +219,6 @@ class _Sparing(pickle.Pickler):
             return None
         self.atoms.append(obj)
         return len(self.atoms) - 1
-
-
-class _Freezing(_Sparing):
-    """Makes arrays read-only on its way."""
-
-    def persistent_id(self, obj: Any) -> int | None:
-        if type(obj).__module__ == "numpy" and type(obj).__name__ == "ndarray" and obj.flags.writeable:
-            obj.flags.writeable = False
-        return super().persistent_id(obj)
 
 
 class _Restoring(pickle.Unpickler):

@@ -5,7 +5,6 @@ Whatever goes wrong in it is that item's failure, told as plain data; only Ctrl-
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from sys import getrefcount
@@ -42,7 +41,7 @@ from . import codec, hash_seed, large, main_module, returns, step_errors
 from .codec import decode
 from .coroutines import awaited
 from .ctrl_c import is_callers
-from .fixed import CHANGED, FixedValues
+from .fixed import CHANGED, CHANGED_EARLIER, ChangedEarlierError, FixedValues
 from .forks import end_child, here, mark, refused
 from .kept_state import CHANGED as CHANGED_NODE
 from .kept_state import KeptState, kept_state_of
@@ -200,7 +199,9 @@ class Steps:
                 raise
             if type(failure) is OtherValues:
                 return self._begun_elsewhere(name, failure)
-            if step_errors.asked(_is_missing, failure, otherwise=False):
+            if type(failure) is ChangedEarlierError:
+                return self._changed_earlier(failure)
+            if step_errors.asked(step_errors.is_missing, failure, otherwise=False):
                 return step_errors.trouble(f"the input of {name}", failure)
             step_errors.asked(returns.explain_list, failure, payload, otherwise=None)
             return self._failed(node, failure, payload, retry=True)
@@ -273,11 +274,20 @@ class Steps:
         return tuple(view.writes) if view.writes else ()
 
     def _check_fixed(self, view: StepView) -> None:
-        changed = self._fixed.changed(view.looked)
+        changed = self._fixed.changed(view.looked, view.node)
         if changed:
             self._drop_pulls()
-            names = [name for name, _ in self._numbered] or self._fields
-            raise FloxideError(CHANGED.format(node=view.node, field=f"ctx.{names[changed[0]]}"))
+            raise FloxideError(CHANGED.format(node=view.node, field=self._name_of(changed[0])))
+
+    def _changed_earlier(self, found: ChangedEarlierError) -> Trouble:
+        """Results that are committed may be wrong: the run fails, whatever becomes of this step."""
+        self._now.end()
+        self._drop_pulls()
+        text = CHANGED_EARLIER.format(nodes=", ".join(found.nodes), field=self._name_of(found.field))
+        return Trouble(codec.encode_error(FloxideError(text, run_id=self._run_id, node=self._now.node), ""))
+
+    def _name_of(self, field: int) -> str:
+        return f"ctx.{([name for name, _ in self._numbered] or self._fields)[field]}"
 
     def _drop_pulls(self) -> None:
         """Iterators may have a value that a step has changed; they begin again."""
@@ -360,15 +370,19 @@ class Steps:
             failpoints.hit("worker.encode")
         return arm, large.share(value, "the result of ", name)
 
-    def _aborted(self, node: int, result: Abort, payload: Payload) -> StepResult:
+    def _aborted(self, node: int, result: Abort, payload: Payload) -> Outcome:
         cause = result.error
         failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
         return self._failed(node, failure, payload, retry=False)
 
-    def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> StepResult:
+    def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> Outcome:
         self._now.end()
-        if self._now.looked and self._fixed.changed(self._now.looked):
-            self._drop_pulls()
+        if self._now.looked:
+            try:
+                if self._fixed.changed(self._now.looked, self._now.node):
+                    self._drop_pulls()
+            except ChangedEarlierError as found:
+                return self._changed_earlier(found)
         step_errors.asked(main_module.note, failure, otherwise=None)
         policy = self._bundle.policies[node]
         retryable = retry and policy is not None and step_errors.asked(policy.accepts, failure, otherwise=False)
@@ -402,19 +416,3 @@ def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:
             order = (depth, (*prefix, branch + number)) if path else item.order
             # Successors that a worker goes on with by itself have no id yet.
             yield (first + number if first else 0), node, 1, order, payload, None
-
-
-def _is_missing(failure: BaseException) -> bool:
-    """Whether an input could not be opened for want of a module or of something in one; else it is the pickle's own
-    trouble, or that of its classes' code, or the failure is the node's.
-    """
-    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][1:]  # the first is that of ``Steps.run``
-    if not frames or frames[0].f_code is not decode.__code__:
-        return False
-    if isinstance(failure, ImportError):
-        return True
-    if any(frame.f_code.co_name == "<module>" for frame in frames):
-        return True  # a module is there, and raises when it is imported
-    inner = frames[-1].f_globals.get("__name__", "")
-    # Raised by the unpickler itself, which did not find a name, or what it imported could not be compiled.
-    return isinstance(failure, AttributeError | SyntaxError) and inner.startswith(("floxide_mp.", "cloudpickle."))

@@ -107,3 +107,19 @@ def users_traceback(failure: BaseException) -> str:
         if is_callers(trouble):
             raise
         return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"
+
+
+def is_missing(failure: BaseException) -> bool:
+    """Whether an input could not be opened for want of a module or of something in one; else it is the pickle's own
+    trouble, or that of its classes' code, or the failure is the node's.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][1:]  # the first is that of ``Steps.run``
+    if not frames or frames[0].f_code is not codec.decode.__code__:
+        return False
+    if isinstance(failure, ImportError):
+        return True
+    if any(frame.f_code.co_name == "<module>" for frame in frames):
+        return True  # a module is there, and raises when it is imported
+    inner = frames[-1].f_globals.get("__name__", "")
+    # Raised by the unpickler itself, which did not find a name, or what it imported could not be compiled.
+    return isinstance(failure, AttributeError | SyntaxError) and inner.startswith(("floxide_mp.", "cloudpickle."))

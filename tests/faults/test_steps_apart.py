@@ -28,7 +28,7 @@ from floxide_mp import (
 from floxide_mp.core.table import Phase
 from floxide_mp.core.terms import Order
 from floxide_mp.ports import Description, EventPage, Portion
-from floxide_mp.runtime import codec
+from floxide_mp.runtime import codec, fixed
 from floxide_mp.runtime.fixed import FixedValues, is_constant
 from floxide_mp.runtime.kept_state import kept_state_of
 from floxide_mp.runtime.pull import Pulls
@@ -280,17 +280,92 @@ def test_row_88_large_arrays_are_neither_copied_nor_written_to() -> None:
     numpy = pytest.importorskip("numpy")
     values, array = FixedValues(), numpy.zeros(100_000)
     first = values.open(0, {"array": array, "text": "x" * 5000})
-    assert first["array"] is array and not array.flags.writeable
+    assert numpy.shares_memory(first["array"], array)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        first["array"].flags.writeable = True
     assert values.changed([0]) == []
     first["array"] = numpy.zeros(100_000)
     assert values.changed([0]) == [], "the same numbers"
+    first = values.open(0, None)
     assert not first["array"].flags.writeable
     first["array"] = numpy.ones(100_000)
     assert values.changed([0]) == [0], "another one of the same size"
     assert values.open(0, None)["array"][5] == 0
-    wide = dict.fromkeys(range(100_000), numpy.zeros(100_000))
-    assert values.open(1, wide) is wide, "too much to be compared after each step"
+    wide = values.open(1, dict.fromkeys(range(100_000), numpy.zeros(100_000)))
     assert not wide[5].flags.writeable
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_row_88_an_array_cannot_be_made_writeable_again(workers: int) -> None:
+    numpy = pytest.importorskip("numpy")
+    with Coordinator(workers) as coordinator:
+        run = coordinator.start(flows.each_of_five(flows.makes_writeable), 0, ctx=shared(numpy.zeros(100_000)))
+        with pytest.raises(RunFailedError, match="ValueError: cannot set WRITEABLE flag to True"):
+            run.wait(LIMIT)
+
+
+def wide_list() -> Any:
+    return [list(range(30_000)), {}]
+
+
+def wide_object() -> Any:
+    return [flows.Sum(1), {"rows": [str(number) for number in range(30_000)]}]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("make", [wide_list, wide_object])
+def test_row_88_a_step_that_changes_a_large_fixed_value_fails(make: Callable[[], Any], workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        run = coordinator.start(flows.each_of_five(flows.changes_part), 0, ctx=shared(make()), failure="finish")
+        with pytest.raises(RunFailedError, match=r"the step of each has changed the value of ctx\.table, a Fixed"):
+            run.wait(LIMIT)
+        assert len(run.errors()) == 5
+
+
+@pytest.mark.parametrize("late", ["returns", "raises"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_row_88_a_change_of_a_large_fixed_value_that_is_found_later_fails_the_run(
+    workers: int, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for share in ("FIRST", "SHARE"):  # (the nodes set them, in whichever process they run)
+        monkeypatch.setattr(fixed, share, getattr(fixed, share))
+    with Coordinator(workers) as coordinator:
+        given = [*wide_list(), late]
+        run = coordinator.start(flows.ChangesUnseen, 0, ctx=shared(given), failure="finish")
+        with pytest.raises(RunFailedError) as caught:
+            run.wait(LIMIT)
+    assert "one of the steps of changes_unseen, looks has changed the value of ctx.table, a large Fixed" in str(
+        caught.value
+    )
+    assert "start a new run" in str(caught.value)
+
+
+def test_row_88_looks_at_a_large_value_take_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    looks = []
+
+    def apart(*arguments: Any) -> Any:
+        looks.append(1)
+        now[0] += 0.02  # seconds, for each
+        return whole(*arguments)
+
+    whole = fixed.large.apart
+    monkeypatch.setattr(fixed, "monotonic", lambda: now[0])
+    values = FixedValues()
+    monkeypatch.setattr(fixed.large, "apart", apart)
+    value = values.open(0, wide_list())
+    before = len(looks)
+    for _ in range(1000):
+        now[0] += 0.001
+        assert values.changed([0], "reads") == []
+    assert len(looks) - before == 3, "the first 50 ms, and of 1 s 1 %"
+    value.append(1)
+    assert values.changed([0], "writes") == [], "there is none now"
+    now[0] += 2
+    with pytest.raises(fixed.ChangedEarlierError) as caught:
+        values.changed([0], "reads")
+    assert caught.value.nodes == ["reads", "writes"]
+    assert len(values.open(0, None)) == 2, "it is opened anew"
 
 
 @pytest.mark.parametrize("value", [1, "x", (1, ("x", None)), Path("x"), frozenset([1]), print, Context])
