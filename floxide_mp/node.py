@@ -252,15 +252,38 @@ def _way(handler: Callable[..., Any]) -> Way:
         return "value"
     required = [p for p in every if p.default is p.empty]
     names = [p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    _check_context(handler, every)
     if len(names) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise TypeError("a node takes (value), (ctx, value), (ctx) or ()")
     if len(names) == 2:
         return "both"
     if len(names) == 1:
-        return "context" if takes_context(handler) else "value"
+        if not takes_context(handler):
+            return "value"
+        for p in every[1:]:
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL):
+                raise TypeError(
+                    f"{p.name} would never get the value: write ({names[0].name}, {p.name}) if it is to get it, and "
+                    f"({names[0].name}, *, name=...) for what has a default of its own"
+                )
+        return "context"
     # Where everything has a default, or it is (*args), the value goes where the first argument goes.
     taking = any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in every)
     return "value" if taking else "nothing"
+
+
+def _check_context(handler: Callable[..., Any], every: tuple[inspect.Parameter, ...]) -> None:
+    """That no parameter but the first is named ``ctx``, or annotated, as the context.
+
+    Raises:
+        TypeError: one is: it would get the value, or what it has as its default.
+    """
+    for p in every[1:]:
+        if p.kind is p.KEYWORD_ONLY and isinstance(handler, functools.partial):
+            continue  # it was given there
+        annotated = p.annotation is not p.empty and _is_context(annotations_of(handler).get(p.name))
+        if (annotated or p.name == "ctx") and not takes_context(handler):
+            raise TypeError(f"the context is the first parameter: write ({p.name}, {every[0].name})")
 
 
 def parameters_of(handler: Callable[..., Any]) -> tuple[inspect.Parameter, ...] | None:
@@ -293,9 +316,12 @@ def takes_context(handler: Callable[..., Any]) -> bool:
     if not parameters:
         return False
     first = parameters[0]
-    kind = annotations_of(handler).get(first.name)
-    kind = typing.get_origin(kind) or kind
-    return (isinstance(kind, type) and issubclass(kind, Context)) or first.name == "ctx"
+    return first.name == "ctx" or _is_context(annotations_of(handler).get(first.name))
+
+
+def _is_context(annotation: Any) -> bool:
+    kind = typing.get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, Context)
 
 
 def annotations_of(handler: Callable[..., Any]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ class Next(Generic[T]):
 class NextAll(Generic[T]):
     """Fan out: every value goes on by itself. Any iterable will do; it may be empty.
 
-    A text, and ``bytes``, are values, not iterables of them: ``NextAll("abc")`` fails the attempt with a ``TypeError``,
-    as does what is no iterable. Write ``NextAll(["abc"])``, or ``NextAll(list("abc"))`` where the letters are meant.
+    A text, ``bytes``, and a named tuple are values, not iterables of them: ``NextAll("abc")`` fails the attempt with a
+    ``TypeError``, as does what is no iterable. Write ``NextAll(["abc"])``, or ``NextAll(list("abc"))`` where the
+    letters are meant.
 
     What an **iterator** gives (a generator, ``map``, a file) is taken as fast as it is worked off, so it may be huge,
     or without an end. It is committed in portions, with how many values they were. After a crash, a failed attempt or

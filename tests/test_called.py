@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from floxide_mp import Node
+from floxide_mp import Context, Node, Workflow, WorkflowDefinitionError, node
 from floxide_mp.node import way_of
 from tests import flows_called as flows
 from tests.scripts import printed
@@ -44,6 +44,42 @@ def test_a_wrapper_is_called_as_it_is_declared_itself(function: Callable[..., An
         assert way_of(same(function)) == way, same
         assert way_of(same(flows.handing_on(function))) == way, same
     assert way_of(functools.partial(flows.with_context(function), None)) == "value"
+
+
+def ctx_last(value: Any, ctx: Any) -> None: ...
+def ctx_by_default(value: Any, ctx: Any = None) -> None: ...
+def ctx_by_name(value: Any, *, ctx: Any = None) -> None: ...
+def annotated(value: Any, c: Context) -> None: ...
+def value_by_default(ctx: Any, value: Any = 7) -> None: ...
+def values(ctx: Any, *values: Any) -> None: ...
+
+
+class LastInMethod:
+    def process(self, value: Any, ctx: Any = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (ctx_last, r"the context is the first parameter: write \(ctx, value\)"),
+        (ctx_by_default, r"the context is the first parameter: write \(ctx, value\)"),
+        (ctx_by_name, r"the context is the first parameter: write \(ctx, value\)"),
+        (annotated, r"the context is the first parameter: write \(c, value\)"),
+        (LastInMethod().process, r"the context is the first parameter: write \(ctx, value\)"),
+        (value_by_default, r"would never get the value: write \(ctx, value\) if it is to get it, and \(ctx, \*, name="),
+        (values, r"values would never get the value"),
+    ],
+)
+def test_what_would_get_another_thing_than_its_name_says_is_refused(function: Callable[..., Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        way_of(function)
+    with pytest.raises(WorkflowDefinitionError, match=rf"only: .*{told}"):
+        Workflow.build("W", {"only": node(function)}, "only")
+
+
+def test_what_a_partial_was_given_is_its_own() -> None:
+    assert way_of(functools.partial(ctx_last, ctx=1)) == "value"
+    assert way_of(functools.partial(both, value=1)) == "context"
 
 
 def test_a_wrapped_method_is_called_as_a_method() -> None:

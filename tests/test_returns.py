@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections import UserString
 from collections.abc import AsyncIterator
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from floxide_mp import Context, NextAll, Node, RunFailedError, SerializationError, SplitNode, Workflow, node
+from floxide_mp import (
+    Abort,
+    Context,
+    Hold,
+    Next,
+    NextAll,
+    Node,
+    RunFailedError,
+    SerializationError,
+    SplitNode,
+    Workflow,
+    node,
+)
 from floxide_mp.runtime.keys import text_of
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
 
 
 def alone(returned: Any) -> Workflow:
@@ -33,11 +51,18 @@ async def pages(_: object) -> AsyncIterator[int]:
     ("returned", "told"),
     [
         (lambda _: NextAll({"a": 1}), r"NextAll of a dict, which is iterated over by its keys.*NextAll\(d.items\(\)\)"),
+        (lambda _: NextAll(memoryview(b"abc")), r"returned NextAll\(<memory.*for this one, NextAll\(\["),
+        (lambda _: NextAll(UserString("abc")), r"returned NextAll\('abc'\).*for this one, NextAll\(\['abc'\]\)"),
+        (lambda _: NextAll(Pair(1, 2)), r"NextAll of a Pair, a named tuple, .*NextAll\(\[value\]\)"),
+        (lambda _: Hold, r"returned the class Hold, not an object of it: write return Hold\(\)"),
+        (lambda _: Next, r"returned the class Next, not an object of it: write return Next\(\.\.\.\)"),
+        (lambda _: NextAll, r"returned the class NextAll, not an object of it: write return NextAll\(\.\.\.\)"),
+        (lambda _: Abort, r"returned the class Abort, not an object of it: write return Abort\(\.\.\.\)"),
         (lambda _: NextAll(numbers()), r"NextAll of an async iterator.*NextAll\(\[value async for value in"),
         (lambda _: numbers(), r"async generator function.*NextAll\(\[value async for value in"),
         (lambda _: (n for n in "ab"), r"returned a generator; to fan out into its values, return NextAll"),
     ],
-    ids=["dict", "NextAll of async", "async", "generator"],
+    ids=[*"abcdefghijk"],
 )
 def test_what_a_node_may_not_return(returned: Any, told: str, workers: int) -> None:
     with pytest.raises(RunFailedError, match=told):
@@ -56,6 +81,17 @@ def test_next_all_of_a_table(module: str) -> None:
     table = tables.DataFrame(columns) if module == "pandas" else tables.table(columns)
     with pytest.raises(RunFailedError, match=r"which is iterated over by its columns.*NextAll\(\[df\]\)"):
         alone(lambda _: NextAll(table)).run(1)
+
+
+@pytest.mark.parametrize("make", ["array", "int64"])
+def test_next_all_of_an_array_without_dimensions(make: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(RunFailedError, match=r"it takes an iterable of values: for this one, NextAll\(\["):
+        alone(lambda _: NextAll(getattr(numpy, make)(5))).run(1)
+
+
+def test_a_class_is_a_value_if_it_is_no_transition() -> None:
+    assert alone(lambda _: Pair).run(1).output is Pair
 
 
 def test_next_all_of_a_column_is_its_values() -> None:

@@ -4,20 +4,24 @@ the process that runs the step, the latter in the caller's.
 
 from __future__ import annotations
 
+from collections import UserString
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from io import BytesIO, StringIO
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, Final
 
 from ..core.terms import Payload
 from ..errors import SerializationError
 from ..texts import quoted
 from . import codec
 
+_TEXTS: Final = str | bytes | bytearray | memoryview | UserString
+
 
 def several(name: str, values: Any, redact: bool = False) -> Iterable[Any]:
-    """The values of a ``NextAll``, if it was given several: a text is one, not its letters, and what is iterated over
-    by names (a dict, a table) has not said whether its names, its values or its rows are meant.
+    """The values of a ``NextAll``, if it was given several: a text is one, not its letters, as a named tuple is, not
+    its fields; and what is iterated over by names (a dict, a table) has not said whether its names, its values or its
+    rows are meant.
 
     Args:
         name: of the node.
@@ -44,11 +48,31 @@ def several(name: str, values: Any, redact: bool = False) -> Iterable[Any]:
             "meant: its rows, as NextAll(df.to_dict('records')) or NextAll(df.itertuples(index=False)) in pandas, or "
             "NextAll([df]) for the whole as one value"
         )
-    iterable = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
-    if iterable and not isinstance(values, str | bytes | bytearray):
+    if isinstance(values, tuple) and hasattr(kind, "_fields"):
+        raise TypeError(
+            f"{name} returned NextAll of a {kind.__name__}, a named tuple, which is iterated over by its fields; write "
+            "what is meant: NextAll([value]) for the whole as one value, or NextAll(list(value)) for its fields"
+        )
+    # An array without dimensions, and a number of NumPy, have what iterables have, and raise.
+    iterable = (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")) and getattr(values, "ndim", 1) != 0
+    if iterable and not isinstance(values, _TEXTS):
         return values  # type: ignore[no-any-return]
     one, meant = quoted(values, redact), "value" if redact else quoted(values)
     raise TypeError(f"{name} returned NextAll({one}); it takes an iterable of values: for this one, NextAll([{meant}])")
+
+
+def check_class(name: str, result: Any, transitions: frozenset[type]) -> None:
+    """That a result is no class of what a node returns.
+
+    Args:
+        transitions: these classes.
+
+    Raises:
+        TypeError: it is; the text says what to write.
+    """
+    if any(result is one for one in transitions):
+        write = "Hold()" if result.__name__ == "Hold" else f"{result.__name__}(...)"
+        raise TypeError(f"{name} returned the class {result.__name__}, not an object of it: write return {write}")
 
 
 def check_generator(name: str, kind: type) -> None:

@@ -53,7 +53,7 @@ from .step_view import StepView
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
-_ODD = _TRANSITIONS | {list, tuple, GeneratorType, AsyncGeneratorType}  # what is not always just a value
+_ODD = _TRANSITIONS | {list, tuple, type, GeneratorType, AsyncGeneratorType}  # what is not always just a value
 
 WORKFLOW: Final = "the workflow, or its context,"  # what a worker opens before the first step of a run
 
@@ -324,6 +324,8 @@ class Steps:
         if kind is Hold:
             return HOLD, (), self._written(), None, False
         returns.check_generator(name, kind)
+        if kind is type:
+            returns.check_class(name, result, _TRANSITIONS)
         if kind is Next:
             result = result.value
         elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
