@@ -1,11 +1,13 @@
 """Texts for a person: cut to what one reads, and without anything that a terminal would take for an order.
 
-Pure, and used in every process.
+Used in every process.
 """
 
 from __future__ import annotations
 
+import errno
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 MOST_TEXT: Final = 32 << 10  # characters of a message or a traceback that are kept
@@ -53,3 +55,32 @@ def printable_line(text: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
+
+
+def explained(error: BaseException, otherwise: Callable[[BaseException], str] = str) -> str:
+    """What an error of the operating system says, and what a program can do where that is not what it seems.
+
+    Args:
+        otherwise: gives the text of any other error.
+    """
+    if not isinstance(error, OSError):
+        return otherwise(error)
+    text = str(error)
+    if error.errno == errno.EFBIG:
+        return f"{text}{size_limit()}"
+    if error.errno == errno.EBADF:
+        return (
+            f"{text}: the program has closed a file descriptor of the coordinator, which it had not opened itself "
+            "(os.closerange, os.close, a daemon library): it does so before there is a coordinator, or closes it first"
+        )
+    return text
+
+
+def size_limit() -> str:
+    """The limit of the size of files, where this process has one, as the end of a sentence; else ""."""
+    import resource  # (rare)
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f"; files of this process may have {limit:,} bytes (RLIMIT_FSIZE, `ulimit -f`): raise that limit"

@@ -16,12 +16,20 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
-    _class_getstate,
-    _class_setstate,
-    _get_or_create_tracker_id,
-    _lookup_class_or_track,
-)
+import cloudpickle
+
+try:
+    from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
+        _class_getstate,
+        _class_setstate,
+        _get_or_create_tracker_id,
+        _lookup_class_or_track,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"floxide_mp needs cloudpickle 3.0 or later, and version {cloudpickle.__version__} is installed "
+        f"({cloudpickle.__file__}): python -m pip install 'cloudpickle>=3.0'"
+    ) from error
 
 from ..workflow import UNDECLARED, Workflow
 from .main_module import NAMES

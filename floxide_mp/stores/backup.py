@@ -43,7 +43,10 @@ def back_up(source: str, destination: str, *, without_log: bool = False) -> int:
             _copy(reader, new, key)
             with closing(Reader(new, _PATIENCE, CLOCKS)) as made:
                 made.check()
-                return len(made.runs())
+                count = len(made.runs())
+            with closing(connect(new, _PATIENCE, "rw")) as last:  # who only reads leaves the log that it made
+                last.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            return count
         except BaseException:
             for end in ("", ".new", ".key", *files.SIDES):
                 with suppress(FileNotFoundError):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from ..errors import StoreCorruptError, StoreError
+from ..texts import size_limit
 
 TROUBLE: Final = sqlite3.Error, UnicodeError, OSError  # what a medium, or text in it that is none, can raise
 _READ_ONLY: Final = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
@@ -49,7 +50,8 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
         named = error.filename or path
         new = error.errno in (errno.EACCES, errno.EPERM) and not os.path.exists(named)  # it was to be made
         what = f"{path} cannot be written" if new or error.errno == errno.EROFS else named
-        return StoreError(f"{what}: {error.strerror}", path=path, run_id=run_id)
+        limit = size_limit() if error.errno == errno.EFBIG else ""
+        return StoreError(f"{what}: {error.strerror}{limit}", path=path, run_id=run_id)
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
     if extended == _MOVED:
@@ -63,7 +65,8 @@ def translated(path: str, error: Exception, run_id: str | None = None, need: int
         text, transient = f"{path}: no space left; about {need:,} bytes are needed{_free(path)}", True
     elif code == sqlite3.SQLITE_IOERR:
         name = getattr(error, "sqlite_errorname", "")
-        text, transient = f"{path}: {error} ({name}) while writing about {need:,} bytes{_free(path)}", True
+        what = f"{path}: {error} ({name}) while writing about {need:,} bytes"
+        text, transient = f"{what}{_free(path)}{size_limit()}", True
     elif code in _READ_ONLY:
         text, transient = f"{path} can be read, but not written", False
     elif code == sqlite3.SQLITE_CANTOPEN:

@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -371,3 +372,49 @@ def test_row_76_the_number_of_workers_obeys_quotas(
 
 def test_row_76_where_nothing_is_told_affinity_counts(tmp_path: Path) -> None:
     assert usable_cpus(tmp_path / "none", tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_row_135_a_limit_of_the_size_of_files_is_named(tmp_path: Path) -> None:
+    script = f"""
+        import resource, signal
+        from floxide_mp import Coordinator, FloxideError, SQLiteStore
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        for store in (lambda: None, lambda: SQLiteStore({str(tmp_path / "runs.db")!r})):
+            try:
+                Coordinator(1, store=store())
+            except FloxideError as error:
+                print("1,000 bytes (RLIMIT_FSIZE, `ulimit -f`)" in str(error))
+    """
+    assert run_python(["-"], textwrap.dedent(script), tmp_path).stdout.split() == ["True", "True"]
+
+
+def test_row_136_a_program_that_closes_descriptors_of_its_coordinator(tmp_path: Path) -> None:
+    script = """
+        import os
+        from floxide_mp import Coordinator, FloxideError
+        from floxide_mp import Workflow, node
+        Echo = Workflow.build("Echo", {"only": node(lambda value: value)}, "only")
+        coordinator = Coordinator(1)
+        print(coordinator.start(Echo, 1).wait(30).outputs)
+        os.closerange(3, 1000)
+        try:
+            coordinator.start(Echo, 2).wait(30)
+        except FloxideError as error:
+            print(error, flush=True)
+        os._exit(0)
+    """
+    first, told = run_python(["-"], textwrap.dedent(script), tmp_path).stdout.splitlines()
+    assert first == "[1]"
+    assert "has closed a file descriptor of the coordinator, which it had not opened itself (os.closerange" in told
+
+
+def test_row_137_an_older_cloudpickle_is_named(tmp_path: Path) -> None:
+    package = tmp_path / "cloudpickle"
+    package.mkdir()
+    (package / "__init__.py").write_text("__version__ = '2.2.1'\nfrom .cloudpickle import *\n")
+    (package / "cloudpickle.py").write_text("_extract_code_globals = _make_skeleton_class = _make_skeleton_enum = 1\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", "import floxide_mp.runtime.rebuilt"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert f"needs cloudpickle 3.0 or later, and version 2.2.1 is installed ({package}/__init__.py)" in done.stderr

@@ -130,4 +130,5 @@ def test_row_70_where_there_can_be_no_memory_file_large_values_are_sent(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert out == Lap(0, Blob.of(6), b"\0" * SIZE)
-    assert re.search("large values are sent to workers, not shared with them: .*too large", caplog.text)
+    told = "large values are sent to workers, not shared with them: .*too large; files .* may have 1,073,741,824 bytes"
+    assert re.search(told, caplog.text)

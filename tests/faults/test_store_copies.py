@@ -155,5 +155,6 @@ def test_row_110_a_backup_on_the_command_line(path: Path) -> None:
     for wrong in (["backup"], ["check", "--to", "x.db"], ["info", "--without-log"]):
         code, told = asked(*wrong)
         assert code == 2 and "--to PATH belongs to backup" in told
+    assert sorted(file.name for file in path.parent.glob("copy.db*")) == ["copy.db", "copy.db.key"]
     with Reading(path.with_name("copy.db")) as reader:
         reader.check()

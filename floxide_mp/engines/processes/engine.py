@@ -23,6 +23,7 @@ from ...runtime.interrupts import pause, uninterrupted
 from ...runtime.leases import Overdue, Session, stalled
 from ...runtime.ledger import Ledger
 from ...runtime.log import say
+from ...texts import explained
 from ..health import healths, look
 from .ends import WORN, Shortage
 from .hatch import Hatchling
@@ -97,12 +98,11 @@ class ProcessEngine:
                 self._held.callback(os.close, self._word)
                 self._selector = self._held.enter_context(selectors.DefaultSelector())
             except OSError as error:
-                raise FloxideError(f"no worker process can be started: {error}") from error
+                raise FloxideError(f"no worker process can be started: {explained(error)}") from error
             undone.pop_all()
-        self._vacancies = Vacancies()
+        self._vacancies, self._shortage = Vacancies(), Shortage()
         self._said = ""  # why a worker is missing, as it was last logged
         self._without: float | None = None  # since when there has been no worker, and none could be started
-        self._shortage = Shortage()
         self._end: float | None = None  # when what still runs is killed
         self._supervisor = threading.Thread()  # not started yet
         self._ended = threading.Lock()  # let go of by the supervisor when it has ended
@@ -117,7 +117,7 @@ class ProcessEngine:
             try:
                 self._ledger.arena = self._memory = Memory(self._count)
             except OSError as error:
-                say(logging.WARNING, "large values are sent to workers, not shared with them: %s", error)
+                say(logging.WARNING, "large values are sent to workers, not shared with them: %s", explained(error))
         try:
             self._start_workers()
         except BaseException:  # Ctrl-C, too
@@ -169,7 +169,7 @@ class ProcessEngine:
 
     def _fail(self, error: BaseException) -> None:
         """Fail every run, and end every worker."""
-        failed = FloxideError(f"the supervisor failed: {error!r}")
+        failed = FloxideError(f"the supervisor failed: {explained(error, repr)}")
         failed.__cause__ = error
         say(logging.ERROR, "the supervisor failed", error=error)
         try:
@@ -271,7 +271,7 @@ class ProcessEngine:
                     self._give_back(process)
                     self._vacancies.places[process.worker_id] = process.hash_seed
             if not self._processes and trouble is not None:
-                raise FloxideError(f"no worker process can be started: {trouble}") from trouble
+                raise FloxideError(f"no worker process can be started: {explained(trouble)}") from trouble
         if trouble is not None:
             text = "only %d of %d workers can be started: %s"
             say(logging.WARNING, text, len(self._processes), self._count, trouble)
