@@ -52,7 +52,7 @@ def worker(coordinator: Coordinator, number: int) -> Worker:
         (3, [1, 1, 1, 0, 1]),  # one of two is
     ],
 )
-def test_a_worker_that_is_quick_leaves_idle_ones_their_items(
+def test_row_148_a_worker_that_is_quick_leaves_idle_ones_their_items(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, branches: int, taken: list[int]
 ) -> None:
     """Here the idle one is woken and never comes, so the quick one takes its item all the same: when it asks again."""

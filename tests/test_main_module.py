@@ -550,3 +550,17 @@ def test_the_code_of_a_script_without_what_is_under_its_guard() -> None:
     assert found["asked"] == (False, True, "__main__")
     assert found["A"].here is False  # type: ignore[attr-defined]
     assert found["at_run_time"]() is True  # type: ignore[operator]
+
+
+def test_row_143_a_large_global_belongs_into_the_context(tmp_path: Path) -> None:
+    """A program that is read from a pipe has no script that workers could run: what its nodes need goes by value."""
+    script = """
+        from floxide_mp import Workflow, node
+        TABLE = bytes(33 << 20)
+        W = Workflow.build("W", {"only": node(lambda value: len(TABLE))}, "only")
+        print(W().run(1, workers=1).output)
+    """
+    done = run_python(["-"], textwrap.dedent(script), tmp_path)
+    assert done.stdout == f"{33 << 20}\n"
+    assert "the workflow takes 35 MB to each worker" in done.stderr
+    assert "belongs into the context, as Fixed(...)" in done.stderr and "largest global here is TABLE" in done.stderr

@@ -73,7 +73,7 @@ def test_a_short_run_started_while_a_long_one_is_on_finishes_before_it(
     assert long.wait(LIMIT).outputs == []
 
 
-def test_who_waits_inline_works_at_all_runs_in_turns_as_one_worker_would(inline: Coordinator) -> None:
+def test_row_144_who_waits_inline_works_at_all_runs_in_turns_as_one_worker_would(inline: Coordinator) -> None:
     """So no time-out of a run is over before anybody has begun it, and what waits for a retry costs the others none."""
     first, second, third = [inline.start(Thousand, 50) for _ in range(3)]
     third.pause()

@@ -160,7 +160,7 @@ def test_step_distributed_runs_one_item_and_returns_run_id_and_output_when_a_bra
     ids=str,
 )
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
-def test_on_item_processed_is_given_each_kind_of_outcome(
+def test_row_145_on_item_processed_is_given_each_kind_of_outcome(
     input: Any, outcome: ItemProcessedOutcome, given: Any, far: bool
 ) -> None:
     heard = Heard()
@@ -173,7 +173,7 @@ def test_on_item_processed_is_given_each_kind_of_outcome(
         assert heard.started == [WorkItem(run_id, 1, "kinds", 1, WorkItemStatus.IN_PROGRESS, (0, ()))]
 
 
-def test_on_idle_is_called_where_there_was_nothing_to_run() -> None:
+def test_row_145_on_idle_is_called_where_there_was_nothing_to_run() -> None:
     class Idle(Heard):
         idle = 0
 
@@ -189,7 +189,7 @@ def test_on_idle_is_called_where_there_was_nothing_to_run() -> None:
         assert (heard.idle, len(heard.processed)) == (1, 1)
 
 
-def test_a_loop_cannot_have_the_number_of_a_worker_process() -> None:
+def test_row_146_a_loop_cannot_have_the_number_of_a_worker_process() -> None:
     with Coordinator(2) as coordinator:
         flows.Kinds().start_distributed(None, ("next", 1), coordinator, "r")
         for backend in (coordinator, coordinator.proxy()):
@@ -330,7 +330,7 @@ def test_row_54_a_run_of_another_graph_is_refused_and_unharmed(far: bool) -> Non
 
 @pytest.mark.parametrize("how", [False, RuntimeError], ids=["says no", "raises"])
 @pytest.mark.parametrize("far", [False, True], ids=["here", "by a proxy"])
-def test_an_on_started_that_vetoes_leaves_the_item_to_be_run_by_another_step(how: Any, far: bool) -> None:
+def test_row_149_an_on_started_that_vetoes_leaves_the_item_to_be_run_by_another_step(how: Any, far: bool) -> None:
     heard = Heard(veto=("note",), how=how)
     with Coordinator(0) as coordinator:
         backend = coordinator.proxy() if far else coordinator

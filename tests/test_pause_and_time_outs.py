@@ -656,7 +656,7 @@ def starting() -> Iterator[Coordinator]:
         yield made
 
 
-def test_a_time_out_begins_when_the_first_worker_can_take_work(starting: Coordinator) -> None:
+def test_row_147_a_time_out_begins_when_the_first_worker_can_take_work(starting: Coordinator) -> None:
     run = starting.start(Echo, 1, timeout=0.001)
     for _ in range(3):
         with pytest.raises(TimeoutError, match="is not over after"):
@@ -672,7 +672,7 @@ def test_a_time_out_begins_when_the_first_worker_can_take_work(starting: Coordin
     assert "longer than its time-out of 0.001 s" in str(run.info().error)
 
 
-def test_a_time_out_has_an_end_where_no_worker_ever_starts(
+def test_row_147_a_time_out_has_an_end_where_no_worker_ever_starts(
     starting: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_outs, "STARTING", 0.01)

@@ -64,18 +64,18 @@ async def pages(_: object) -> AsyncIterator[int]:
     ],
     ids=[*"abcdefghijk"],
 )
-def test_what_a_node_may_not_return(returned: Any, told: str, workers: int) -> None:
+def test_row_139_what_a_node_may_not_return(returned: Any, told: str, workers: int) -> None:
     with pytest.raises(RunFailedError, match=told):
         alone(returned).run(1, workers=workers)
 
 
-def test_a_node_that_is_an_async_generator_function() -> None:
+def test_row_139_a_node_that_is_an_async_generator_function() -> None:
     with pytest.raises(RunFailedError, match=r"pages is an async generator function"):
         Workflow.build("W", {"pages": pages}, "pages")().run(1)
 
 
 @pytest.mark.parametrize("module", ["pandas", "pyarrow"])
-def test_next_all_of_a_table(module: str) -> None:
+def test_row_139_next_all_of_a_table(module: str) -> None:
     tables = pytest.importorskip(module)
     columns = {"a": [1, 2]}
     table = tables.DataFrame(columns) if module == "pandas" else tables.table(columns)
@@ -84,7 +84,7 @@ def test_next_all_of_a_table(module: str) -> None:
 
 
 @pytest.mark.parametrize("make", ["array", "int64"])
-def test_next_all_of_an_array_without_dimensions(make: str) -> None:
+def test_row_139_next_all_of_an_array_without_dimensions(make: str) -> None:
     numpy = pytest.importorskip("numpy")
     with pytest.raises(RunFailedError, match=r"it takes an iterable of values: for this one, NextAll\(\["):
         alone(lambda _: NextAll(getattr(numpy, make)(5))).run(1)
@@ -101,7 +101,7 @@ def test_next_all_of_a_column_is_its_values() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", ["generator", "map", "file", "cursor"])
-def test_an_input_that_gives_its_values_once(kind: str, workers: int, tmp_path: Path) -> None:
+def test_row_140_an_input_that_gives_its_values_once(kind: str, workers: int, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     with open(tmp_path / "x") as file, sqlite3.connect(":memory:") as base:
         cursor = base.execute("select 1")
@@ -123,7 +123,7 @@ def test_an_input_that_may_be_iterated_over_again() -> None:
     assert alone(lambda given: list(given)).run(range(3)).output == [0, 1, 2]
 
 
-def test_a_value_that_equals_an_arm_and_is_of_another_type() -> None:
+def test_row_141_a_value_that_equals_an_arm_and_is_of_another_type() -> None:
     class Hot(Workflow):
         is_hot = node(lambda value: value)
         hot, cold = node(lambda: "hot"), node(lambda: "cold")
@@ -186,7 +186,7 @@ def sweep(each: Node, more: bool = False) -> type[Workflow]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("each", [drawn, Drawn()], ids=["function", "class"])
-def test_a_seed_by_the_items_own_key(each: Node, workers: int) -> None:
+def test_row_138_a_seed_by_the_items_own_key(each: Node, workers: int) -> None:
     first = sweep(each)().run(ROWS, workers=workers).outputs
     assert len(set(first)) == 3
     longer = sweep(each, more=True)().run([{"id": "new"}, *ROWS[::-1]], workers=workers).outputs
@@ -194,7 +194,7 @@ def test_a_seed_by_the_items_own_key(each: Node, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_key_holds_for_all_portions(workers: int) -> None:
+def test_row_138_the_key_holds_for_all_portions(workers: int) -> None:
     outputs = sweep(drawn_bit_by_bit)().run(ROWS[:1], workers=workers).outputs
     assert (len(outputs), len(set(outputs))) == (5000, 1)
 

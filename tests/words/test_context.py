@@ -363,7 +363,7 @@ def test_apply_all() -> None:
 # -- the item -----------------------------------------------------------------------------------------------------
 
 
-def test_an_items_seed_is_its_own_and_stays() -> None:
+def test_row_138_an_items_seed_is_its_own_and_stays() -> None:
     def made(**changes: Any) -> int:
         facts = {"run_id": "r", "node": "n", "item_id": 1, "attempt": 1, "error": None}
         return Item(**{**facts, "order": (2, (1,)), "run_seed": 5, **changes}).seed

@@ -594,3 +594,11 @@ def test_the_order_of_successors_is_the_order_in_the_list() -> None:
     made = build("a", *"bcdefgh", edges={"a": list("hgfedcb")})
     graph = made.__compiled__.graph
     assert [graph.nodes[n].name for n in graph.nodes[0].arms[0]] == list("hgfedcb")
+
+
+def test_row_142_one_node_at_two_places_and_a_successor_named_twice() -> None:
+    first, second = Pass(), Pass()
+    with pytest.raises(WorkflowDefinitionError, match=r"for the second one, b = copy\.copy\(a\)"):
+        body(a=first, b=first, start=first)
+    with pytest.raises(WorkflowDefinitionError, match="edges of a: b is there twice: each successor is named once"):
+        body(a=first, b=second, start=first, edges={first: [second, second]})
