@@ -54,12 +54,17 @@ def bytecodes(
         how many there were, and what it raised.
     """
     count, wanted = 0, set(at)
+    due = False
 
     def one(frame: FrameType, event: str, arg: object) -> Any:
-        nonlocal count
+        nonlocal count, due
         if event == "opcode":
             count += 1
-            if count in wanted:
+            due = due or count in wanted
+            # Python puts exceptions away in bytecodes without a line, at none of which it looks for signals. What is
+            # raised there by a trace function has it keep the exception that was handled, and with it the coordinator.
+            if due and frame.f_lineno is not None:
+                due = False
                 signal.raise_signal(number)
         return one
 
