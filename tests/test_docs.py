@@ -30,7 +30,7 @@ def test_code_in_pages_runs(page: str, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-W", "error", path],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONHASHSEED": "1"},
             capture_output=True,
             text=True,
             timeout=50,
