@@ -13,7 +13,7 @@ import pytest
 from floxide_mp.core.table import diagrams
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 
 
 def blocks(page: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> N
 
 
 def test_the_state_diagrams_are_those_of_the_tables() -> None:
-    drawn = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL | re.MULTILINE)
+    drawn = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs" / "states.md").read_text(), re.DOTALL | re.MULTILINE)
     assert drawn == diagrams()
 
 

@@ -115,7 +115,7 @@ FINAL: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.
 
 
 def diagrams() -> list[str]:
-    """The two tables as Mermaid state diagrams: those in ``docs/design.md``."""
+    """The two tables as Mermaid state diagrams: those in ``docs/states.md``."""
     drawn = []
     for table in (ITEM, RUN):
         arrows = [f"    {_word(a)} --> {_word(b)}: {fact.value}" for (a, fact), b in table.items()]
