@@ -29,7 +29,7 @@ from benchmarks.contender import WORKERS, Peer
 from benchmarks.measuring import Paper, Spread, interleaved, spread, timed
 from benchmarks.peers import PEERS
 from floxide_mp import Coordinator, Workflow
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.store import SQLiteStore
 
 MEMORY, SQLITE, FULL, LOOP = "in memory", "SQLite", "SQLite, full", "SQLite, loop"
 SCENARIOS = "fan_out", "chain"

@@ -16,14 +16,15 @@ from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 from floxide_mp import Join, Workflow, node
+from floxide_mp.coordinator.active_run import Running, progress_of
+from floxide_mp.coordinator.cost_model import Pace
+from floxide_mp.coordinator.event_tail import Tail
+from floxide_mp.coordinator.iterator_affinity import Home
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
+from floxide_mp.messages import ONE_BY_ONE
 from floxide_mp.ports import NEXT, RunRecord
-from floxide_mp.runtime.home import Home
-from floxide_mp.runtime.pace import Pace
-from floxide_mp.runtime.running import ONE_BY_ONE, Running, progress_of
-from floxide_mp.runtime.tail import Tail
 
 MACHINES = 2
 

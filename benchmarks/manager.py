@@ -9,7 +9,7 @@ The time of one exchange between a worker process and the server, empty and with
 The caller's process is idle, or computes in pure Python and so holds the interpreter lock for ``sys.getswitchinterval``
 (5 ms, or 0.5 ms) whenever a server thread of the same process wants it. How much of a CPU the busy caller really had
 is shown, too: on a machine with other work it waits for a CPU instead of holding the lock, and its rows mean nothing
-unless that is near 100 %. A worker's batches grow with the round trip (``runtime.worker``), so a busy caller costs
+unless that is near 100 %. A worker's batches grow with the round trip (``worker.worker``), so a busy caller costs
 latency before it costs throughput.
 """
 
@@ -30,8 +30,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.measuring import Paper, spread
-from floxide_mp.engines.processes.calls import LedgerProxy
-from floxide_mp.engines.processes.manager import LedgerServer
+from floxide_mp.engines.processes.rpc_client import LedgerProxy
+from floxide_mp.engines.processes.rpc_server import LedgerServer
 from floxide_mp.ports import NEXT, Reply, Report
 
 _KEY = b"benchmark"

@@ -22,15 +22,15 @@ from typing import Any, NoReturn
 from benchmarks import flows
 from benchmarks.measuring import Paper, Spread, interleaved, spread, timed
 from floxide_mp import Context, Coordinator
+from floxide_mp.coordinator.active_run import progress_of
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
 from floxide_mp.ports import Description, Grants, Lease, Progress, Report, Results, RunRecord
-from floxide_mp.runtime import codec
-from floxide_mp.runtime.board import SIZE, Board
-from floxide_mp.runtime.running import progress_of
-from floxide_mp.runtime.worker import Worker
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.store import SQLiteStore
+from floxide_mp.wire import codec
+from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.worker.worker import Worker
 
 WORKERS = 2
 LEASE = 1000  # items of a lease; what 4 ms of work come to when a step takes some microseconds

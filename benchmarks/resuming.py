@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import flows
 from benchmarks.measuring import peak
 from floxide_mp import Coordinator, NextAll, Workflow, node, when
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.store import SQLiteStore
 
 WORKERS = 2
 RUN = "large"

@@ -14,15 +14,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 _LATER: Final = {  # a worker needs none of these: importing them when they are asked for makes it start sooner
-    **dict.fromkeys(("Checkpoint", "RunInfo", "RunMetrics", "WorkItem", "WorkerHealth", "WorkflowError"), "facts"),
-    "Coordinator": "assembly",
+    **dict.fromkeys(("Checkpoint", "RunInfo", "RunMetrics", "WorkItem", "WorkerHealth", "WorkflowError"), "types"),
+    "Coordinator": "api.defaults",
     "MemoryStore": "stores.memory",
-    "Run": "runtime.run",
-    "RunResult": "runtime.run",
-    "SQLiteStore": "stores.sqlite",
-    "Sender": "runtime.source",
-    "Source": "runtime.source",
-    "source": "runtime.source",
+    "Run": "coordinator.run_handle",
+    "RunResult": "coordinator.run_handle",
+    "SQLiteStore": "stores.sqlite.store",
+    "Sender": "coordinator.channel",
+    "Source": "coordinator.channel",
+    "source": "coordinator.channel",
 }
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep
 
@@ -53,7 +53,16 @@ def _check_shadowed(error: Exception) -> None:
             raise ImportError(f"{text}: give the file another name", name=name, path=path) from error
 
 
-from .context import Context, Item
+from .api.context import Context, Item
+from .api.event_log import EventLog, LoggedEvent
+from .api.merge import Fixed, Merge, SharedState
+from .api.node import Node, node, with_retry
+from .api.nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
+from .api.retry import BackoffStrategy, RetryError, RetryPolicy
+from .api.route import when
+from .api.stepping import ItemProcessedOutcome, OutcomeKind, StepBackend, StepCallbacks
+from .api.transition import Abort, Hold, Next, NextAll, Transition
+from .api.workflow import Workflow
 from .errors import (
     AlreadyCompletedError,
     FloxideError,
@@ -71,33 +80,24 @@ from .errors import (
     WorkerDiedError,
     WorkflowDefinitionError,
 )
-from .event_log import EventLog, LoggedEvent
-from .merge import Fixed, Merge, SharedState
-from .node import Node, node, with_retry
-from .nodes import Arrivals, BatchNode, CompositeNode, Join, SplitNode
-from .retry import BackoffStrategy, RetryError, RetryPolicy
-from .route import when
-from .runtime import main_module as _main_module  # noqa: F401  # it notes what the script's file is like now
-from .runtime import search_path as _search_path  # noqa: F401  # and this, in which directory the program is
 from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
-from .stepping import ItemProcessedOutcome, OutcomeKind, StepBackend, StepCallbacks
-from .transition import Abort, Hold, Next, NextAll, Transition
 from .version import __version__ as __version__
-from .workflow import Workflow
+from .wire import main_module as _main_module  # noqa: F401  # it notes what the script's file is like now
+from .wire import search_path as _search_path  # noqa: F401  # and this, in which directory the program is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .assembly import Coordinator
-    from .facts import Checkpoint, RunInfo, RunMetrics, WorkerHealth, WorkflowError, WorkItem
-    from .runtime.run import Run, RunResult
-    from .runtime.source import Sender, Source, source
+    from .api.defaults import Coordinator
+    from .coordinator.channel import Sender, Source, source
+    from .coordinator.run_handle import Run, RunResult
     from .stores.memory import MemoryStore
-    from .stores.sqlite import SQLiteStore
+    from .stores.sqlite.store import SQLiteStore
+    from .types import Checkpoint, RunInfo, RunMetrics, WorkerHealth, WorkflowError, WorkItem
 
 
 def _launcher(name: str) -> Callable[..., Any]:
-    from . import launch
+    from .api import launch
 
     return getattr(launch, name)  # type: ignore[no-any-return]
 

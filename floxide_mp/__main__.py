@@ -7,7 +7,7 @@ import sys
 
 def main() -> int:
     """Run the command line; until it watches for signals, Ctrl-C ends the process (``ctrl_c``)."""
-    from .cli import main
+    from .cli.main import main
 
     return main()
 

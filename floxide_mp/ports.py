@@ -9,13 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .core.terms import ErrorRecord, Given, Order, Packed, Payload
-from .stepping import StepBackend
+from .api.stepping import StepBackend
+from .core.types import ErrorRecord, Given, Order, Packed, Payload
 
 if TYPE_CHECKING:  # a worker has no use for these
     from .core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
-    from .core.table import Phase
-    from .facts import RunMetrics, WorkerHealth
+    from .core.transitions import Phase
+    from .types import RunMetrics, WorkerHealth
 
 # -- what travels between a worker and its coordinator ------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class RunRecord(NamedTuple):
     ``versions`` is what made these pickles and those of the steps: ``python`` (its minor version, such as "3.11"),
     ``cloudpickle``, ``floxide_mp``; empty where that is not known.
     ``hash_seed`` is the ``PYTHONHASHSEED`` of all worker processes that work on it, 0 to 2**32 - 1; None: any.
-    ``hash_probe`` is what a text hashes to (``runtime.hash_seed``) where it began, if that was not by ``hash_seed``.
+    ``hash_probe`` is what a text hashes to (``wire.hash_seed``) where it began, if that was not by ``hash_seed``.
     ``fields`` are (name, kind) of the context's fields, in the order that the numbers in events count; empty: in that
     of its class.
     ``timeout_grace``: seconds that steps which run have when the time-out is over.

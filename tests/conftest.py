@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, RunFailedError, Workflow
-from floxide_mp.runtime import coordinator as coordinators
+from floxide_mp.coordinator import coordinator as coordinators
 from floxide_mp.testing.leftovers import children, leftovers
 
 LIMIT = 50.0

@@ -17,13 +17,13 @@ from floxide_mp.core.records import (
     ScopeRecord,
     one_by_one,
 )
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import ErrorRecord, Payload
-from floxide_mp.facts import RunMetrics
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import ErrorRecord, Payload
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.statuses import WorkItemStatus
-from floxide_mp.stores.reader import Reader
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.reader import Reader
+from floxide_mp.stores.sqlite.store import SQLiteStore
+from floxide_mp.types import RunMetrics
 
 MARK = {  # a part of a payload (or of a text) that is found in one table only
     name: b"<" + name.upper().encode() + b">"

@@ -1,4 +1,4 @@
-"""Workflows and worker loops for tests/test_own_loop.py and tests/faults/test_own_loop_dies.py."""
+"""Workflows and worker loops for tests/coordinator/test_external.py and tests/faults/test_own_loop_dies.py."""
 
 from __future__ import annotations
 

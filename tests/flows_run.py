@@ -24,7 +24,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
-from floxide_mp.testing.flows import Gather
+from floxide_mp.testing.workflows import Gather
 
 DEADLINE = 40.0
 

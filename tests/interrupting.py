@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Final
 
 from floxide_mp import Coordinator, FloxideError, Run, RunStatus, SQLiteStore, source
-from floxide_mp.runtime.closing import await_forgotten
+from floxide_mp.coordinator.closing import await_forgotten
 from floxide_mp.testing.leftovers import leftovers
 from tests import flows_critical as flows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp.core.table import diagrams
+from floxide_mp.core.transitions import diagrams
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]

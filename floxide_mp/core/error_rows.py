@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .terms import ErrorRecord
+from .types import ErrorRecord
 
 MOST_ERRORS: Final = 16 << 20  # characters of a run's errors, from where on the texts of others are cut short
 SHORT: Final = 500  # ... to these

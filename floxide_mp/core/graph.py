@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..retry import RetryPolicy
+from ..api.retry import RetryPolicy
 
 RUN_SCOPE: Final = -1  # ``join_of`` of a join whose scope is the whole run
 

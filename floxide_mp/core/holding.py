@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .flow import NOTHING
-from .giving import Giving, Write
 from .plan import Place, Plan
+from .progress import NOTHING
 from .records import ItemRecord, Scope
-from .table import ItemFact
+from .streams import Giving, Write
+from .transitions import ItemFact
 
 
 class Kept(NamedTuple):

@@ -11,10 +11,10 @@ from .holding import Kept
 from .rank import Ranked
 from .ready import Ready
 from .records import Block, ItemRecord, Scope
+from .run_state import RunState
 from .serial_order import SerialOrder
-from .state import RunState
-from .table import FINAL, Phase
-from .terms import behind, size_of, total_size
+from .transitions import FINAL, Phase
+from .types import behind, size_of, total_size
 
 UNFINISHED = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY, WorkItemStatus.FAILED
 

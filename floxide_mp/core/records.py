@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..statuses import WorkItemStatus
 from .plan import ScopePlan
-from .terms import ErrorRecord, Given, Order, Packed, Payload, behind, size_of, total_size
+from .types import ErrorRecord, Given, Order, Packed, Payload, behind, size_of, total_size
 from .window import Window
 
 

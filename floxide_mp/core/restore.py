@@ -8,16 +8,16 @@ import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
 from math import inf
 
-from ..facts import RunMetrics
-from ..retry import RetryPolicy
+from ..api.retry import RetryPolicy
 from ..statuses import WorkItemStatus
-from .flow import MOST
+from ..types import RunMetrics
 from .holding import Kept
 from .plan import Plan
+from .progress import MOST
 from .records import Block, ItemRecord, ItemRow, Scope, Snapshot
-from .state import RunState
-from .table import Phase
-from .terms import ErrorRecord, Given, size_of
+from .run_state import RunState
+from .transitions import Phase
+from .types import ErrorRecord, Given, size_of
 
 
 def restored(

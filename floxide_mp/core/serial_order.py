@@ -17,7 +17,7 @@ from typing import Final
 from ..statuses import WorkItemStatus
 from .plan import Plan
 from .records import Block, ItemRecord
-from .terms import Order, behind
+from .types import Order, behind
 
 LATE: Final = 1 << 61  # branch numbers from here on are those of writes that came late; others are below 2 ** 61
 

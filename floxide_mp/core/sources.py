@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .records import ItemRecord, Scope
-from .terms import Given, Payload, total_size
+from .types import Given, Payload, total_size
 
 MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes

@@ -16,23 +16,23 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any, Final, NamedTuple
 
-from ..core.terms import Given
+from ..clock import monotonic, monotonic_ns, sleep
+from ..coordinator.critical import Thread
+from ..coordinator.leases import Overdue
+from ..coordinator.scheduler import Ledger
+from ..core.types import Given
 from ..errors import WorkerDiedError
-from ..facts import WorkerHealth
+from ..messages import ONE_BY_ONE
 from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
-from ..runtime import codec, hash_seed
-from ..runtime.board import SIZE, Board
-from ..runtime.clock import monotonic, monotonic_ns, sleep
-from ..runtime.critical import Thread
-from ..runtime.forks import Working
-from ..runtime.interrupts import interruptibly, uninterrupted
-from ..runtime.leases import Overdue
-from ..runtime.ledger import Ledger
-from ..runtime.run_log import pages
-from ..runtime.running import ONE_BY_ONE
-from ..runtime.step import WORKFLOW, Calls, Steps, calls_of
-from ..runtime.step_errors import trouble
-from ..runtime.worker import KEEP
+from ..sigint import interruptibly, uninterrupted
+from ..types import WorkerHealth
+from ..wire import codec, hash_seed
+from ..wire.status_page import SIZE, Board
+from ..worker.context_log import pages
+from ..worker.forks import Working
+from ..worker.step import WORKFLOW, Calls, Steps, calls_of
+from ..worker.step_errors import trouble
+from ..worker.worker import KEEP
 from .health import healths
 
 NEVER: Final = 1 << 62  # nanoseconds of the monotonic clock: when a step begins that is not known to

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 
+from ..clock import monotonic, time
+from ..coordinator.leases import Session
+from ..coordinator.liveness import STOPPED, TRACED, Look, last_sign, liveness
+from ..coordinator.scheduler import Ledger
 from ..core.records import Block, ItemRecord
-from ..facts import WorkerHealth
-from ..runtime.clock import monotonic, time
-from ..runtime.leases import Session
-from ..runtime.ledger import Ledger
-from ..runtime.liveness import STOPPED, TRACED, Look, last_sign, liveness
 from ..statuses import WorkerStatus
+from ..types import WorkerHealth
 
 
 def look(worker: Session, now: float) -> Look:

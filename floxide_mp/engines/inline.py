@@ -6,15 +6,15 @@ import math
 import os
 import threading
 
+from ..clock import monotonic
+from ..coordinator.critical import owned
+from ..coordinator.scheduler import Ledger
 from ..errors import FloxideError
-from ..facts import WorkerHealth
-from ..runtime.board import SIZE, Board
-from ..runtime.clock import monotonic
-from ..runtime.critical import owned
-from ..runtime.interrupts import interruptibly, uninterrupted, whole
-from ..runtime.ledger import Ledger
-from ..runtime.running import ONE_BY_ONE
-from ..runtime.worker import Worker
+from ..messages import ONE_BY_ONE
+from ..sigint import interruptibly, uninterrupted, whole
+from ..types import WorkerHealth
+from ..wire.status_page import SIZE, Board
+from ..worker.worker import Worker
 from .health import healths
 
 PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of looks whether its run is over

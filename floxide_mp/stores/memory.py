@@ -21,7 +21,7 @@ from ..core.records import (
     ScopeRecord,
     Snapshot,
 )
-from ..core.terms import ErrorRecord, Given, Order
+from ..core.types import ErrorRecord, Given, Order
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from ..statuses import WorkItemStatus

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from ..api.workflow import Workflow
+from ..coordinator.coordinator import Coordinator
+from ..coordinator.run_handle import Run
 from ..errors import RunFailedError
-from ..facts import RunMetrics
-from ..runtime.coordinator import Coordinator
-from ..runtime.run import Run
 from ..statuses import RunStatus
-from ..workflow import Workflow
+from ..types import RunMetrics
 from .checks import equal
-from .flows import (
+from .workflows import (
     Batch,
     Branches,
     BreaksOff,
@@ -34,7 +34,7 @@ from .flows import (
     Unrouted,
     Wide,
 )
-from .flows_context import Asynchronous, BothWays, Contexts, Items, by_value
+from .workflows_context import Asynchronous, BothWays, Contexts, Items, by_value
 
 
 class Case(NamedTuple):

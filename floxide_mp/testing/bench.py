@@ -14,15 +14,15 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from ..coordinator.coordinator import Coordinator, EngineFactory
+from ..coordinator.run_handle import Run, RunResult
+from ..coordinator.scheduler import Ledger
 from ..engines.inline import InlineEngine
 from ..ports import Engine
-from ..runtime.coordinator import Coordinator, EngineFactory
-from ..runtime.ledger import Ledger
-from ..runtime.run import Run, RunResult
 from .answers import Answer, Case, answer, same, start
 from .checks import equal
-from .flows import Wide
 from .gates import Gate, until
+from .workflows import Wide
 
 
 class Bench:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..api.retry import RetryPolicy
+from ..coordinator.channel import source
 from ..errors import RunCancelledError, RunFailedError, RunTimeoutError
-from ..facts import RunMetrics
-from ..retry import RetryPolicy
-from ..runtime.source import source
 from ..statuses import RunStatus, WorkItemStatus
+from ..types import RunMetrics
 from .bench import Bench, Promises
 from .checks import equal, raised
-from .flows import Chain, Failing, Generated, Wide
 from .gates import Asking, Deaf, DeafTimed, Gated, Gates, Job, Mended, Patient, Timed, Turning
+from .workflows import Chain, Failing, Generated, Wide
 
 promised: Final = Promises()
 A_MOMENT: Final = 0.01  # seconds: a time-out that is meant to be over

@@ -10,15 +10,15 @@ import signal
 from typing import Final
 
 from ..errors import FloxideError, RunFailedError, WorkerDiedError
-from ..facts import RunMetrics
 from ..statuses import LivenessStatus, RunStatus
 from ..stores.memory import MemoryStore
+from ..types import RunMetrics
 from .answers import Case, answer, same, start
 from .bench import Bench, Promises
 from .checks import equal, raised
-from .flows import Wide
 from .gates import Batched, Counted, Gated, Gates, Job, Mortals, Serially, Slowly, Turning
 from .leftovers import leftovers
+from .workflows import Wide
 
 promised: Final = Promises()
 NOW: Final = 0.0  # seconds of grace

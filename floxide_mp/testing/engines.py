@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from ..runtime.coordinator import EngineFactory
+from ..coordinator.coordinator import EngineFactory
 from . import engine_runs, engine_workers
 from .answers import ANSWERS
 from .bench import Bench, Promise

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..node import Node, node, with_options
-from ..nodes import BatchNode, Join, SplitNode
-from ..retry import RetryError, RetryPolicy
-from ..runtime.clock import monotonic, sleep
-from ..workflow import Workflow
-from .flows import Log
+from ..api.node import Node, node, with_options
+from ..api.nodes import BatchNode, Join, SplitNode
+from ..api.retry import RetryError, RetryPolicy
+from ..api.workflow import Workflow
+from ..clock import monotonic, sleep
+from .workflows import Log
 
 PATIENCE: Final = 60.0  # seconds until a step gives up its gate: then its check is long over
 

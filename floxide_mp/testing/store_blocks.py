@@ -16,7 +16,7 @@ from ..core.records import (
     OutputRecord,
     one_by_one,
 )
-from ..core.terms import Order, Payload
+from ..core.types import Order, Payload
 from ..ports import CheckpointStore, GroupStore
 from ..statuses import WorkItemStatus
 from ..stores.memory import MemoryStore

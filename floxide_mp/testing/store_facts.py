@@ -8,10 +8,10 @@ from typing import Any, Final
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
 from ..core.records import Block, Commit, ItemRecord, Scope, one_by_one
-from ..core.table import Phase
-from ..core.terms import ErrorRecord, Order, Payload
-from ..facts import RunMetrics
+from ..core.transitions import Phase
+from ..core.types import ErrorRecord, Order, Payload
 from ..ports import CheckpointStore, Progress, RunRecord
+from ..types import RunMetrics
 
 Reopen = Callable[[CheckpointStore], CheckpointStore]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.records import Commit
-from ..core.terms import Given
+from ..core.types import Given
 from ..ports import CheckpointStore
 from .store_facts import Reopen, at, item, same, started
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ..api.retry import RetryPolicy
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
 from ..core.records import Block
 from ..core.restore import restored
-from ..core.state import RunState
-from ..core.table import Phase
+from ..core.run_state import RunState
+from ..core.transitions import Phase
 from ..ports import CheckpointStore, Progress
-from ..retry import RetryPolicy
 from ..stores.memory import MemoryStore
 from .store_facts import ERROR, Reopen, compare, record
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ..core.records import Arrival, Commit, EventRecord, ItemRow, OutputRecord, ScopeRecord
-from ..core.table import Phase
-from ..core.terms import Given, Order, Payload
+from ..core.transitions import Phase
+from ..core.types import Given, Order, Payload
 from ..errors import NotStartedError, StoreError
-from ..facts import RunMetrics
 from ..ports import CheckpointStore, GroupStore, Progress
 from ..statuses import WorkItemStatus
 from ..stores.memory import header
+from ..types import RunMetrics
 from .store_blocks import BLOCK_CHECKS
 from .store_events import withdrawn_events_are_taken_out
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started

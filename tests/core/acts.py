@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 from floxide_mp.core.graph import NodeSpec
-from floxide_mp.core.terms import Order, Payload
+from floxide_mp.core.types import Order, Payload
 
 from .graphs import LINE, WIDE
 from .model import flat

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
+from floxide_mp.api.retry import RetryPolicy
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.errors import WorkflowDefinitionError
-from floxide_mp.retry import RetryPolicy
 
 POLICIES = (
     RetryPolicy(max_attempts=2, initial_backoff=0.0),

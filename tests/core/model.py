@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph
 from floxide_mp.core.records import Commit, ItemRecord, Scope
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import Payload
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import Payload
 
 Chain = tuple[int, ...]  # owner nodes whose scopes one is in
 

@@ -16,7 +16,6 @@ from typing import Any
 from hypothesis import assume
 
 from floxide_mp.core import invariants
-from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.memory import Memory
 from floxide_mp.core.plan import Plan
@@ -31,9 +30,10 @@ from floxide_mp.core.records import (
     started_over,
 )
 from floxide_mp.core.restore import restored
-from floxide_mp.core.state import MAX_DEATHS, RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import ErrorRecord, Order, Payload
+from floxide_mp.core.run_state import MAX_DEATHS, RunState
+from floxide_mp.core.streams import Alike
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import ErrorRecord, Order, Payload
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore

@@ -11,8 +11,8 @@ from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord, one_by_one
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.transitions import Phase
 
 LINE = Graph("line", (NodeSpec("a", ((1,),)), NodeSpec("b", ((2,),)), NodeSpec("c", ((3,),)), NodeSpec("d")), 0)
 

@@ -11,7 +11,7 @@ import pytest
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
 
 
 def lines(work: Callable[[], None]) -> int:

@@ -6,9 +6,9 @@ import pytest
 
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import Order, Payload
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import Order, Payload
 from floxide_mp.errors import WorkflowDefinitionError
 
 Script = dict[str, list[list[tuple[int, bytes]]]]

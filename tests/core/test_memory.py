@@ -17,9 +17,9 @@ from floxide_mp.core.memory import Memory
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import Ready
 from floxide_mp.core.records import Block, ItemRecord
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import ErrorRecord
 
 SIZE = 1000
 VALUE = b"v" * SIZE

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from floxide_mp.coordinator.active_run import Running, progress_of
+from floxide_mp.coordinator.cost_model import Pace
+from floxide_mp.coordinator.event_tail import Tail
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.rank import Ranked, levels, upward
 from floxide_mp.core.records import Block, ItemRecord, id_of
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
 from floxide_mp.ports import RunRecord
-from floxide_mp.runtime.pace import Pace
-from floxide_mp.runtime.running import Running, progress_of
-from floxide_mp.runtime.tail import Tail
 
 from .graphs import graphs
 

@@ -11,7 +11,7 @@ from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import Ready
 from floxide_mp.core.records import Block, ItemRecord, id_of
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
 
 SCOPE = RunState(Plan(Graph("one", (NodeSpec(name="a", arms=((),)),), 0))).root
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from floxide_mp.core.flow import MOST
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
+from floxide_mp.core.progress import MOST
 from floxide_mp.core.records import Block, ItemRow
 from floxide_mp.core.restore import restored, side_by_side
-from floxide_mp.core.state import RunState
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.types import ErrorRecord
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from floxide_mp.core import flow
+from floxide_mp.core import progress
 from floxide_mp.core.graph import Graph
 from floxide_mp.core.memory import Memory
-from floxide_mp.core.table import Phase
+from floxide_mp.core.transitions import Phase
 
 from .graphs import graphs
 from .simulation import Result, Simulation, sequential
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(max(600, EXAMPLES // 10))  # a failure is worth
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "MOST", 3)
+        patch.setattr(progress, "MOST", 3)
         yield
 
 

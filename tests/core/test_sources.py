@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from floxide_mp.api.retry import RetryPolicy
 from floxide_mp.core import invariants, sources
-from floxide_mp.core.giving import Alike
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import Given
-from floxide_mp.retry import RetryPolicy
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.streams import Alike
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import Given
 
 from .simulation import ERROR
 

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from floxide_mp.api.retry import RetryPolicy
 from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, EventRecord, ItemRecord, OutputRecord
 from floxide_mp.core.restore import restored
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import ErrorRecord
 from floxide_mp.core.window import Window
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
-from floxide_mp.retry import RetryPolicy
 from floxide_mp.stores.memory import MemoryStore
 
 RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator, SQLiteStore, WorkItemStatus, runs_command
-from floxide_mp.stores.due import Clocks
+from floxide_mp import Coordinator, SQLiteStore, WorkItemStatus
+from floxide_mp.cli import runs
+from floxide_mp.stores.sqlite.clock_conversion import Clocks
 
-from ..flows_back_off import waiting
 from ..scripts import ROOT
+from .flows_back_off import waiting
 from .test_worker_dies import eventually
 
 OUTPUTS = [(0, 1), (1, 2), (2, 1)]  # (number, attempt)
@@ -31,7 +32,7 @@ def attempts(folder: Path) -> list[tuple[int, float]]:
 
 def left_waiting(folder: Path, seconds: float) -> float:
     """Kill a program in the middle of the back-off; when the next attempt is due, on the wall."""
-    program = [sys.executable, "-m", "tests.flows_back_off", str(folder), str(seconds)]
+    program = [sys.executable, "-m", "tests.faults.flows_back_off", str(folder), str(seconds)]
     with subprocess.Popen(program, cwd=ROOT) as child:
         try:
             eventually(lambda: statuses(folder) == [WAITING] and completed(folder) == 3, "only it is left, and waits")
@@ -120,7 +121,7 @@ def test_row_115_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        shown = [runs_command._date(at) for at in (1792889400.0, 1792891200.0)]
+        shown = [runs._date(at) for at in (1792889400.0, 1792891200.0)]
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -25,7 +25,7 @@ from floxide_mp import (
     SharedState,
     WorkflowDefinitionError,
 )
-from floxide_mp import context as contexts
+from floxide_mp.api import context as contexts
 from tests.scripts import run_python
 
 LIMIT = 40.0

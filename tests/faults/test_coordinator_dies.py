@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, RunFailedError, RunStatus, failpoints
-from floxide_mp.engines.processes.calls import LedgerProxy
+from floxide_mp.engines.processes.rpc_client import LedgerProxy
 
 from .. import flows_faults as flows
 from .test_worker_dies import alive, eventually, lines, pids

@@ -17,8 +17,8 @@ import pytest
 from floxide_mp import Coordinator, RunFailedError, WorkerDiedError
 from floxide_mp.engines.processes import ProcessEngine
 
-from .. import flows_ending as flows
 from ..scripts import ROOT, run_python
+from . import flows_ending as flows
 from .test_worker_dies import alive, eventually, lines
 
 # -- row 99: the end of a worker -------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, MemoryStore, RunFailedError, WorkItemStatus
+from floxide_mp.api.stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
 from floxide_mp.engines.executor import ExecutorEngine
-from floxide_mp.stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
-from tests import flows_steps as flows
 from tests.conftest import LIMIT
+from tests.faults import flows_steps as flows
 
 WHOLE = """
 from dataclasses import dataclass

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp import Coordinator, Join, NextAll, RunFailedError, Workflow, node, report
+from floxide_mp import Coordinator, Join, NextAll, RunFailedError, Workflow, node
+from floxide_mp.cli import formatting
 from floxide_mp.texts import printable, printable_line
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x1b[31mfloxide-mp: all is well\r\x9b31m\u202e\x00"
@@ -86,7 +87,7 @@ def test_row_118_a_run_from_the_command_line(tmp_path: Path) -> None:
 
 def test_row_118_log_lines() -> None:
     record = logging.LogRecord("floxide_mp", logging.WARNING, "", 0, "worker says %s", (EVIL,), None)
-    assert clean(report.LogLines("%(message)s").format(record))
+    assert clean(formatting.LogLines("%(message)s").format(record))
 
 
 def test_row_118_what_is_no_order_stays_as_it_is() -> None:

@@ -20,8 +20,8 @@ import pytest
 
 from floxide_mp import Coordinator, RunResult, RunStatus, SQLiteStore, failpoints
 from floxide_mp.core.records import one_by_one
+from tests.faults.flows_swept import CHANGED, ID, RETRY, Swept, database
 from tests.flows_run import until
-from tests.flows_swept import CHANGED, ID, RETRY, Swept, database
 
 from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
 from .test_worker_dies import eventually, state
@@ -29,7 +29,7 @@ from .test_worker_dies import eventually, state
 PROGRAM = """
 import os
 from pathlib import Path
-from tests.flows_swept import main
+from tests.faults.flows_swept import main
 os.dup2(os.open(Path(os.environ["FOLDER"], "told"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
 main(os.environ["FOLDER"])
 """

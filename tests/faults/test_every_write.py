@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from floxide_mp.stores.memory import MemoryStore
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import Reading, everything, facts, step
 
 from .test_store_faults import python

@@ -6,8 +6,8 @@ import pytest
 
 from floxide_mp import Coordinator
 
-from .. import flows_forks as flows
 from ..conftest import Both
+from . import flows_forks as flows
 
 
 def test_row_106_children_see_what_their_step_sees(both: Both) -> None:

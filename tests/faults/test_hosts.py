@@ -13,9 +13,9 @@ import pytest
 
 from floxide_mp import Coordinator, Run, RunCancelledError, RunFailedError, Workflow, node
 
-from ..flows_ending import Passes
 from ..flows_run import Failing, Gate, until
 from ..scripts import having, mounting, printed, run_python
+from .flows_ending import Passes
 
 SQUARES = """
 from floxide_mp import FloxideError, NextAll, Workflow, node

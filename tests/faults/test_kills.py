@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak_audit import audit
-from tests.soak_kills import soak
+from tests.faults.soak_audit import audit
+from tests.faults.soak_kills import soak
 
 RUNS = int(os.environ.get("FLOXIDE_KILLS", "24"))
 

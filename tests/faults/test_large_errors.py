@@ -11,10 +11,10 @@ from floxide_mp import Context, Coordinator, NextAll, RemoteError, RetryPolicy, 
 from floxide_mp.core import error_rows
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.state import RunState
-from floxide_mp.core.terms import ErrorRecord
-from floxide_mp.runtime import codec
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.types import ErrorRecord
 from floxide_mp.texts import MOST_TEXT, clipped
+from floxide_mp.wire import codec
 
 MB = 1_000_000
 COUNT = 4

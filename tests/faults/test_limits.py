@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, RunFailedError, WorkerDiedError
-from floxide_mp.engines.processes import ProcessEngine, ends
-from floxide_mp.engines.processes.spawn import spawn
-from floxide_mp.runtime.cpus import usable_cpus
+from floxide_mp.coordinator.cpus import usable_cpus
+from floxide_mp.engines.processes import ProcessEngine, exit_status
+from floxide_mp.engines.processes.process import spawn
 
-from .. import flows_limits as flows
 from ..scripts import ROOT, SMALL_SHM, mounting, run_python
+from . import flows_limits as flows
 from .test_worker_dies import pids
 
 MB = flows.MB
@@ -45,7 +45,7 @@ def test_row_14_killed_while_the_kernel_is_short_of_memory(
 ) -> None:
     """The kills are real, the kernel's count of them is not: it grows as it would."""
     counted = iter(range(1_000_000))
-    monkeypatch.setattr(ends, "_kills", lambda: next(counted))
+    monkeypatch.setattr(exit_status, "_kills", lambda: next(counted))
     size = peak() + 100 * MB
     with Coordinator(2) as c:
         run = c.start(flows.Killed, [0, size, 0], failure="finish")
@@ -79,8 +79,8 @@ def test_row_14_what_a_worker_used_is_not_what_its_coordinator_used() -> None:
 
 def test_row_14_a_shortage_is_over_two_looks_later(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = [3]
-    monkeypatch.setattr(ends, "_kills", lambda: counts[0])
-    shortage = ends.Shortage()
+    monkeypatch.setattr(exit_status, "_kills", lambda: counts[0])
+    shortage = exit_status.Shortage()
     assert not shortage.lately()
     counts[0] = 4
     assert shortage.lately()
@@ -94,7 +94,7 @@ def test_row_14_the_kernels_count_is_read() -> None:
     listed = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     if "oom_kill" not in listed:
         pytest.skip("this kernel does not tell")
-    assert ends._kills() >= int(listed["oom_kill"])
+    assert exit_status._kills() >= int(listed["oom_kill"])
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ import os, sys
 from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 from floxide_mp import Coordinator
-from tests import flows_limits as flows
+from tests.faults import flows_limits as flows
 with Coordinator(2) as c:
     run = c.start(flows.Grows, [1, 1000 * flows.MB, 2], failure="finish")
     try:
@@ -165,7 +165,7 @@ def test_row_65_a_wide_fan_out_takes_bounded_memory() -> None:
     text = """
 import resource
 from floxide_mp import Coordinator
-from tests.flows_limits import Wide
+from tests.faults.flows_limits import Wide
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def peaks(c):
     found = []
@@ -193,7 +193,7 @@ FEW_PROCESSES = """\
 import logging, os, resource, signal
 logging.basicConfig()
 from floxide_mp import Coordinator, FloxideError
-from tests import flows_limits as flows
+from tests.faults import flows_limits as flows
 has = sum(int(line.split()[1]) for pid in os.listdir("/proc") if pid.isdigit() and os.stat(f"/proc/{{pid}}").st_uid
     == os.getuid() for line in open(f"/proc/{{pid}}/status") if line.startswith("Threads"))
 resource.setrlimit(resource.RLIMIT_NPROC, (has + {more}, has + {more}))
@@ -249,7 +249,7 @@ def test_row_70_a_small_dev_shm_does_not_matter(tmp_path: Path) -> None:
     text = """
 import os
 from floxide_mp import Coordinator
-from tests import flows_limits as flows
+from tests.faults import flows_limits as flows
 print(os.statvfs("/dev/shm").f_blocks * os.statvfs("/dev/shm").f_frsize, os.listdir("/dev/shm"))
 with Coordinator(2) as c:
     print([len(made) for made in c.start(flows.Large, [8 * flows.MB] * 4).wait(50).outputs], os.listdir("/dev/shm"))
@@ -415,6 +415,6 @@ def test_row_137_an_older_cloudpickle_is_named(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("__version__ = '2.2.1'\nfrom .cloudpickle import *\n")
     (package / "cloudpickle.py").write_text("_extract_code_globals = _make_skeleton_class = _make_skeleton_enum = 1\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    command = [sys.executable, "-c", "import floxide_mp.runtime.rebuilt"]
+    command = [sys.executable, "-c", "import floxide_mp.wire.rebuilt"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert f"needs cloudpickle 3.0 or later, and version 2.2.1 is installed ({package}/__init__.py)" in done.stderr

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from floxide_mp.coordinator.in_flight import InFlight, Suspects
+from floxide_mp.coordinator.suspicion import MOST_LIVES
 from floxide_mp.core.records import Block, ItemRecord
-from floxide_mp.core.state import RunState
+from floxide_mp.core.run_state import RunState
 from floxide_mp.errors import StoreError
-from floxide_mp.runtime.in_flight import InFlight, Suspects
-from floxide_mp.runtime.suspicion import MOST_LIVES
 from tests.core.test_memory import SWEEP
 
 KILLED = -9
@@ -21,7 +21,7 @@ SCOPE = RunState(SWEEP).root
 
 
 def life(name: str, store: Path, workers: int, count: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.flows_deadly", name, str(store), str(workers), str(count)]
+    command = [sys.executable, "-m", "tests.faults.flows_deadly", name, str(store), str(workers), str(count)]
     return subprocess.run(command, capture_output=True, text=True, timeout=50)
 
 

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, MemoryStore, RunFailedError
+from floxide_mp.api.retry import RetryPolicy
+from floxide_mp.coordinator.event_tail import LOOKED_AT, restore_serial_order
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, EventRecord, ItemRecord
 from floxide_mp.core.restore import restored
+from floxide_mp.core.run_state import RunState
 from floxide_mp.core.serial_order import LATE
-from floxide_mp.core.state import RunState
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import ErrorRecord
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import ErrorRecord
 from floxide_mp.ports import Progress
-from floxide_mp.retry import RetryPolicy
-from floxide_mp.runtime.tail import LOOKED_AT, restore_serial_order
-from tests import flows_steps as flows
 from tests.conftest import LIMIT
 from tests.core.simulation import RECORD
+from tests.faults import flows_steps as flows
 
 ERROR = ErrorRecord("E", "text", "", None)
 WRITE = ((0, b"w"),)

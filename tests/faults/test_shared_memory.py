@@ -13,9 +13,9 @@ import pytest
 from floxide_mp import Coordinator, failpoints
 
 from .. import flows_shared as flows
+from ..engines.test_shm import pages
 from ..flows_shared import SIZE, Blob, Lap
 from ..scripts import SMALL_SHM, mounting, run_python
-from ..test_shared import pages
 from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
 from .test_worker_dies import eventually, lines
 

@@ -25,19 +25,20 @@ from floxide_mp import (
     StepCallbacks,
     WorkItem,
 )
-from floxide_mp.core.table import Phase
-from floxide_mp.core.terms import Order
+from floxide_mp.core.transitions import Phase
+from floxide_mp.core.types import Order
+from floxide_mp.messages import failed
 from floxide_mp.ports import Description, EventPage, Portion
-from floxide_mp.runtime import codec, fixed
-from floxide_mp.runtime.fixed import FixedValues, is_constant
-from floxide_mp.runtime.kept_state import kept_state_of
-from floxide_mp.runtime.pull import Pulls
-from floxide_mp.runtime.results import failed
-from floxide_mp.runtime.run_log import RunLog
-from floxide_mp.runtime.step import Steps, calls_of
-from floxide_mp.runtime.step_view import StepView
-from tests import flows_steps as flows
+from floxide_mp.wire import codec
+from floxide_mp.worker import fixed_values
+from floxide_mp.worker.context_log import RunLog
+from floxide_mp.worker.fixed_values import FixedValues, is_constant
+from floxide_mp.worker.iterator_cache import Pulls
+from floxide_mp.worker.kept_state import kept_state_of
+from floxide_mp.worker.step import Steps, calls_of
+from floxide_mp.worker.step_view import StepView
 from tests.conftest import LIMIT
+from tests.faults import flows_steps as flows
 from tests.flows_run import Gate, until
 
 
@@ -328,7 +329,7 @@ def test_row_88_a_change_of_a_large_fixed_value_that_is_found_later_fails_the_ru
     workers: int, late: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for share in ("FIRST", "SHARE"):  # (the nodes set them, in whichever process they run)
-        monkeypatch.setattr(fixed, share, getattr(fixed, share))
+        monkeypatch.setattr(fixed_values, share, getattr(fixed_values, share))
     with Coordinator(workers) as coordinator:
         given = [*wide_list(), late]
         run = coordinator.start(flows.ChangesUnseen, 0, ctx=shared(given), failure="finish")
@@ -349,10 +350,10 @@ def test_row_88_looks_at_a_large_value_take_a_share_of_the_time(monkeypatch: pyt
         now[0] += 0.02  # seconds, for each
         return whole(*arguments)
 
-    whole = fixed.large.apart
-    monkeypatch.setattr(fixed, "monotonic", lambda: now[0])
+    whole = fixed_values.large.apart
+    monkeypatch.setattr(fixed_values, "monotonic", lambda: now[0])
     values = FixedValues()
-    monkeypatch.setattr(fixed.large, "apart", apart)
+    monkeypatch.setattr(fixed_values.large, "apart", apart)
     value = values.open(0, wide_list())
     before = len(looks)
     for _ in range(1000):
@@ -362,7 +363,7 @@ def test_row_88_looks_at_a_large_value_take_a_share_of_the_time(monkeypatch: pyt
     value.append(1)
     assert values.changed([0], "writes") == [], "there is none now"
     now[0] += 2
-    with pytest.raises(fixed.ChangedEarlierError) as caught:
+    with pytest.raises(fixed_values.ChangedEarlierError) as caught:
         values.changed([0], "reads")
     assert caught.value.nodes == ["reads", "writes"]
     assert len(values.open(0, None)) == 2, "it is opened anew"

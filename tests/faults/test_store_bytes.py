@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from floxide_mp.core.records import Block, Commit
-from floxide_mp.core.terms import Given
+from floxide_mp.core.types import Given
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
-from floxide_mp.stores import schema
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite import schema
+from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import MARK, Reading, at, everything, facts, fill, item, step
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from floxide_mp.errors import StoreCorruptError, StoreError
-from floxide_mp.stores.backup import back_up
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.backup import back_up
+from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import Reading, fill, step
 
 from .test_store_faults import OPENED, python

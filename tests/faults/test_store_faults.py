@@ -21,8 +21,8 @@ import pytest
 from floxide_mp.core.records import Commit
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreLockedError
 from floxide_mp.stores.memory import MemoryStore
-from floxide_mp.stores.owner import lock_path
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.lock import lock_path
+from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import Reading, at, everything, facts, fill, item, step
 from tests.scripts import ROOT, having, mounting
 
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 def python(code: str, *arguments: object, before: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
     """A process of its own, with the helpers of ``tests.filled``."""
-    code = "import os, sys\nfrom floxide_mp.stores.sqlite import SQLiteStore\nfrom tests.filled import *\n" + code
+    code = "import os, sys\nfrom floxide_mp.stores.sqlite.store import SQLiteStore\nfrom tests.filled import *\n" + code
     return subprocess.Popen(
         [*before, sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,

@@ -21,7 +21,7 @@ import pytest
 from floxide_mp import failpoints
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreLockedError
 from floxide_mp.stores.memory import MemoryStore
-from floxide_mp.stores.sqlite import SQLiteStore
+from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import Reading, everything, facts, fill, step
 
 from .test_store_faults import OPENED, python
@@ -93,7 +93,7 @@ import subprocess
 store = SQLiteStore(sys.argv[1])
 for end in {ENDS if end == "all" else (end,)}:
     open(sys.argv[1] + end, "rb").read()
-second = "import sys; from floxide_mp.stores.sqlite import SQLiteStore; SQLiteStore(sys.argv[1])"
+second = "import sys; from floxide_mp.stores.sqlite.store import SQLiteStore; SQLiteStore(sys.argv[1])"
 for code in (second, {READER!r}):
     done = subprocess.run([sys.executable, "-c", code, sys.argv[1]], capture_output=True, text=True)
     print(done.stdout + done.stderr.strip().splitlines()[-1] if done.stderr else done.stdout, flush=True)
@@ -171,7 +171,9 @@ def test_row_110_a_link_to_it_is_the_same_store(store: SQLiteStore, path: Path) 
     link.symlink_to(path)
     with pytest.raises(StoreLockedError, match=r"is open in this process already.*close\(\) it first"):
         SQLiteStore(link)
-    told = elsewhere("import sys; from floxide_mp.stores.sqlite import SQLiteStore; SQLiteStore(sys.argv[1])", link)
+    told = elsewhere(
+        "import sys; from floxide_mp.stores.sqlite.store import SQLiteStore; SQLiteStore(sys.argv[1])", link
+    )
     assert f"runs.db belongs to the coordinator with pid {os.getpid()}" in told
 
 
@@ -257,7 +259,7 @@ def test_row_127_the_log_is_taken_away(
 def opened(folder: Path, environment: str) -> int:
     """How a program ends that makes a store."""
     folder.mkdir()
-    code = "import sys; from floxide_mp.stores.sqlite import SQLiteStore; SQLiteStore(sys.argv[1]).close()"
+    code = "import sys; from floxide_mp.stores.sqlite.store import SQLiteStore; SQLiteStore(sys.argv[1]).close()"
     armed = {**os.environ, "FLOXIDE_FAILPOINTS": environment}
     return subprocess.run([sys.executable, "-c", code, folder / "runs.db"], env=armed).returncode
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, Run, RunFailedError, RunStatus, SQLiteStore, StoreError
-from floxide_mp.runtime import group_commit as journal
-from floxide_mp.stores import medium
-from floxide_mp.stores.owner import lock_path
-from floxide_mp.stores.rows import Prepared
+from floxide_mp.coordinator import group_commit as journal
+from floxide_mp.stores.sqlite import sqlite_errors
+from floxide_mp.stores.sqlite.lock import lock_path
+from floxide_mp.stores.sqlite.row_codec import Prepared
 from tests.flows_durable import COUNT, Durable
 from tests.flows_run import until
 
@@ -34,7 +34,7 @@ class Failing(SQLiteStore):
             self.left -= 1
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode, error.sqlite_errorname = self.code, "SQLITE_IOERR_WRITE"
-            raise medium.translated(self.path, error)
+            raise sqlite_errors.translated(self.path, error)
         super().write(prepared)
 
 
@@ -89,7 +89,7 @@ def test_row_30_disk_full_pauses_the_run_until_there_is_space(
 def test_row_30_disk_full_for_good_ends_with_the_coordinator(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("floxide_mp.runtime.closing.SETTLE", 0.1)
+    monkeypatch.setattr("floxide_mp.coordinator.closing.SETTLE", 0.1)
     store = SQLiteStore(tmp_path / "runs.db")
     with Coordinator(2, store=store) as coordinator:
         run = coordinator.start(Durable, str(tmp_path), run_id="durable")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, FloxideError
-from floxide_mp.engines.processes.manager import LedgerServer
-from floxide_mp.engines.processes.spawn import spawn
+from floxide_mp.engines.processes.process import spawn
+from floxide_mp.engines.processes.rpc_server import LedgerServer
 
 from .. import flows_faults as flows
 from ..scripts import ROOT, run_python

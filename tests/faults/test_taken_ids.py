@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunStatus, source
-from floxide_mp.runtime import arguments, codec
-from floxide_mp.runtime.sameness import Likeness, compare, differing
+from floxide_mp.coordinator import arguments
+from floxide_mp.coordinator.sameness import Likeness, compare, differing
+from floxide_mp.wire import codec
 from tests.flows_run import Echo
 from tests.scripts import printed
 
@@ -96,7 +97,7 @@ def test_row_114_the_same_program_started_again_goes_on_with_its_run(
 
 MADE = """
     import base64, collections, datetime, enum, functools, sys
-    from floxide_mp.runtime import codec
+    from floxide_mp.wire import codec
 
     class Tags(set): pass
     class Color(enum.Enum): RED = 1

@@ -16,7 +16,7 @@ import pytest
 
 from floxide_mp import Coordinator, node
 from floxide_mp.engines.processes import ProcessEngine
-from floxide_mp.runtime.code_digest import changed, codes_of
+from floxide_mp.wire.code_digest import changed, codes_of
 from tests.flows_run import Gate
 
 LIMIT = 40.0

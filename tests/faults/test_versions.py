@@ -11,12 +11,12 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, Run, StoreCorruptError, StoreVersionError
 from floxide_mp import SQLiteStore as Store
+from floxide_mp.coordinator import compatibility
 from floxide_mp.ports import RunRecord
-from floxide_mp.runtime import changes
 from floxide_mp.stores.memory import MemoryStore as Memory
 from tests.flows_run import Counted, Echo
 
-HERE = changes.versions()
+HERE = compatibility.versions()
 
 
 # -- of what pickles ----------------------------------------------------------------------------------------------

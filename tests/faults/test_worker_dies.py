@@ -23,9 +23,9 @@ from floxide_mp import (
     WorkerDiedError,
     failpoints,
 )
+from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
-from floxide_mp.runtime.board import SIZE, Board
-from floxide_mp.runtime.ledger import Ledger
+from floxide_mp.wire.status_page import SIZE, Board
 
 from .. import flows_faults as flows
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, RunStatus
+from floxide_mp.coordinator import scheduler as ledgers
+from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.errors import NodeTimeoutError
 from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
-from floxide_mp.runtime import ledger as ledgers
-from floxide_mp.runtime.board import SIZE, Board
-from floxide_mp.runtime.ledger import Ledger
+from floxide_mp.wire.status_page import SIZE, Board
 
 from .. import flows_faults as flows
 from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from floxide_mp.coordinator.active_run import Running
+from floxide_mp.coordinator.run_queue import Turns
+from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.core import invariants
 from floxide_mp.core.by_depth import ByDepth
 from floxide_mp.core.records import Block
-from floxide_mp.runtime.ledger import Ledger
-from floxide_mp.runtime.running import Running
-from floxide_mp.runtime.turns import Turns
 from floxide_mp.statuses import WorkItemStatus
 
 

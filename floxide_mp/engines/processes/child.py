@@ -12,19 +12,20 @@ import sys
 import traceback
 from typing import Any
 
-from ... import checks, failpoints, standard_streams
-from ...runtime.board import SIZE, Board
-from ...runtime.ctrl_c import Process
-from ...runtime.importing import be_worker
-from ...runtime.worker import Worker
-from .calls import LedgerProxy
-from .ends import WORN
+from ... import failpoints, standard_streams
+from ...graph import validate
+from ...wire.status_page import SIZE, Board
+from ...worker.ctrl_c import Process
+from ...worker.importing import be_worker
+from ...worker.worker import Worker
+from .exit_status import WORN
+from .fork_safety import blocking, own
+from .handshake import take
 from .lifeline import die_with
-from .lines import blocking, own
-from .orders import take
-from .sharing import WorkerEnd
+from .recycling import worn_by
+from .rpc_client import LedgerProxy
+from .shm.payloads import WorkerEnd
 from .shutdown import REPLACED, shut_down
-from .wear import worn_by
 
 
 def main(connection: int, group_line: int, own_line: int, board: int, trace: int, stderr: int) -> None:
@@ -36,7 +37,7 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     gc.freeze()  # nothing of what was imported up to here is garbage, and nothing will be
     gc.enable()
     faulthandler.enable(trace)
-    checks.types_wanted = False
+    validate.types_wanted = False
     page = mmap.mmap(board, SIZE)
     os.close(board)
     with blocking(socket.socket(fileno=connection)) as line:  # its module may have set a default time-out

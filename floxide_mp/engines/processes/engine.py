@@ -14,27 +14,27 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
+from ...clock import monotonic
+from ...coordinator.critical import Thread
+from ...coordinator.leases import Overdue, Session, stalled
+from ...coordinator.scheduler import Ledger
 from ...errors import FloxideError, WorkerDiedError
-from ...facts import WorkerHealth
-from ...runtime.clock import monotonic
-from ...runtime.critical import Thread
-from ...runtime.importing import check_may_start
-from ...runtime.interrupts import pause, uninterrupted
-from ...runtime.leases import Overdue, Session, stalled
-from ...runtime.ledger import Ledger
-from ...runtime.log import say
+from ...sigint import pause, uninterrupted
 from ...texts import explained
+from ...types import WorkerHealth
+from ...wire.log import say
+from ...worker.importing import check_may_start
 from ..health import healths, look
-from .ends import WORN, Shortage
+from .exit_status import WORN, Shortage
 from .hatch import Hatchling
 from .loose import Loose
-from .manager import LedgerServer
 from .patched import check_unpatched
 from .preparation import Preparation, not_python
-from .sharing import Memory
-from .spawn import WorkerProcess, spawn
+from .process import WorkerProcess, spawn
+from .recycling import Limits
+from .rpc_server import LedgerServer
+from .shm.payloads import Memory
 from .vacancies import Vacancies
-from .wear import Limits
 
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short

@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from ... import standard_streams
 from ...errors import FloxideError
-from ...runtime.hash_seed import NAME
-from ...runtime.importing import MARK, check_may_start
+from ...wire.hash_seed import NAME
+from ...worker.importing import MARK, check_may_start
+from .fork_safety import blocking, close, no_fork, own
 from .lifeline import watch
-from .lines import blocking, close, no_fork, own
 from .patched import check_unpatched
 from .preparation import Preparation, not_python
 

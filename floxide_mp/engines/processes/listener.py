@@ -23,18 +23,18 @@ from multiprocessing import AuthenticationError, current_process
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from typing import Any, Final
 
+from ...api.stepping import StepBackend
+from ...clock import monotonic, sleep
+from ...coordinator.critical import Thread
+from ...coordinator.external import Desks, LedgerDesk
 from ...errors import FloxideError
 from ...ports import Door
-from ...runtime.board import SIZE, Board
-from ...runtime.clock import monotonic, sleep
-from ...runtime.critical import Thread
-from ...runtime.desk import Desks, LedgerDesk
-from ...runtime.log import say
-from ...stepping import StepBackend
-from .ends import ended
-from .lines import INTRODUCTION, as_socket, blocking, close, hang_up, limit, no_fork, own, peer_of
-from .manager import LedgerServer
+from ...wire.log import say
+from ...wire.status_page import SIZE, Board
+from .exit_status import ended
+from .fork_safety import INTRODUCTION, as_socket, blocking, close, hang_up, limit, no_fork, own, peer_of
 from .proxy import VERBS, Proxy
+from .rpc_server import LedgerServer
 
 ENDING: Final = 1.0  # seconds between the end of a process's connections and its own, at the most
 ANSWERS: Final = 1.0  # seconds for the last answers when this is closed; one who does not take his is hung up on

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Final
 
-from ...runtime.board import At
-from ...runtime.clock import monotonic
-from ...runtime.leases import Overdue
-from .spawn import WorkerProcess
+from ...clock import monotonic
+from ...coordinator.leases import Overdue
+from ...wire.status_page import At
+from .process import WorkerProcess
 
 LOOSE: Final = 0.1  # seconds that a worker may hold no end of its lifeline: one that is ending is gone by then
 _EXITING: Final = 4  # <linux/sched.h>: PF_EXITING

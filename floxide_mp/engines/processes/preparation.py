@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from ... import standard_streams
 from ...errors import FloxideError
-from ...runtime import hash_seed, search_path
+from ...wire import hash_seed, search_path
 
 _ADVICE: Final = (
     "name the Python {} that workers are to be run by: multiprocessing.set_executable(path), with what the program "

@@ -16,24 +16,24 @@ from multiprocessing.managers import RemoteError
 from typing import Any, Final
 
 from ... import standard_streams
-from ...context import Context
+from ...api.context import Context
+from ...api.retry import RetryPolicy
+from ...api.stepping import StepBackend, StepCallbacks
+from ...api.workflow import Workflow
+from ...coordinator.compatibility import carried_context, check_begun, check_same
+from ...coordinator.coordinator import Coordinator
+from ...coordinator.run_checks import check_options
 from ...core.graph import Graph
 from ...errors import FloxideError
-from ...facts import RunInfo
 from ...ports import Description, EventPage, Lease, Report, RunRecord
-from ...retry import RetryPolicy
-from ...runtime import codec
-from ...runtime.board import SIZE, Board
-from ...runtime.changes import carried_context, check_begun, check_same
-from ...runtime.coordinator import Coordinator
-from ...runtime.guest import Guest, Guests
-from ...runtime.run_checks import check_options
-from ...stepping import StepBackend, StepCallbacks
 from ...stores.memory import MemoryStore
-from ...workflow import Workflow
+from ...types import RunInfo
+from ...wire import codec
+from ...wire.status_page import SIZE, Board
+from ...worker.external_loop import Guest, Guests
 from ..inline import InlineEngine
-from .calls import Line
-from .lines import INTRODUCTION, as_socket, blocking, close, limit, no_fork, own, peer_of
+from .fork_safety import INTRODUCTION, as_socket, blocking, close, limit, no_fork, own, peer_of
+from .rpc_client import Line
 
 VERBS: Final = ("join", "take", "commit", "shape", "describe", "events", "info", "create")
 

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from ...runtime.clock import monotonic
+from ...clock import monotonic
 
 THREADS: Final = 0.5  # seconds that threads have to end which are no daemons
 REPLACED: Final = 10.0  # seconds that all this may take in a worker that is replaced: its place is empty meanwhile

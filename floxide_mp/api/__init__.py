@@ -1,0 +1,1 @@
+"""What a user writes and calls: nodes, transitions, contexts, workflows. Lives in every process."""

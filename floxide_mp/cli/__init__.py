@@ -1,0 +1,1 @@
+"""The command line, ``python -m floxide_mp``."""

@@ -1,0 +1,312 @@
+"""``Runs``: the runs of one coordinator: what users tell them to do, and what was decided about them. How that comes
+into the store is ``Commits``', what users see of it ``View``'s, who works on them the ``Ledger``'s.
+
+The lock is one for all; what is marked as a ``section`` takes it, and what begins with an underscore is called with it
+held, if it is no section itself. A store that may be anybody's is called without the lock, in turn (``Critical.turn``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from math import inf
+
+from .. import failpoints
+from ..api.retry import RetryPolicy
+from ..clock import monotonic, time
+from ..core.plan import Plan
+from ..core.records import Commit, dropped
+from ..core.run_state import RunState
+from ..core.transitions import STATUS, Phase
+from ..errors import AlreadyCompletedError, FloxideError, StoreError
+from ..ports import RunRecord
+from ..sigint import whole
+from ..statuses import RunStatus
+from . import time_outs
+from .active_run import Known, Running, over_at, progress_of
+from .commits import Commits
+from .cost_model import Pace
+from .critical import postponed, section
+from .event_tail import Tail
+from .feed import Feed
+from .resuming import start_over, taken_up
+from .run_checks import check_not_ending, check_not_over, check_resumable, options_of, renewed, timed_out
+
+
+class Runs(Commits):
+    """See the module."""
+
+    @whole
+    def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None = None, feed: Feed | None = None) -> bool:
+        """Start a run; False if there is one of that id, which is left as it is."""
+        self.critical.check_outside(f"starting run {record.run_id!r}")
+        with self.critical.turn():
+            if record.run_id in self._runs:
+                return False
+            self._check_going()
+            record = record._replace(hash_seed=self.hash_seed, hash_probe=self.hash_probe)
+            state = RunState(plan, retry, record.finish)
+            if record.input is None:
+                state.begin()
+            else:
+                state.start(record.input)
+            if self._broken is not None:
+                state.abandon(self._broken)
+            progress = progress_of(state, time() if state.over else None)
+            run = Running(record, progress, state, Pace(self._cost(record, plan)), Tail(0), feed=feed)
+            if failpoints.armed:
+                failpoints.hit("coordinator.create")
+            self.store.create(record, state.take_commit(), run.progress)
+            if failpoints.armed:
+                failpoints.hit("coordinator.created")
+            self._created(run)
+        return True
+
+    @section
+    def _created(self, run: Running) -> None:
+        run.state.share(self.memory)
+        self._runs[run.record.run_id] = run
+        self._check_feed(run)  # it may have been closed before
+        if self._broken is not None:  # since
+            run.state.abandon(self._broken)
+        self._commit(run)
+        self._activate(run)
+
+    @whole
+    def resume(
+        self,
+        run_id: str,
+        record: RunRecord | None = None,
+        plan: Plan | None = None,
+        retry: RetryPolicy | None = None,
+        only: Collection[RunStatus] | None = None,
+    ) -> None:
+        """Take up a run that failed, is paused, or was left by another coordinator; one that is going is left alone.
+
+        Args:
+            record: with the workflow to go on with, which a paused run of this coordinator does not need; None: the
+                one that it has.
+            plan: of that workflow.
+            retry: the policy of nodes that have none.
+            only: a run of another status is left alone, too.
+
+        Raises:
+            NotStartedError: there is no such run.
+            AlreadyCompletedError: it is completed or cancelled.
+            FloxideError: its workflow is needed, or it is about to fail.
+        """
+        self.critical.check_outside(f"resuming run {run_id!r}")
+        self._settle_end(run_id)
+        with self.critical.turn():
+            run = self._run(run_id)
+            self._check_going()
+            if only is not None and STATUS[run.progress.phase] not in only:
+                return
+            if check_resumable(run, record):
+                assert record is not None and plan is not None
+                run = self._restore(record, plan, retry)
+            assert isinstance(run, Running)
+            if record is not None and options_of(record) != options_of(run.record):
+                if renewed(run, record):
+                    self._no_deadline(run)
+                    if run_id in self._active:
+                        self._activate(run)
+                self.store.replace(run.record)
+            self._go_on(run)
+        self._tell(run)
+
+    @section
+    def _settle_end(self, run_id: str) -> None:
+        """What is taken up of a run that is over is what is in the store."""
+        self._check_going()
+        while isinstance(run := self._run(run_id), Running):
+            self.journal.poke()
+            if not run.state.over or not run.unwritten or not self.journal.settle(run):
+                return
+
+    @section
+    def _tell(self, run: Running) -> None:
+        """What a user asked for is seen when the verb is over, unless the store takes nothing at the moment."""
+        with suppress(StoreError):
+            self.journal.settle(run)
+
+    @section
+    def _go_on(self, run: Running) -> None:
+        if run.state.phase in (Phase.FAILED, Phase.PAUSED):
+            if run.state.phase is Phase.FAILED:
+                run.suspects = None  # all that is unfinished starts over
+            run.state.resume(monotonic())
+            run.grace_until = None
+        elif run.record.run_id in self._active or run.state.phase is Phase.COMPLETED:
+            return
+        check_not_over(run)
+        if self._broken is not None:
+            run.state.abandon(self._broken)
+        self._activate(run)
+        self._commit(run)
+
+    def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
+        """In turn, without the lock: nobody but who has the turn changes a run that nobody works on."""
+        run_id, old = record.run_id, self._runs[record.run_id].record
+        if start_over(self.store, old, record, plan):
+            known = self._runs[run_id]
+            self._runs[run_id] = Known(old, known.progress, life=known.life)
+        suspects = self.suspicion.suspects(run_id)
+        run, unfinished = taken_up(self.store, old, record, plan, retry, self._cost(record, plan), suspects)
+        kept = run.progress
+        if not (kept.metrics.completed or run.state.giving or run.state.held):
+            record = run.record = record._replace(hash_probe=self.hash_probe)  # nothing hangs on where it began
+        if unfinished is not None:
+            self.store.replace(record, unfinished)
+            # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
+            self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
+        elif _kept(old) != _kept(record):
+            self.store.replace(record)
+        run.life = self._runs[run_id].life + 1
+        self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
+        self._restored(run)
+        return run
+
+    @section
+    def _restored(self, run: Running) -> None:
+        run.state.share(self.memory)
+        self._runs[run.record.run_id] = run
+        self._commit(run)  # it may have come to its end by this
+
+    def _activate(self, run: Running) -> None:
+        """It may be worked on, unless it is over."""
+        if run.state.over:
+            self._let_go(run)
+            return
+        self._active[run.record.run_id] = run
+        self._mixed = self._mixed or run.record.hash_seed not in (None, self.hash_seed)
+        self._turns.note(run)
+        if run.deadline is None:  # else what it has left may still wait for the first worker
+            limit = run.record.timeout if run.time_left is None else run.time_left
+            run.time_left = None
+            if limit is not None:
+                time_outs.begin(run, limit, self._now(), self._sessions.values())
+                self._first_deadline = min(self._first_deadline, run.deadline or inf)
+                self._timed[run.record.run_id] = run
+                self.on_deadline()
+        self._wake_others()
+
+    def _cost(self, record: RunRecord, plan: Plan) -> list[float | None]:
+        return self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
+
+    @postponed
+    @whole
+    def pause(self, run_id: str) -> None:
+        """Nothing of the run starts any more until it is resumed; what runs is finished.
+
+        Raises:
+            AlreadyCompletedError: the run is over, or is being cancelled.
+            FloxideError: it is about to fail; or the coordinator is closed, and its journal with it.
+        """
+        with self.critical.turn():
+            run = self._run(run_id)
+            if not isinstance(run, Running):
+                self._check_pausable(run)
+                if run.progress.phase is Phase.RUNNING:
+                    self._note(run, Phase.PAUSED)
+                return
+        self._pause(run)
+        self._tell(run)
+
+    @section
+    def _pause(self, run: Running) -> None:
+        self._check_pausable(run)
+        if run.state.phase is not Phase.PAUSED:
+            check_not_ending(run, "paused")
+            now = self._now()
+            run.state.pause()
+            if run.deadline is not None:
+                run.time_left = time_outs.left(run, now)
+                self._no_deadline(run)
+            self._commit(run)
+
+    def _check_pausable(self, run: Known) -> None:
+        if run.over:
+            run_id, status = run.record.run_id, STATUS[run.progress.phase].value
+            raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
+        self.journal.check_open()
+
+    @postponed
+    @whole
+    def cancel(self, run_id: str, grace: float) -> None:
+        """Nothing of the run starts any more; what runs has ``grace`` seconds. Nothing happens if it is over.
+
+        Raises:
+            FloxideError: the coordinator is closed, and its journal with it.
+        """
+        with self.critical.turn():
+            run = self._run(run_id)
+            if run.state.over if isinstance(run, Running) else run.over:
+                return
+            self.journal.check_open()
+            if not isinstance(run, Running):
+                self._note(run, Phase.CANCELLED, over_at(run), dropped(self.store.snapshot(run_id)))
+                return
+        self._cancel(run, grace)
+        self._tell(run)
+
+    @section
+    def _cancel(self, run: Running, grace: float) -> None:
+        if not run.state.over:
+            run.state.cancel()
+            self._give_grace(run, grace)
+            self._commit(run)
+
+    def _note(self, run: Known, phase: Phase, finished_at: float | None = None, commit: Commit | None = None) -> None:
+        """Where a run stands that nobody works on. In turn."""
+        progress = run.progress._replace(phase=phase, finished_at=finished_at)
+        self.store.commit(run.record.run_id, commit or Commit(phase_changed=True), progress)
+        run.progress = run.shown = progress
+
+    def _expire(self, now: float, first_call: bool = False) -> None:
+        """Runs that are longer than allowed are stopped. ``first_call``: of a worker that had to start."""
+        if first_call:
+            self._first_deadline = min(self._first_deadline, time_outs.first_call(self._timed.values(), now))
+            self.on_deadline()
+        if now < self._first_deadline:
+            return
+        for run in [run for run in self._timed.values() if run.deadline is not None and run.deadline <= now]:
+            self._no_deadline(run)
+            run.state.time_out(timed_out(run.record))
+            if not run.state.over:
+                self._give_grace(run, run.record.timeout_grace)
+            self._commit(run)
+        left = [run.deadline for run in self._timed.values() if run.deadline is not None]
+        self._first_deadline = min(left, default=inf)
+
+    @postponed
+    @section
+    def fed(self, run_id: str) -> None:
+        """Something has come into the run's feed, or it was closed."""
+        run = self._active.get(run_id)
+        if run is not None:
+            self._check_feed(run)
+            self._commit(run)
+            self._wake_others()
+
+    def _check_feed(self, run: Running) -> None:
+        if run.feed is not None and run.feed.exhausted:
+            run.state.close()
+
+    def _check_going(self) -> None:
+        self.check_alive()
+        if self._stopping and self._broken is None:
+            raise FloxideError("the coordinator is closed, or it belongs to the process that this was forked from")
+
+    @section
+    def _warn_once(self, text: str) -> None:
+        """A warning of a worker's, which others have for the same run, too."""
+        if text not in self._warned_of:
+            self._warned_of.add(text)
+            self.critical.say(logging.WARNING, "%s", text)
+
+
+def _kept(record: RunRecord) -> tuple[object, ...]:
+    """What the store is to be told of where a run goes on with another."""
+    return record.versions, record.fields, record.hash_probe, options_of(record)

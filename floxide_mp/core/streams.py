@@ -1,0 +1,214 @@
+"""``Giving``: what comes bit by bit, between ``leasing`` and ``state``: the values of ``Sources``, and input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .leases import Leasing
+from .plan import Place, Plan
+from .progress import NOTHING, Value
+from .records import EventRecord, ItemRecord, Scope
+from .sources import Source, Sources
+from .transitions import FINAL, ItemFact, Phase
+from .types import Given, Order, Packed, Payload
+
+Write = tuple[int, Packed]  # (field of the context, payload)
+
+
+class Alike(NamedTuple):
+    """Values that all take one arm."""
+
+    arm: int
+    payloads: list[Payload]
+
+
+class Giving(Leasing):
+    """A run whose steps may give what they have bit by bit.
+
+    Args:
+        plan: the graph, with its scopes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._waiting = 0  # for their retry
+        self._sources = Sources()
+        self._open = False  # more input may come
+        self._fed = 0
+
+    # -- facts ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Instead of one input there are many, ``feed`` by ``feed`` until ``close``: each an item of the start node."""
+        self._open = True
+        self.root.alive[self.root.plan.component_of[0]] += 1
+        self._settle_all(self.root)
+
+    def feed(self, payload: Packed) -> None:
+        """One more input is here."""
+        self._queue(self._add(0, (0, (self._fed,)), payload, self.root))
+        self._fed += 1
+
+    def close(self) -> None:
+        """There is no more input."""
+        if self._open:
+            self._open = False
+            component = self.root.plan.component_of[0]
+            self.root.alive[component] -= 1
+            self._settle(self.root, [component])
+            self._check_end()
+
+    def pull(self, lease: int, worker: int, session: int | None) -> ItemRecord | None:
+        """A worker takes an item that has more to give, if there is one, and room for what it gives.
+
+        Args:
+            session: its own; None: it will take one that another one could go on with, and begin that anew.
+        """
+        source = self._source_for(session)
+        if source is None:
+            return None
+        self._sources.pop(source)
+        if session is None:
+            source.home = 0
+        self._serial_running |= self.plan.places[source.item.place].spec.serial
+        self._lease(source.item, lease, worker)
+        return source.item
+
+    def portion(
+        self,
+        item: ItemRecord,
+        values: Sequence[Value] | Alike,
+        writes: tuple[Write, ...],
+        home: int,
+        sign: tuple[int, int] = (0, 0),
+    ) -> None:
+        """A step's ``NextAll`` gave some values and has more: these go on, and it is pending until there is room.
+
+        Without values it has only gone over some that were given before.
+
+        Args:
+            home: the session of the worker that can go on with it.
+            sign: ``digest`` and ``hash_probe`` of what it has given.
+        """
+        place = self.plan.places[item.place]
+        source = self._sources.get(item.id)
+        if source is None:
+            source = self._open_source(item, item.scope, NOTHING)
+        payloads = values.payloads if isinstance(values, Alike) else [payload for _, payload in values]
+        if payloads:
+            source.scope = scope = self._scope_within(item, place, source)
+            scope.filling |= place.owner
+            before = source.given
+            self._write(item.order, place, writes, before)
+            if isinstance(values, Alike):
+                targets = self._fan_out_alike(item, place, *values, scope, before)
+            else:
+                targets = self._fan_out(item, place, values, scope, before)
+            source.gave(payloads)
+            source.given = Given(before.values + len(payloads), targets, before.writes + len(writes), *sign)
+            self._commit.given[item.id] = source.given
+            if item.attempt > 1:  # it has come further, so its attempts count anew
+                item.attempt = 1
+                self._commit.changed.append(item)
+        source.home = home
+        self._unlease(item, ItemFact.GAVE)
+        self._requeue(item)
+        self._check_end()
+
+    def forsake(self, session: int | None = None) -> None:
+        """A worker's session is over, or all are to begin anew what they alone could go on with."""
+        self._sources.forsake(session)
+
+    # -- what there is to know -----------------------------------------------------------------------
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether one more input could be claimed now."""
+        start = self.plan.places[0].spec
+        free = self.phase is Phase.RUNNING and not (start.serial and self._serial_running)
+        return self._open and free and not self._held_back(0)
+
+    @property
+    def open(self) -> bool:
+        """Whether more input may come."""
+        return self._open
+
+    @property
+    def giving(self) -> bool:
+        """Whether some item has more to give, when there is room for it."""
+        return len(self._sources) > 0
+
+    def gives(self, session: int | None) -> bool:
+        """Whether ``pull`` would give something."""
+        return self._source_for(session) is not None
+
+    def given(self, item: int) -> Given | None:
+        """What the ``NextAll`` of an unfinished item has given; None: nothing."""
+        source = self._sources.get(item)
+        return None if source is None or not source.given.values else source.given
+
+    def keeps(self, item: int, session: int) -> bool:
+        """Whether that session is to go on with what the item gives."""
+        source = self._sources.get(item)
+        return source is not None and source.home == session and self.phase not in FINAL
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _open_source(self, item: ItemRecord, scope: Scope, given: Given) -> Source:
+        """From now on it is one of those that give bit by bit."""
+        source = Source(item, scope, given)
+        self._sources.add(source)
+        if self.serial_order is not None:
+            self.serial_order.exempt(item)
+        return source
+
+    def _source_for(self, session: int | None) -> Source | None:
+        if not self._sources.pending or self.phase is not Phase.RUNNING:
+            return None
+        busy = len(self._ready) + len(self._serial_ready) + self.leased + self._waiting
+        if busy > self._waiting and self._deepest:
+            return None  # what it has given goes first
+        source = self._sources.first(busy, session)
+        serial = source is not None and self.plan.places[source.item.place].spec.serial
+        return None if serial and self._serial_running else source
+
+    def _requeue(self, item: ItemRecord) -> None:
+        """It is pending again."""
+        if self._sources.get(item.id) is None:
+            self._enqueue(item)
+        else:
+            self._sources.push(item)
+
+    def _break_off(self, item: ItemRecord) -> None:
+        """Its attempt came to nothing: should it have more to give, that begins anew."""
+        source = self._sources.get(item.id)
+        if source is not None:
+            source.home = 0
+
+    def _given_all(self, item: ItemRecord) -> Source | None:
+        """It is over, and gives no more."""
+        source = self._sources.remove(item.id)
+        if source is not None:
+            self._commit.given[item.id] = None
+            if source.scope is not item.scope:
+                source.scope.filling = False
+        return source
+
+    def _scope_within(self, item: ItemRecord, place: Place, source: Source | None) -> Scope:
+        """The scope of its successors: opened before the first of them, or, in a changed graph, the next."""
+        if source is not None and source.scope is not item.scope:
+            return source.scope
+        return self._open_scope(item, place) if place.owner else item.scope
+
+    def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> bool:
+        """Whether the writes stand in the log under the item's own key."""
+        own = order
+        if writes and place.spec.serial and self.serial_order is not None:
+            order = self.serial_order.place(order)
+        for index, (field, payload) in enumerate(writes, given.writes):
+            self._commit.events.append(EventRecord(order, index, place.spec.name, field, payload))
+        return order is own
+
+    def _check_end(self) -> None:
+        raise NotImplementedError  # what ends a run is ``state``'s

@@ -1,0 +1,1 @@
+"""Large payloads in memory that the coordinator's process and its workers share."""

@@ -1,1 +1,0 @@
-"""Who carries it: the ledger that coordinates, the worker that steps, and the handles that a user holds."""
