@@ -23,8 +23,8 @@ from floxide_mp.coordinator.iterator_affinity import Home
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.run_state import RunState
-from floxide_mp.messages import ONE_BY_ONE
-from floxide_mp.ports import NEXT, RunRecord
+from floxide_mp.messages import NEXT, ONE_BY_ONE
+from floxide_mp.ports import RunRecord
 
 MACHINES = 2
 

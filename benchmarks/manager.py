@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks.measuring import Paper, spread
 from floxide_mp.engines.processes.rpc_client import LedgerProxy
 from floxide_mp.engines.processes.rpc_server import LedgerServer
-from floxide_mp.ports import NEXT, Reply, Report
+from floxide_mp.messages import NEXT, Reply, Report
 
 _KEY = b"benchmark"
 _DEADLINE = 60.0  # seconds after which a busy caller gives up: the worker is gone

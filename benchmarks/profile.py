@@ -26,7 +26,8 @@ from floxide_mp.coordinator.active_run import progress_of
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit
 from floxide_mp.core.run_state import RunState
-from floxide_mp.ports import Description, Grants, Lease, Progress, Report, Results, RunRecord
+from floxide_mp.messages import Description, Grants, Lease, Report, Results
+from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.sqlite.store import SQLiteStore
 from floxide_mp.wire import codec
 from floxide_mp.wire.status_page import SIZE, Board

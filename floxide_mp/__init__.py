@@ -80,7 +80,7 @@ from .errors import (
     WorkerDiedError,
     WorkflowDefinitionError,
 )
-from .statuses import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
+from .types import LivenessStatus, RunStatus, WorkerStatus, WorkItemStatus
 from .version import __version__ as __version__
 from .wire import main_module as _main_module  # noqa: F401  # it notes what the script's file is like now
 from .wire import search_path as _search_path  # noqa: F401  # and this, in which directory the program is

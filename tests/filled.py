@@ -20,10 +20,9 @@ from floxide_mp.core.records import (
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import ErrorRecord, Payload
 from floxide_mp.ports import Progress, RunRecord
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.sqlite.reader import Reader
 from floxide_mp.stores.sqlite.store import SQLiteStore
-from floxide_mp.types import RunMetrics
+from floxide_mp.types import RunMetrics, WorkItemStatus
 
 MARK = {  # a part of a payload (or of a text) that is found in one table only
     name: b"<" + name.upper().encode() + b">"

@@ -18,8 +18,6 @@ LADDER = [  # a room may import its own and those above it; of several names tha
         {
             "errors",
             "types",
-            "statuses",
-            "brief",
             "failpoints",
             "version",
             "texts",

@@ -11,8 +11,8 @@ from ..ports import Door, Engine
 from ..worker.external_loop import Guest, Guests
 
 if TYPE_CHECKING:
-    from ..engines.processes.hatch import Hatchling
     from ..engines.processes.preparation import Preparation
+    from ..engines.processes.spawn import Hatchling
 
 
 def engine_for(

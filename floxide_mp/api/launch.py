@@ -118,8 +118,8 @@ def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
         with Coordinator(workers, **options) as coordinator:
             yield coordinator
         return
-    from ..engines.processes.hatch import hatch
     from ..engines.processes.preparation import Preparation
+    from ..engines.processes.spawn import hatch
 
     with Preparation() as preparation, ExitStack() as unused:
         hatchling = None

@@ -20,7 +20,7 @@ from ..graph.expand import flatten
 from ..graph.validate import as_meant, graph_problems, name_problems, nearest
 from .context import Context
 from .node import Node, Way, fields_of, way_of
-from .nodes.join import Join
+from .nodes import Join
 from .stepping import StepBackend, StepCallbacks
 
 _WORDS = ("start", "edges", "on_failure", "context")

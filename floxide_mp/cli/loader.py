@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from ..api.nodes.composite import CompositeNode
+from ..api.nodes import CompositeNode
 from ..api.workflow import Workflow
 from ..errors import WorkflowDefinitionError
 from ..graph.validate import nearest

@@ -20,8 +20,7 @@ from ..errors import (
     StoreError,
     WorkflowDefinitionError,
 )
-from ..statuses import RunStatus
-from ..types import RunInfo
+from ..types import RunInfo, RunStatus
 from . import formatting, store_option
 from .formatting import Refused, say
 from .terminal import Results, Stop

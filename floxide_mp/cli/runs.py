@@ -16,9 +16,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from ..statuses import WorkItemStatus
 from ..texts import printable
-from ..types import RunMetrics
+from ..types import RunMetrics, WorkItemStatus
 from . import formatting, store_option
 from .formatting import Parser
 from .summary import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings

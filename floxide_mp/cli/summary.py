@@ -16,10 +16,9 @@ from ..core.records import ItemRow, Snapshot, place
 from ..core.transitions import ENDS, STATUS
 from ..core.types import Order
 from ..ports import RunRecord
-from ..statuses import RunStatus, WorkItemStatus
 from ..stores.sqlite.clock_conversion import CLOCKS
 from ..stores.sqlite.reader import Reader
-from ..types import RunMetrics
+from ..types import RunMetrics, RunStatus, WorkItemStatus
 
 INTERRUPTED: Final = "interrupted"
 STATUSES: Final = (*(status.value for status in RunStatus), INTERRUPTED)

@@ -15,34 +15,33 @@ from typing import Final
 
 from ..clock import monotonic, time
 from ..core.leases import Leaseholder
-from ..core.rank import levels
+from ..core.ready import levels
 from ..core.records import Block, ItemRecord
 from ..core.run_state import RunState
 from ..core.streams import Alike
 from ..core.transitions import FINAL, Phase
 from ..core.types import ErrorRecord
 from ..errors import FloxideError, StoreError, WorkerDiedError
-from ..messages import ONE_BY_ONE
-from ..ports import (
+from ..messages import (
     HOLD,
     NEXT_ALL,
+    ONE_BY_ONE,
     Grant,
     Grants,
     Looked,
     Outcome,
     Portion,
-    Progress,
     Result,
     Results,
-    RunRecord,
     Spread,
     Suspect,
     Trouble,
 )
+from ..ports import Progress, RunRecord
 from ..wire import codec
+from .channel import Feed
 from .cost_model import Pace
 from .event_tail import Tail
-from .feed import Feed
 from .in_flight import Suspects
 from .iterator_affinity import Home
 

@@ -1,5 +1,7 @@
-"""``source``: a channel from the user's program into runs, given value by value. What becomes of the values is decided
-where they are taken: by ``Coordinator.start``, for which each is an item, or by ``Source.run``, a run each.
+"""``source``: a channel from the user's program into runs, given value by value. Lives in the coordinator's process.
+
+What becomes of the values is decided where they are taken: by ``Coordinator.start``, for which each is an item, or by
+``Source.run``, a run each. ``Feed`` is what a run takes its input from then.
 
 Values are pickled where they are sent: what the sender does to an object afterwards is not seen, and what cannot travel
 is refused in the sender's thread, whether somebody takes the values already or not.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..api.arguments import checked_seconds
 from ..api.context import Context
@@ -19,6 +21,24 @@ from ..errors import FloxideError
 from ..sigint import interruptibly, whole
 from ..wire import codec
 from .critical import Condition, Critical
+
+
+class Feed(Protocol):
+    """Where the input of a run comes from that is given bit by bit."""
+
+    def __len__(self) -> int:
+        """How many values are there."""
+
+    def pop(self) -> bytes | None:
+        """The next one, if there is one."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is none, and none will come."""
+
+    def shut(self) -> None:
+        """Nothing is taken any more."""
+
 
 T = TypeVar("T")
 

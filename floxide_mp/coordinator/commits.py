@@ -13,7 +13,7 @@ from typing import Final
 
 from .. import failpoints
 from ..clock import monotonic
-from ..core.memory import Memory
+from ..core.leases import Memory
 from ..core.transitions import Phase
 from ..core.types import ErrorRecord
 from ..errors import StoreError

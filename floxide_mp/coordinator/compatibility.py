@@ -17,9 +17,9 @@ from ..core.plan import Plan
 from ..core.records import Snapshot
 from ..core.types import Packed
 from ..errors import FloxideError, StoreVersionError
-from ..ports import EventPage, RunRecord
-from ..statuses import RunStatus
-from ..types import RunInfo
+from ..messages import EventPage
+from ..ports import RunRecord
+from ..types import RunInfo, RunStatus
 from ..version import __version__
 from ..wire import by_value, codec
 from ..wire.log import say

@@ -16,13 +16,12 @@ from ..api.retry import RetryPolicy
 from ..api.stepping import StepBackend, StepCallbacks
 from ..api.workflow import Compiled, Workflow
 from ..clock import time
-from ..core.memory import Memory
+from ..core.leases import Memory
 from ..core.types import Packed
 from ..errors import FloxideError, NotStartedError
 from ..ports import CheckpointStore, Door, Engine, RunRecord
 from ..sigint import interrupted, interruptibly, whole
-from ..statuses import RunStatus
-from ..types import RunInfo, WorkerHealth
+from ..types import RunInfo, RunStatus, WorkerHealth
 from ..wire import codec, oob_pickle, returns
 from .arguments import as_instance, new_id, store_of, with_options
 from .channel import Source

@@ -16,8 +16,8 @@ from ..core.graph import Graph
 from ..core.plan import Plan
 from ..core.transitions import Phase
 from ..errors import FloxideError, WorkerDiedError
-from ..messages import ONE_BY_ONE
-from ..ports import Description, Desk, EventPage, Lease, Report, RunRecord, Suspect
+from ..messages import ONE_BY_ONE, Description, EventPage, Lease, Report, Suspect
+from ..ports import Desk, RunRecord
 from ..types import RunInfo
 from ..wire.status_page import SIZE, Board
 from .active_run import Known, Running

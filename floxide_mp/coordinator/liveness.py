@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from ..statuses import LivenessStatus
+from ..types import LivenessStatus
 
 STOPPED: Final = "T"  # states as in ``ps``: by a signal, until SIGCONT
 TRACED: Final = "t"  # by a debugger

@@ -10,7 +10,7 @@ from ..core.restore import restored
 from ..core.transitions import Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, RunRecord
-from ..statuses import WorkItemStatus
+from ..types import WorkItemStatus
 from .active_run import Running, some
 from .compatibility import carried_over, same_graph
 from .cost_model import Pace

@@ -10,7 +10,7 @@ from ..core.transitions import ENDS, STATUS, Phase
 from ..core.types import ErrorRecord
 from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError
 from ..ports import Progress, RunRecord
-from ..statuses import RunStatus
+from ..types import RunStatus
 from ..wire import codec
 from .active_run import Known, Running
 

@@ -16,9 +16,8 @@ from ..core.types import ErrorRecord, Order
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..ports import CheckpointStore, Engine, Progress, RunRecord
 from ..sigint import interruptibly, whole
-from ..statuses import RunStatus, WorkItemStatus
 from ..texts import printable
-from ..types import Checkpoint, RunInfo, RunMetrics, WorkflowError, WorkItem
+from ..types import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
 from ..wire import codec
 from .active_run import Known, Running
 from .commits import GRACE

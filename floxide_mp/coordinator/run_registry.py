@@ -1,5 +1,8 @@
-"""``Runs``: the runs of one coordinator: what users tell them to do, and what was decided about them. How that comes
-into the store is ``Commits``', what users see of it ``View``'s, who works on them the ``Ledger``'s.
+"""The runs of one coordinator: what users ask of them, what was decided about them, and when the time-out of one is
+over. Lives in the coordinator's process.
+
+How decisions come into the store is in ``commits``, what users see of runs in ``run_queries``, who works on them in
+``scheduler``. The time-out of a run begins when the first worker can take work, and does not count while it is paused.
 
 The lock is one for all; what is marked as a ``section`` takes it, and what begins with an underscore is called with it
 held, if it is no section itself. A store that may be anybody's is called without the lock, in turn (``Critical.turn``).
@@ -8,9 +11,11 @@ held, if it is no section itself. A store that may be anybody's is called withou
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from math import inf
+from typing import Final
 
 from .. import failpoints
 from ..api.retry import RetryPolicy
@@ -22,16 +27,43 @@ from ..core.transitions import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..ports import RunRecord
 from ..sigint import whole
-from ..statuses import RunStatus
-from . import time_outs
+from ..types import RunStatus
+from . import run_registry
 from .active_run import Known, Running, over_at, progress_of
+from .channel import Feed
 from .commits import Commits
 from .cost_model import Pace
 from .critical import postponed, section
 from .event_tail import Tail
-from .feed import Feed
+from .leases import Session
 from .resuming import start_over, taken_up
 from .run_checks import check_not_ending, check_not_over, check_resumable, options_of, renewed, timed_out
+
+STARTING: Final = 60.0  # seconds for workers to start that no time-out counts; where they hang, there is an end, too
+
+
+def begin(run: Running, limit: float, now: float, workers: Iterable[Session]) -> None:
+    """The run has ``limit`` seconds, from now on or from when a worker asks for work for the first time."""
+    run.deadline = now + limit
+    if not any(worker.calls or worker.pid == os.getpid() for worker in workers):
+        run.time_left = limit
+        run.deadline += STARTING
+
+
+def left(run: Running, now: float) -> float:
+    """Seconds that it has left, if it has a deadline: when it goes on it gets as many again."""
+    assert run.deadline is not None
+    return max(0.0, run.deadline - now) if run.time_left is None else run.time_left
+
+
+def first_call(runs: Iterable[Running], now: float) -> float:
+    """A worker asks for work for the first time: time-outs that waited for that begin. Gives when the first is over."""
+    first = inf
+    for run in runs:
+        if run.deadline is not None and run.time_left is not None:
+            run.deadline, run.time_left = min(run.deadline, now + run.time_left), None
+            first = min(first, run.deadline)
+    return first
 
 
 class Runs(Commits):
@@ -186,7 +218,7 @@ class Runs(Commits):
             limit = run.record.timeout if run.time_left is None else run.time_left
             run.time_left = None
             if limit is not None:
-                time_outs.begin(run, limit, self._now(), self._sessions.values())
+                run_registry.begin(run, limit, self._now(), self._sessions.values())
                 self._first_deadline = min(self._first_deadline, run.deadline or inf)
                 self._timed[run.record.run_id] = run
                 self.on_deadline()
@@ -222,7 +254,7 @@ class Runs(Commits):
             now = self._now()
             run.state.pause()
             if run.deadline is not None:
-                run.time_left = time_outs.left(run, now)
+                run.time_left = run_registry.left(run, now)
                 self._no_deadline(run)
             self._commit(run)
 
@@ -267,7 +299,7 @@ class Runs(Commits):
     def _expire(self, now: float, first_call: bool = False) -> None:
         """Runs that are longer than allowed are stopped. ``first_call``: of a worker that had to start."""
         if first_call:
-            self._first_deadline = min(self._first_deadline, time_outs.first_call(self._timed.values(), now))
+            self._first_deadline = min(self._first_deadline, run_registry.first_call(self._timed.values(), now))
             self.on_deadline()
         if now < self._first_deadline:
             return

@@ -18,8 +18,7 @@ from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
 
-from ..core.shared import Shared
-from ..core.types import Packed
+from ..core.types import Packed, Shared
 from ..wire import codec, oob_pickle, rebuilt
 from ..wire.main_module import NAMES
 

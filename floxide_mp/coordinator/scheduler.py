@@ -17,16 +17,15 @@ from ..core.records import EventRecord, ItemRecord, id_of
 from ..core.transitions import STOPPING, Phase
 from ..core.types import ErrorRecord
 from ..errors import FloxideError
-from ..messages import ONE_BY_ONE
-from ..ports import CheckpointStore, Description, EventPage, Lease, Reply, Report
+from ..messages import ONE_BY_ONE, Description, EventPage, Lease, Reply, Report
+from ..ports import CheckpointStore
 from ..wire import codec, oob_pickle
 from ..wire.status_page import Board
 from .active_run import Running
 from .critical import postponed, section
 from .fault import fault_of
-from .leases import Ask, Leased, Overdue, Session, counted, head_of, time_left
+from .leases import Ask, Leased, Overdue, Session, counted, head_of, next_seed, time_left
 from .liveness import Attention
-from .reseeding import next_seed
 from .run_registry import Runs
 from .suspicion import MOST_LIVES
 

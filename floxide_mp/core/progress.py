@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
-from .by_depth import ByDepth
 from .plan import Place, Plan, Target
-from .rank import Ranked
-from .ready import Ready
+from .ready import ByDepth, Ranked, Ready
 from .records import Arrival, ArrivalBlock, Block, Commit, ItemRecord, OutputBlock, OutputRecord, Scope, ScopeRecord
 from .serial_order import SerialOrder
 from .types import ErrorRecord, Given, Order, Payload, behind, size_of

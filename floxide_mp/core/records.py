@@ -1,5 +1,6 @@
-"""The records that the core keeps, and hands out as commits. Payloads are bytes that nothing here looks into, or lie in
-memory that is shared.
+"""The records that the core keeps, and hands out as commits; and how much of a run's errors is kept.
+
+Payloads are bytes that nothing here looks into, or lie in memory that is shared. In the coordinator's process.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from ..statuses import WorkItemStatus
+from ..types import WorkItemStatus
 from .plan import ScopePlan
 from .types import ErrorRecord, Given, Order, Packed, Payload, behind, size_of, total_size
 from .window import Window
@@ -321,3 +322,22 @@ class Snapshot(NamedTuple):
     events: int
     outputs: int
     given: Mapping[int, Given] = MappingProxyType({})
+
+
+MOST_ERRORS: Final = 16 << 20  # characters of a run's errors, from where on the texts of others are cut short
+SHORT: Final = 500  # ... to these
+
+
+def error_size(error: ErrorRecord) -> int:
+    """Characters and bytes of it, about."""
+    return len(error.message) + len(error.traceback) + len(error.payload or b"") + len(error.input or "")
+
+
+def bounded(error: ErrorRecord, size: int) -> ErrorRecord:
+    """The error as it is kept when those of its run have ``size`` together with it: whole, or the beginning of its
+    message."""
+    if size <= MOST_ERRORS:
+        return error
+    cut = f"... (the first {MOST_ERRORS >> 20} MB of errors are kept whole)"
+    short = error.message if len(error.message) <= SHORT else error.message[:SHORT] + cut
+    return error._replace(message=short, traceback="", payload=None)

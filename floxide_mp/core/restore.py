@@ -9,13 +9,12 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from math import inf
 
 from ..api.retry import RetryPolicy
-from ..statuses import WorkItemStatus
-from ..types import RunMetrics
-from .holding import Kept
+from ..types import RunMetrics, WorkItemStatus
 from .plan import Plan
 from .progress import MOST
 from .records import Block, ItemRecord, ItemRow, Scope, Snapshot
 from .run_state import RunState
+from .streams import Kept
 from .transitions import Phase
 from .types import ErrorRecord, Given, size_of
 

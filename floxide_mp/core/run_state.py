@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..api.retry import RetryPolicy
-from ..statuses import RunStatus, WorkItemStatus
-from ..types import RunMetrics
-from .error_rows import bounded, error_size
-from .holding import Holding
+from ..types import RunMetrics, RunStatus, WorkItemStatus
 from .leases import Leaseholder
 from .plan import Place, Plan
 from .progress import NOTHING, Value
 from .ready import Ready
-from .records import Block, Commit, ItemRecord, Scope
-from .sources import Sources
-from .streams import Write
+from .records import Block, Commit, ItemRecord, Scope, bounded, error_size
+from .streams import Holding, Sources, Write
 from .transitions import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
 from .types import ErrorRecord, Given, Packed, Payload, behind
 

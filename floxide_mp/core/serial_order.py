@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
-from ..statuses import WorkItemStatus
+from ..types import WorkItemStatus
 from .plan import Plan
 from .records import Block, ItemRecord
 from .types import Order, behind

@@ -1,17 +1,107 @@
-"""``Giving``: what comes bit by bit, between ``leasing`` and ``state``: the values of ``Sources``, and input."""
+"""What comes bit by bit, and how steps come to their end: a part of the core, in the coordinator's process.
+
+``Sources`` are items whose ``NextAll`` was given an iterator that has more values than were taken so far. Its values
+are taken in portions, as fast as the run works them off. Between two of them the item is pending, but not among those
+that are ready: it is here. ``Giving`` handles the values of ``Sources`` and of an input that is sent value by value.
+``Holding`` handles the ends of steps, and what is held until a step of its node passes something on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from bisect import bisect, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from .leases import Leasing
 from .plan import Place, Plan
 from .progress import NOTHING, Value
 from .records import EventRecord, ItemRecord, Scope
-from .sources import Source, Sources
 from .transitions import FINAL, ItemFact, Phase
-from .types import Given, Order, Packed, Payload
+from .types import Given, Order, Packed, Payload, total_size
+
+MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
+MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes
+LEAST: Final = 16  # ... but no fewer than these, however large they are
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """One of them.
+
+    Attributes:
+        given: what was taken of it.
+        scope: that of its successors.
+        home: the session of the worker that has the iterator; 0 if nobody has it, and it must be started again.
+        size: bytes of a value, as of late.
+    """
+
+    item: ItemRecord
+    scope: Scope
+    given: Given
+    home: int = 0
+    size: int = 0
+
+    def gave(self, payloads: Sequence[Payload]) -> None:
+        """What will come is likely to be as large as this."""
+        self.size = total_size(payloads) // len(payloads)
+
+    @property
+    def room(self) -> int:
+        """More is taken only while fewer items than that are in work."""
+        return max(LEAST, min(MOST_ITEMS, MOST_BYTES // (self.size + 1)))
+
+
+class Sources:
+    """Those of one run. ``known``: by item; ``pending``: in order, those that nobody is at."""
+
+    __slots__ = ("known", "pending")
+
+    def __init__(self) -> None:
+        self.known: dict[int, Source] = {}
+        self.pending: list[ItemRecord] = []
+
+    def add(self, source: Source) -> None:
+        self.known[source.item.id] = source
+
+    def get(self, item: int) -> Source | None:
+        return self.known.get(item)
+
+    def remove(self, item: int) -> Source | None:
+        return self.known.pop(item, None)
+
+    def push(self, item: ItemRecord) -> None:
+        """Nobody is at it any more."""
+        insort(self.pending, item)
+
+    def first(self, busy: int, session: int | None) -> Source | None:
+        """The one that this session, or any, may take more from, when ``busy`` items are in work.
+
+        The last in order: what others gave may be sources as well, and they would never be done otherwise.
+        """
+        for item in reversed(self.pending):
+            source = self.known[item.id]
+            if busy < source.room and (session is None or source.home in (0, session)):
+                return source
+        return None
+
+    def pop(self, source: Source) -> None:
+        """Somebody is at it now."""
+        del self.pending[bisect(self.pending, source.item) - 1]
+
+    def forsake(self, session: int | None) -> None:
+        """The iterators that this session had are gone; None: those of all."""
+        for source in self.known.values():
+            if session in (None, source.home):
+                source.home = 0
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __iter__(self) -> Iterator[Source]:
+        """All of them, in no order."""
+        return iter(self.known.values())
+
 
 Write = tuple[int, Packed]  # (field of the context, payload)
 
@@ -212,3 +302,83 @@ class Giving(Leasing):
 
     def _check_end(self) -> None:
         raise NotImplementedError  # what ends a run is ``state``'s
+
+
+class Kept(NamedTuple):
+    """An item that is held, and alive for the joins behind it. Its value is not kept here."""
+
+    id: int
+    place: int
+    scope: Scope
+
+
+class Holding(Giving):
+    """A run whose steps may hold.
+
+    Args:
+        plan: the graph, with its scopes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.held: dict[int, list[int]] = {}  # node -> items, while no step of it has passed anything on
+        self.kept: dict[int, list[Kept]] = {}  # ... and those of them that joins wait for, and that may start over
+        self._passed: set[int] = set()
+        self._completed = 0
+
+    def hold(self, item: ItemRecord, writes: tuple[Write, ...]) -> None:
+        """A step ended its branch for now."""
+        place = self.plan.places[item.place]
+        source = self._given_all(item)  # of an attempt before
+        given = source.given if source else NOTHING
+        own = self._write(item.order, place, writes, given) and source is None  # then the writes can be withdrawn
+        held = place.node not in self._passed and place.spec.window is None  # of a batch, it just adds nothing
+        if held:
+            self.held.setdefault(place.node, []).append(item.id)
+        if held and own and self.plan.keeps_held[item.place]:
+            self._keep(item, place)
+        else:
+            self._finish(item, ItemFact.HELD)
+            self._count(place, 1, passed=False)
+            if held:
+                self._commit.held.append((place.node, item.id))
+            if source is not None and source.scope is not item.scope:
+                self._settle_all(source.scope)
+            self._leave(item)
+        self._check_end()
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _keep(self, item: ItemRecord, place: Place) -> None:
+        """It is held, and what it was given stays in the store, where it is looked for if it is to start over."""
+        self._unlease(item, ItemFact.HELD)
+        del self.items[item.id]
+        self.bytes -= item.size
+        self._commit.changed.append(item)
+        self.kept.setdefault(place.node, []).append(Kept(item.id, item.place, item.scope))
+
+    def _let_go(self, node: int) -> None:
+        """What the node held is over."""
+        self.held.pop(node, None)
+        for number, place, scope in self.kept.pop(node, ()):
+            self._commit.finished.append(number)
+            self._count(self.plan.places[place], 1, passed=False)
+            self._exit(place, scope, 1)
+
+    def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
+        self._unlease(item, fact)
+        del self.items[item.id]
+        self.bytes -= item.size
+        self._commit.finished.append(item.id)
+        return self.plan.places[item.place]
+
+    def _count(self, place: Place, steps: int, passed: bool = True) -> None:
+        """So many steps are completed, and ``passed`` something on, or held."""
+        self._completed += steps
+        done, name = self._commit.done, place.spec.name
+        done[name] = done.get(name, 0) + steps
+        if passed and place.node not in self._passed:
+            self._passed.add(place.node)
+            self._commit.passed.append(place.node)
+            if self.held:
+                self._let_go(place.node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from ..statuses import RunStatus, WorkItemStatus
+from ..types import RunStatus, WorkItemStatus
 
 
 class ItemFact(enum.Enum):

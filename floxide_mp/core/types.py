@@ -1,11 +1,41 @@
-"""The terms in which everybody speaks of items: order keys, payloads, errors. What the core keeps is in ``records``."""
+"""The types in which everybody speaks of items: order keys, payloads, errors. The records of the core are in
+``records``.
+
+``Shared`` is a payload that lies in memory which processes share, as far as those need to know who only pass it on.
+Where that memory is, and when it can be used again, is the affair of ``engines/processes/shm``.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias, TypeGuard
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
-from .shared import Shared
+
+class Shared(ABC):
+    """A pickle and the buffers that it was made without (PEP 574), where several processes can read them.
+
+    They stay as they are for as long as somebody holds this object. ``len`` is their size in bytes. Pickled, it becomes
+    ``tobytes()``.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Bytes."""
+
+    @abstractmethod
+    def open(self) -> tuple[memoryview, list[memoryview]]:
+        """The pickle, and its buffers. These may be written to: nobody else sees it."""
+
+    @abstractmethod
+    def tobytes(self) -> bytes:
+        """The same as one pickle, which needs nothing of this process: for stores on disk."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (self.tobytes(),)
+
 
 Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
 Packed: TypeAlias = bytes | Shared  # one value

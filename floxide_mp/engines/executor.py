@@ -22,8 +22,7 @@ from ..coordinator.leases import Overdue
 from ..coordinator.scheduler import Ledger
 from ..core.types import Given
 from ..errors import WorkerDiedError
-from ..messages import ONE_BY_ONE
-from ..ports import Description, EventPage, Grant, Lease, Outcome, Report, only
+from ..messages import ONE_BY_ONE, Description, EventPage, Grant, Lease, Outcome, Report, only
 from ..sigint import interruptibly, uninterrupted
 from ..types import WorkerHealth
 from ..wire import codec, hash_seed

@@ -11,8 +11,7 @@ from ..coordinator.leases import Session
 from ..coordinator.liveness import STOPPED, TRACED, Look, last_sign, liveness
 from ..coordinator.scheduler import Ledger
 from ..core.records import Block, ItemRecord
-from ..statuses import WorkerStatus
-from ..types import WorkerHealth
+from ..types import WorkerHealth, WorkerStatus
 
 
 def look(worker: Session, now: float) -> Look:

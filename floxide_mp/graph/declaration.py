@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..api.context import Context
 from ..api.node import Node
-from ..api.nodes.join import Join
+from ..api.nodes import Join
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 
 Edges: TypeAlias = tuple[str, ...] | dict[Any, tuple[str, ...]]

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..api.nodes.batch import BatchNode
-from ..api.nodes.composite import CompositeNode
-from ..api.nodes.join import Join
+from ..api.nodes import BatchNode, CompositeNode, Join
 from ..api.route import describe
 from .declaration import Declaration
 

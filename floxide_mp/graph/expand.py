@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..api.node import OPTIONS, Node
-from ..api.nodes.batch import BatchNode, Spread
-from ..api.nodes.composite import CompositeNode, PassOn
-from ..api.nodes.join import Join
+from ..api.nodes import BatchNode, CompositeNode, Join, PassOn, Spread
 from .declaration import Declaration, Edges
 
 

@@ -12,10 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from typing import Any, Literal
 
 from ..api.node import Node, annotations_of, parameters_of, takes_context
-from ..api.nodes.batch import Spread
-from ..api.nodes.composite import PassOn
-from ..api.nodes.join import Join
-from ..api.nodes.split import SplitNode
+from ..api.nodes import Join, PassOn, SplitNode, Spread
 from ..api.route import describe, key_of, matches, when
 from ..api.transition import Abort, Hold, Next, NextAll
 from .declaration import Declaration

@@ -12,8 +12,7 @@ from typing import Any
 
 from ..api.context import Context
 from ..api.node import Node, option_problems, way_of
-from ..api.nodes.join import Join
-from ..api.nodes.split import SplitNode
+from ..api.nodes import Join, SplitNode
 from ..api.route import when
 from ..core.graph import components
 from ..core.plan import Plan

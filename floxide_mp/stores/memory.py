@@ -24,7 +24,7 @@ from ..core.records import (
 from ..core.types import ErrorRecord, Given, Order
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
-from ..statuses import WorkItemStatus
+from ..types import WorkItemStatus
 
 _NEW: Final = 1, WorkItemStatus.PENDING, 0.0
 

@@ -19,8 +19,7 @@ from ..coordinator.run_handle import Run, RunResult
 from ..coordinator.scheduler import Ledger
 from ..engines.inline import InlineEngine
 from ..ports import Engine
-from .answers import Answer, Case, answer, same, start
-from .checks import equal
+from .answers import Answer, Case, answer, equal, same, start
 from .gates import Gate, until
 from .workflows import Wide
 

@@ -7,10 +7,9 @@ from typing import Final
 from ..api.retry import RetryPolicy
 from ..coordinator.channel import source
 from ..errors import RunCancelledError, RunFailedError, RunTimeoutError
-from ..statuses import RunStatus, WorkItemStatus
-from ..types import RunMetrics
+from ..types import RunMetrics, RunStatus, WorkItemStatus
+from .answers import equal, raised
 from .bench import Bench, Promises
-from .checks import equal, raised
 from .gates import Asking, Deaf, DeafTimed, Gated, Gates, Job, Mended, Patient, Timed, Turning
 from .workflows import Chain, Failing, Generated, Wide
 

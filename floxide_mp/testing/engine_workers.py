@@ -10,12 +10,10 @@ import signal
 from typing import Final
 
 from ..errors import FloxideError, RunFailedError, WorkerDiedError
-from ..statuses import LivenessStatus, RunStatus
 from ..stores.memory import MemoryStore
-from ..types import RunMetrics
-from .answers import Case, answer, same, start
+from ..types import LivenessStatus, RunMetrics, RunStatus
+from .answers import Case, answer, equal, raised, same, start
 from .bench import Bench, Promises
-from .checks import equal, raised
 from .gates import Batched, Counted, Gated, Gates, Job, Mortals, Serially, Slowly, Turning
 from .leftovers import leftovers
 from .workflows import Wide

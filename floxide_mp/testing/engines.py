@@ -9,9 +9,8 @@ from typing import Final
 
 from ..coordinator.coordinator import EngineFactory
 from . import engine_runs, engine_workers
-from .answers import ANSWERS
+from .answers import ANSWERS, Check, run_all
 from .bench import Bench, Promise
-from .checks import Check, run_all
 
 LIMIT: Final = 30.0  # seconds
 SAME_ANSWERS: Final = [

@@ -18,8 +18,8 @@ from ..core.records import (
 )
 from ..core.types import Order, Payload
 from ..ports import CheckpointStore, GroupStore
-from ..statuses import WorkItemStatus
 from ..stores.memory import MemoryStore
+from ..types import WorkItemStatus
 from .store_facts import BYTES, ERROR, TEXT, Reopen, at, block, compare, same, started
 
 _FEW: Final = 3

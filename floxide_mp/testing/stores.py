@@ -16,14 +16,25 @@ from ..core.transitions import Phase
 from ..core.types import Given, Order, Payload
 from ..errors import NotStartedError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
-from ..statuses import WorkItemStatus
 from ..stores.memory import header
-from ..types import RunMetrics
+from ..types import RunMetrics, WorkItemStatus
 from .store_blocks import BLOCK_CHECKS
-from .store_events import withdrawn_events_are_taken_out
-from .store_facts import BYTES, ERROR, TEXT, Reopen, at, facts, fails, item, record, same, started
-from .store_given import what_items_have_given_is_kept_until_they_are_over
-from .store_run import a_run_of_the_core_is_as_in_memory
+from .store_facts import (
+    BYTES,
+    ERROR,
+    TEXT,
+    Reopen,
+    a_run_of_the_core_is_as_in_memory,
+    at,
+    facts,
+    fails,
+    item,
+    record,
+    same,
+    started,
+    what_items_have_given_is_kept_until_they_are_over,
+    withdrawn_events_are_taken_out,
+)
 
 MakeStore = Callable[[], CheckpointStore]
 Check = Callable[[CheckpointStore, Reopen], None]

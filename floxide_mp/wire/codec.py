@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..api.node import Node, Way
-from ..api.nodes.join import Arrivals
+from ..api.nodes import Arrivals
 from ..api.retry import RetryPolicy
 from ..api.workflow import Compiled
-from ..core.shared import Shared
-from ..core.types import ErrorRecord, Packed, Payload
+from ..core.types import ErrorRecord, Packed, Payload, Shared
 from ..errors import RemoteError, SerializationError
 from ..texts import clipped
 from . import by_value, global_digests, main_module, search_path

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
-from ..core.shared import Shared
-from ..core.types import Packed
+from ..core.types import Packed, Shared
 from ..errors import SerializationError
 from . import codec
 

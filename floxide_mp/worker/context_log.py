@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..api.event_log import LoggedEvent
 from ..api.merge import Merge
-from ..ports import Entry, EventPage
+from ..messages import Entry, EventPage
 from ..wire import codec
 
 LAG: Final = 64  # events at the end that are folded anew at each look: where late ones of slower workers come in

@@ -18,13 +18,11 @@ from ..api.stepping import ItemProcessedOutcome, OutcomeKind, StepCallbacks
 from ..api.workflow import Compiled
 from ..clock import monotonic, sleep
 from ..errors import FloxideError
-from ..messages import ONE_BY_ONE
-from ..ports import (
+from ..messages import (
     HOLD,
     NEXT_ALL,
-    Backend,
+    ONE_BY_ONE,
     Description,
-    Desk,
     EventPage,
     Lease,
     Looked,
@@ -37,10 +35,10 @@ from ..ports import (
     Trouble,
     only,
 )
+from ..ports import Backend, Desk
 from ..sigint import interruptibly
-from ..statuses import WorkItemStatus
 from ..texts import printable
-from ..types import WorkItem
+from ..types import WorkItem, WorkItemStatus
 from ..wire import codec
 from ..wire.log import say
 from ..wire.status_page import Board

@@ -16,8 +16,8 @@ from ..clock import monotonic_ns
 from ..core.types import Given, Order, Payload, size_of
 from ..errors import FloxideError
 from ..wire import hash_seed
-from .ctrl_c import is_callers
 from .forks import end_child, mark
+from .step_errors import is_callers
 from .step_view import StepView
 
 MOST_ITEMS: Final = 2048  # in a portion

@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ..api.node import object_of
 from ..wire import oob_pickle
-from .fixed_values import MOST, is_constant, witness_of
-from .grown import only_grown
+from .fixed_values import MOST, is_constant, only_grown, witness_of
 
 CHANGED: Final = (
     "a step of {node} has changed self.{field}: its node object is one for all steps of a worker, so results would "

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..clock import monotonic_ns
 from ..core.types import Payload
-from ..ports import NEXT, Lease, Outcome, Report, Result, Results, StepResult, Writes
+from ..messages import NEXT, Lease, Outcome, Report, Result, Results, StepResult, Writes
 
 HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
 

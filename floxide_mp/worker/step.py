@@ -18,8 +18,7 @@ from ..api.route import choose
 from ..api.transition import Abort, Hold, Next, NextAll
 from ..core.types import Given, Order, Payload
 from ..errors import FloxideError, NodeTimeoutError
-from ..messages import failed
-from ..ports import (
+from ..messages import (
     FAIL,
     HOLD,
     NEXT,
@@ -36,6 +35,7 @@ from ..ports import (
     Suspect,
     Trouble,
     Writes,
+    failed,
 )
 from ..texts import quoted
 from ..wire import codec, hash_seed, main_module, oob_pickle, returns
@@ -43,14 +43,13 @@ from ..wire.codec import decode
 from . import step_errors
 from .context_log import RunLog
 from .coroutines import awaited
-from .ctrl_c import is_callers
 from .fixed_values import CHANGED, CHANGED_EARLIER, ChangedEarlierError, FixedValues
 from .forks import end_child, here, mark, refused
 from .iterator_cache import OtherValues, Pull, Pulls, Values
 from .kept_state import CHANGED as CHANGED_NODE
 from .kept_state import KeptState, kept_state_of
-from .keys import keyed
-from .step_view import StepView
+from .step_errors import is_callers
+from .step_view import StepView, keyed
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))

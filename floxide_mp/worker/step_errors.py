@@ -1,20 +1,67 @@
-"""What is kept of the error of a step: the record of it. Drawn up in the process that runs the step."""
+"""The record of a step's error, drawn up in the process that runs the step; and whether a ``KeyboardInterrupt`` there
+is a Ctrl-C, which is the caller's, or was raised by the step (by a prompt, say, or a library that limits times), whose
+failure it is then as any exception is.
+"""
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from collections.abc import Callable
+from types import CodeType, TracebackType
 from typing import Any, Final, TypeVar
 
-from ..brief import brief
-from ..core.shared import Shared
-from ..core.types import ErrorRecord, Payload, size_of
+from ..core.types import ErrorRecord, Payload, Shared, size_of
 from ..errors import FloxideError, SerializationError
-from ..ports import Trouble
-from ..texts import clipped
+from ..messages import Trouble
+from ..sigint import call
+from ..texts import brief, clipped
 from ..wire import codec
 from ..wire.pickle_diagnostics import told
-from .ctrl_c import is_callers
+
+_TRACEBACK: Final = vars(BaseException)["__traceback__"]
+
+
+class Process:
+    """This process."""
+
+    is_worker = False  # nobody presses Ctrl-C in it: it is in a group of its own
+
+
+def is_callers(failure: BaseException | None) -> bool:
+    """Whether it is, or may be: where it cannot be known of a ``KeyboardInterrupt``, it is.
+
+    Ctrl-C comes in the main thread only, and what it raises comes out of a handler of SIGINT. That is seen in the
+    traceback, unless the handler is Python's own, in C. While somebody waits for an inline run, ours calls it; and
+    those of other signals that were there before, ``sys.exit`` on SIGTERM for one. A handler that the step has set is
+    the step's.
+    """
+    if Process.is_worker or failure is None or threading.get_ident() != threading.main_thread().ident:
+        return False
+    if not issubclass(type(failure), KeyboardInterrupt):
+        return _came_out_of(failure, (call.__code__,))
+    handler = signal.getsignal(signal.SIGINT)
+    code = getattr(handler, "__code__", None)
+    if code is None:
+        return handler not in (signal.SIG_IGN, signal.SIG_DFL)
+    seen: set[int] = set()
+    while failure is not None and id(failure) not in seen:
+        seen.add(id(failure))  # a chain of causes may be a ring
+        if _came_out_of(failure, (code, call.__code__)):
+            return True
+        failure = failure.__context__
+    return False
+
+
+def _came_out_of(failure: BaseException, codes: tuple[CodeType, ...]) -> bool:
+    step: TracebackType | None = _TRACEBACK.__get__(failure)  # by its attribute, a class of somebody's may raise
+    while step is not None:
+        if step.tb_frame.f_code in codes:
+            return True
+        step = step.tb_next
+    return False
+
 
 _NEEDED: Final = (
     "the workers need this module: they have the coordinator's sys.path and directory of when the run was started; "

@@ -1,25 +1,59 @@
-"""``StepView``: what the context of one step talks to, in the process that runs the step. It keeps what the step
-writes, and ends with the step: a thread that the step left behind still has the context, and must not write into
-another step.
+"""What the context of one step talks to, in the process that runs the step. It keeps what the step writes, and ends
+with the step: a thread that the step left behind still has the context, and must not write into another step.
 
-The run's committed events, which the steps of a worker share, are in ``run_log``.
+The run's committed events, which the steps of a worker share, are in ``context_log``. Here is also what
+``ctx.item.seed`` depends on for nodes with a ``seed_key``.
 """
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from ..api.context import Item
+from ..api.context import Context, Item
 from ..api.event_log import LoggedEvent
 from ..api.merge import Merge
+from ..api.node import Call
 from ..clock import sleep
 from ..core.types import Order, Packed
-from ..ports import Entry, Writes
+from ..messages import Entry, Writes
 from ..wire import oob_pickle
 from .context_log import RunLog
 from .fixed_values import FixedValues
 from .forks import refuse_write
+
+
+def keyed(call: Call, seed_key: Callable[[Any], Any]) -> Call:
+    """The node as a function of context and value that first says what the item's seed hangs on: the value as it is
+    before the node has it.
+    """
+
+    def call_with_key(ctx: Context, value: Any) -> Any:
+        step = ctx.__dict__["_step"]
+        step.touched, step.key = True, text_of(seed_key(value))
+        return call(ctx, value)
+
+    return call_with_key
+
+
+def text_of(key: Any) -> str:
+    """A key as a text, which is the same in each process and for equal keys.
+
+    Raises:
+        TypeError: it is of a kind of which that cannot be said.
+    """
+    if isinstance(key, tuple):
+        return "(" + ",".join(map(text_of, key)) + ")"
+    if isinstance(key, numbers.Integral):
+        return repr(int(key))
+    if isinstance(key, numbers.Real) and not isinstance(key, numbers.Rational):
+        return repr(float(key))
+    if isinstance(key, str):
+        return repr(str(key))
+    if isinstance(key, bytes):
+        return repr(bytes(key))
+    raise TypeError(f"seed_key must give a number, a text, bytes, or a tuple of such, not a {type(key).__name__}")
 
 
 class StepView:

@@ -12,16 +12,16 @@ from typing import Final
 from .. import failpoints
 from ..clock import monotonic, monotonic_ns
 from ..core.types import Order
-from ..ports import Backend, EventPage, Grant, Grants, Lease, Line, Reply, Report
+from ..messages import EventPage, Grant, Grants, Lease, Reply, Report
+from ..ports import Backend, Line
 from ..wire import codec, hash_seed
 from ..wire.status_page import Board
-from .ctrl_c import is_callers
 from .forks import Working
 from .importing import importing
 from .iterator_cache import Pulls
 from .lease_execution import Work
 from .step import WORKFLOW, Calls, Steps, calls_of, each
-from .step_errors import trouble
+from .step_errors import is_callers, trouble
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
 CEILING: Final = 0.1

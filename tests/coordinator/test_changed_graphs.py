@@ -15,9 +15,9 @@ from floxide_mp.core.graph_migration import carried
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRow, ScopeRecord, Snapshot
 from floxide_mp.core.types import ErrorRecord
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite.store import SQLiteStore
+from floxide_mp.types import WorkItemStatus
 from tests import flows_batches as batches
 from tests import flows_features as features
 from tests.conftest import LIMIT

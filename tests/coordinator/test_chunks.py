@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, Run, Workflow
-from floxide_mp.ports import Grants
+from floxide_mp.messages import Grants
 from floxide_mp.wire.status_page import SIZE, Board
 from floxide_mp.worker.worker import FLOOR, Worker
 from tests import flows_ahead as flows

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Abort, Coordinator, Join, NextAll, RetryPolicy, RunFailedError, Workflow, node
-from floxide_mp.brief import brief
+from floxide_mp.texts import brief
 
 FILES = {"a.csv": "1", "b.csv": "x", "c.csv": "y"}
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator
-from floxide_mp.coordinator import reseeding
-from floxide_mp.coordinator.leases import Session
-from floxide_mp.coordinator.reseeding import TURN, next_seed
+from floxide_mp.coordinator import leases
+from floxide_mp.coordinator.leases import TURN, Session, next_seed
 from floxide_mp.wire import hash_seed
 from floxide_mp.wire.status_page import SIZE, Board
 from tests.coordinator import flows_hash_seeds as flows
@@ -148,7 +147,7 @@ def test_row_84_nobody_waits_for_the_end_of_a_run_with_another_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker, and a run that would keep it for a minute."""
-    monkeypatch.setattr(reseeding, "TURN", 0.1)
+    monkeypatch.setattr(leases, "TURN", 0.1)
     store = tmp_path / "runs.db"
     begun(store, "short", monkeypatch, "5", 10)
     monkeypatch.setenv("PYTHONHASHSEED", "6")

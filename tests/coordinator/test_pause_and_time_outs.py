@@ -29,9 +29,9 @@ from floxide_mp import (
     WorkItemStatus,
     with_retry,
 )
-from floxide_mp.coordinator import time_outs
+from floxide_mp.coordinator import run_registry
 from floxide_mp.coordinator.scheduler import Ledger
-from floxide_mp.ports import Report
+from floxide_mp.messages import Report
 from floxide_mp.wire.status_page import SIZE, Board
 from tests import flows_features as flows
 from tests.conftest import LIMIT, Both
@@ -675,7 +675,7 @@ def test_row_147_a_time_out_begins_when_the_first_worker_can_take_work(starting:
 def test_row_147_a_time_out_has_an_end_where_no_worker_ever_starts(
     starting: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time_outs, "STARTING", 0.01)
+    monkeypatch.setattr(run_registry, "STARTING", 0.01)
     run = starting.start(Echo, 1, timeout=0.001)
     until(lambda: starting._ledger.overdue() and run.info().error)
     with pytest.raises(RunTimeoutError):

@@ -13,7 +13,7 @@ import pytest
 from floxide_mp import Coordinator, Join, LoggedEvent, Node, RetryPolicy, Workflow, node, source
 from floxide_mp.api.node import way_of
 from floxide_mp.coordinator.active_run import Running
-from floxide_mp.ports import Entry, EventPage
+from floxide_mp.messages import Entry, EventPage
 from floxide_mp.wire import codec
 from floxide_mp.worker.context_log import FEW, RunLog
 from floxide_mp.worker.fixed_values import FixedValues

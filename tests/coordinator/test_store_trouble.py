@@ -12,7 +12,8 @@ from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit
 from floxide_mp.core.transitions import Phase
-from floxide_mp.ports import NEXT_ALL, Portion, Progress, Report, RunRecord
+from floxide_mp.messages import NEXT_ALL, Portion, Report
+from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.wire.status_page import SIZE, Board
 from tests import flows_graphs as flows
 from tests import flows_run

@@ -15,9 +15,8 @@ from typing import Any
 
 from hypothesis import assume
 
-from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
-from floxide_mp.core.memory import Memory
+from floxide_mp.core.leases import Memory
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import (
     Block,
@@ -35,8 +34,9 @@ from floxide_mp.core.streams import Alike
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import ErrorRecord, Order, Payload
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
+from floxide_mp.types import WorkItemStatus
+from tests.core import invariants
 
 from .acts import HOLDING, Act, behaviour
 from .model import Model, flat

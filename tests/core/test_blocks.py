@@ -7,12 +7,12 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, ItemRecord, one_by_one
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import Phase
+from tests.core import invariants
 
 LINE = Graph("line", (NodeSpec("a", ((1,),)), NodeSpec("b", ((2,),)), NodeSpec("c", ((3,),)), NodeSpec("d")), 0)
 

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floxide_mp.core import invariants
-from floxide_mp.core.by_depth import ByDepth
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
-from floxide_mp.core.memory import Memory
+from floxide_mp.core.leases import Memory
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.ready import Ready
+from floxide_mp.core.ready import ByDepth, Ready
 from floxide_mp.core.records import Block, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import ErrorRecord
+from tests.core import invariants
 
 SIZE = 1000
 VALUE = b"v" * SIZE

@@ -11,7 +11,7 @@ from floxide_mp.coordinator.cost_model import Pace
 from floxide_mp.coordinator.event_tail import Tail
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.rank import Ranked, levels, upward
+from floxide_mp.core.ready import Ranked, levels, upward
 from floxide_mp.core.records import Block, ItemRecord, id_of
 from floxide_mp.core.run_state import RunState
 from floxide_mp.ports import RunRecord

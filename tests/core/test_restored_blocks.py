@@ -14,8 +14,8 @@ from floxide_mp.core.restore import restored, side_by_side
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.types import ErrorRecord
 from floxide_mp.ports import Progress, RunRecord
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
+from floxide_mp.types import WorkItemStatus
 
 PLAN = Plan(Graph("g", (NodeSpec("split", ((1,), (2,))), NodeSpec("work"), NodeSpec("slow", serial=True)), 0))
 RECORD = RunRecord("run", "g", b"", b"", b"", b"", 0, 0.0, None, False, {}, ("split", "work", "slow"), ())

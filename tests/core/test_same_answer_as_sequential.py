@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from floxide_mp.core import progress
 from floxide_mp.core.graph import Graph
-from floxide_mp.core.memory import Memory
+from floxide_mp.core.leases import Memory
 from floxide_mp.core.transitions import Phase
 
 from .graphs import graphs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floxide_mp.api.retry import RetryPolicy
-from floxide_mp.core import invariants, sources
+from floxide_mp.core import streams
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
@@ -13,6 +13,7 @@ from floxide_mp.core.run_state import RunState
 from floxide_mp.core.streams import Alike
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import Given
+from tests.core import invariants
 
 from .simulation import ERROR
 
@@ -45,8 +46,8 @@ def values(count: int, size: int = 1) -> list[tuple[int, bytes]]:
 
 
 def test_more_is_taken_while_there_is_room_and_never_while_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_ITEMS", 5)
-    monkeypatch.setattr(sources, "LEAST", 1)
+    monkeypatch.setattr(streams, "MOST_ITEMS", 5)
+    monkeypatch.setattr(streams, "LEAST", 1)
     made = run()
     made.portion(claimed(made), values(4), (), HERE)
     made.portion(pulled(made), values(3), (), HERE)
@@ -62,8 +63,8 @@ def test_more_is_taken_while_there_is_room_and_never_while_none(monkeypatch: pyt
 
 
 def test_large_values_leave_less_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_BYTES", 1000)
-    monkeypatch.setattr(sources, "LEAST", 2)
+    monkeypatch.setattr(streams, "MOST_BYTES", 1000)
+    monkeypatch.setattr(streams, "LEAST", 2)
     made = run()
     made.portion(claimed(made), values(5, 99), (), HERE)
     assert made.gives(HERE)

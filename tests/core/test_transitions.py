@@ -8,13 +8,14 @@ from itertools import product
 import pytest
 
 from floxide_mp.api.retry import RetryPolicy
-from floxide_mp.core import invariants, leases, run_state
+from floxide_mp.core import leases, run_state
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.run_state import MAX_DEATHS, RunState
 from floxide_mp.core.transitions import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagrams
-from floxide_mp.statuses import RunStatus, WorkItemStatus
+from floxide_mp.types import RunStatus, WorkItemStatus
+from tests.core import invariants
 
 from .simulation import ERROR
 

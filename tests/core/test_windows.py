@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floxide_mp.api.retry import RetryPolicy
-from floxide_mp.core import invariants
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Block, EventRecord, ItemRecord, OutputRecord
@@ -21,6 +20,7 @@ from floxide_mp.core.types import ErrorRecord
 from floxide_mp.core.window import Window
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
+from tests.core import invariants
 
 RECORD = RunRecord("run", "batch", b"", b"", b"", b"input", 0, 0.0, None, False, {}, (), ())
 

@@ -20,11 +20,9 @@ from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.inline import InlineEngine
 from floxide_mp.engines.processes import ProcessEngine
-from floxide_mp.messages import ONE_BY_ONE
-from floxide_mp.ports import EventPage, Reply, Report, Result, Results, Spread
+from floxide_mp.messages import ONE_BY_ONE, EventPage, Reply, Report, Result, Results, Spread
 from floxide_mp.testing import check_engine, engine_checks
-from floxide_mp.testing.answers import ANSWERS, answer, start
-from floxide_mp.testing.checks import Check
+from floxide_mp.testing.answers import ANSWERS, Check, answer, start
 from floxide_mp.testing.workflows import Colour
 from floxide_mp.wire.status_page import SIZE, Board
 from floxide_mp.worker.worker import Worker

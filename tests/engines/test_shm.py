@@ -15,9 +15,8 @@ import pytest
 
 from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStore
 from floxide_mp.coordinator.sameness import Likeness, compare
-from floxide_mp.core.shared import Shared
-from floxide_mp.engines.processes.shm.arena import KEPT, SPAN, Arena, sizes_of, spread
-from floxide_mp.engines.processes.shm.free_list import Extents
+from floxide_mp.core.types import Shared
+from floxide_mp.engines.processes.shm.arena import KEPT, SPAN, Arena, Extents, sizes_of, spread
 from floxide_mp.engines.processes.shm.mapped import Views
 from floxide_mp.engines.processes.shm.payloads import Memory
 from floxide_mp.wire import codec, oob_pickle

@@ -20,7 +20,7 @@ import pytest
 from floxide_mp import Coordinator, FloxideError, NodeTimeoutError, RunFailedError, RunStatus
 from floxide_mp.engines.processes import engine as engines
 from floxide_mp.engines.processes.preparation import Preparation
-from floxide_mp.engines.processes.vacancies import QUICK_DEATHS, QUICK_KILLS, Vacancies
+from floxide_mp.engines.processes.process import QUICK_DEATHS, QUICK_KILLS, Vacancies
 from floxide_mp.testing.leftovers import children
 from tests import flows_run
 from tests.engines import flows_starting

@@ -13,8 +13,8 @@ import pytest
 
 from floxide_mp import Coordinator, StoreError
 from floxide_mp.engines.processes.handshake import Orders, give, take
-from floxide_mp.engines.processes.hatch import hatch
 from floxide_mp.engines.processes.recycling import Limits
+from floxide_mp.engines.processes.spawn import hatch
 from floxide_mp.testing.leftovers import children
 from tests import flows_run
 

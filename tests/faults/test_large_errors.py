@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Context, Coordinator, NextAll, RemoteError, RetryPolicy, RunFailedError, Workflow, node
-from floxide_mp.core import error_rows
+from floxide_mp.core import records
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.run_state import RunState
@@ -95,7 +95,7 @@ def test_row_116_of_an_exception_with_a_large_value_the_text_is_kept() -> None:
 
 
 def test_row_116_the_errors_of_a_run_are_bounded_but_not_what_a_fallback_gets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_rows, "MOST_ERRORS", 10_000)
+    monkeypatch.setattr(records, "MOST_ERRORS", 10_000)
     nodes = (NodeSpec("a", retry=RetryPolicy(max_attempts=100, initial_backoff=0), on_failure=(1,)), NodeSpec("b"))
     state = RunState(Plan(Graph("g", nodes, 0)))
     state.start(b"")

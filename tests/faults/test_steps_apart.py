@@ -27,8 +27,7 @@ from floxide_mp import (
 )
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import Order
-from floxide_mp.messages import failed
-from floxide_mp.ports import Description, EventPage, Portion
+from floxide_mp.messages import Description, EventPage, Portion, failed
 from floxide_mp.wire import codec
 from floxide_mp.worker import fixed_values
 from floxide_mp.worker.context_log import RunLog

@@ -13,9 +13,9 @@ from floxide_mp import Coordinator, Join, NextAll, Workflow, node
 from floxide_mp.core.records import Arrival, Block, Commit, EventRecord, OutputRecord, ScopeRecord, one_by_one
 from floxide_mp.core.types import ErrorRecord
 from floxide_mp.errors import StoreCorruptError
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite.store import SQLiteStore
+from floxide_mp.types import WorkItemStatus
 from tests.conftest import LIMIT
 from tests.filled import Reading, at, everything, facts, item
 

@@ -19,7 +19,7 @@ from floxide_mp.coordinator import scheduler as ledgers
 from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.errors import NodeTimeoutError
-from floxide_mp.ports import NEXT, NEXT_ALL, Reply, Report
+from floxide_mp.messages import NEXT, NEXT_ALL, Reply, Report
 from floxide_mp.wire.status_page import SIZE, Board
 
 from .. import flows_faults as flows

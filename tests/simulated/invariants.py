@@ -9,10 +9,10 @@ from collections import Counter
 from floxide_mp.coordinator.active_run import Running
 from floxide_mp.coordinator.run_queue import Turns
 from floxide_mp.coordinator.scheduler import Ledger
-from floxide_mp.core import invariants
-from floxide_mp.core.by_depth import ByDepth
+from floxide_mp.core.ready import ByDepth
 from floxide_mp.core.records import Block
-from floxide_mp.statuses import WorkItemStatus
+from floxide_mp.types import WorkItemStatus
+from tests.core import invariants
 
 
 def check(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from floxide_mp.coordinator.active_run import Running
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import STOPPING, Phase
 from floxide_mp.core.types import Order
-from floxide_mp.statuses import WorkItemStatus
+from floxide_mp.types import WorkItemStatus
 
 from .worker import Guest, Worker
 

@@ -14,7 +14,7 @@ from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import Order
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
-from floxide_mp.statuses import WorkItemStatus
+from floxide_mp.types import WorkItemStatus
 from floxide_mp.wire import codec
 from tests.history import End, History, Told, fold
 

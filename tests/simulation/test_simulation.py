@@ -24,9 +24,10 @@ from floxide_mp.core import restore
 from floxide_mp.core.records import Block, Commit, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.errors import FloxideError, StoreError
-from floxide_mp.ports import Progress, Reply, Report
-from floxide_mp.statuses import WorkItemStatus
+from floxide_mp.messages import Reply, Report
+from floxide_mp.ports import Progress
 from floxide_mp.stores import memory
+from floxide_mp.types import WorkItemStatus
 from floxide_mp.wire.status_page import At
 from tests.simulation.runner import Failed, simulating
 

@@ -13,8 +13,7 @@ from floxide_mp.coordinator.external import LedgerDesk
 from floxide_mp.coordinator.leases import Overdue
 from floxide_mp.core.types import Order
 from floxide_mp.errors import FloxideError
-from floxide_mp.messages import ONE_BY_ONE, failed
-from floxide_mp.ports import Entry, Grant, Grants, Lease, Portion, Reply, Report
+from floxide_mp.messages import ONE_BY_ONE, Entry, Grant, Grants, Lease, Portion, Reply, Report, failed
 from floxide_mp.wire.status_page import SIZE, Board
 from floxide_mp.worker.context_log import pages
 from floxide_mp.worker.lease_execution import Work

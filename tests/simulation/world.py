@@ -15,10 +15,10 @@ from floxide_mp.coordinator.group_commit import GroupCommit
 from floxide_mp.coordinator.leases import Overdue, Session, stalled
 from floxide_mp.coordinator.liveness import STOPPED, Look, last_sign
 from floxide_mp.coordinator.scheduler import Ledger
-from floxide_mp.core.memory import Memory
+from floxide_mp.core.leases import Memory
 from floxide_mp.core.run_state import MAX_DEATHS
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
-from floxide_mp.ports import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
+from floxide_mp.messages import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
 from floxide_mp.wire import codec
 from tests.core.simulation import ERROR
 from tests.history import Executed, HistoryError

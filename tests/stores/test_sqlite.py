@@ -19,11 +19,11 @@ from floxide_mp.core.run_state import RunState
 from floxide_mp.core.types import ErrorRecord, Order, Payload
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.ports import Progress
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import chunk_codec, row_codec, sqlite_errors
 from floxide_mp.stores.sqlite.clock_conversion import Clocks
 from floxide_mp.stores.sqlite.store import SQLiteStore
+from floxide_mp.types import WorkItemStatus
 from tests.filled import Reading, at, everything, facts, fill, item, step
 
 numbers = st.integers(0, 300) | st.integers(0, 2**62) | st.sampled_from([247, 248, 255, 256, 1 << 59, 1 << 60])

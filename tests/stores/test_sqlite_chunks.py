@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.records import ArrivalBlock, Block, Commit, ItemRecord, ItemRow, OutputBlock, one_by_one
 from floxide_mp.core.types import Payload
-from floxide_mp.statuses import WorkItemStatus
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import chunk_codec, row_codec
-from floxide_mp.stores.sqlite.chunk_index import Index
+from floxide_mp.stores.sqlite.chunk_codec import Index
 from floxide_mp.stores.sqlite.packing import (
     Column,
     common,
@@ -31,6 +30,7 @@ from floxide_mp.stores.sqlite.packing import (
 )
 from floxide_mp.stores.sqlite.store import SQLiteStore
 from floxide_mp.testing.store_facts import at, block, compare, item, record, started
+from floxide_mp.types import WorkItemStatus
 
 numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 300) | st.integers(0, 70_000)
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda pair: (pair[0], sum(pair))), max_size=9)

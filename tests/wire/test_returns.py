@@ -25,7 +25,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
-from floxide_mp.worker.keys import text_of
+from floxide_mp.worker.step_view import text_of
 
 
 class Pair(NamedTuple):

@@ -23,7 +23,7 @@ from floxide_mp import (
     Workflow,
     node,
 )
-from floxide_mp.core.sources import LEAST
+from floxide_mp.core.streams import LEAST
 from floxide_mp.worker.iterator_cache import MOST_ITEMS
 from tests.flows_faults import note
 from tests.flows_run import until

@@ -24,10 +24,10 @@ from floxide_mp import (
     StepCallbacks,
     WorkItemStatus,
 )
-from floxide_mp.core import sources
+from floxide_mp.core import streams
 from floxide_mp.core.types import Given
 from floxide_mp.engines.executor import ExecutorEngine
-from floxide_mp.ports import EventPage
+from floxide_mp.messages import EventPage
 from floxide_mp.worker import iterator_cache
 from floxide_mp.worker.context_log import RunLog
 from floxide_mp.worker.fixed_values import FixedValues
@@ -111,7 +111,7 @@ def test_it_is_not_taken_much_faster_than_it_is_worked_off(tmp_path: Path) -> No
     with Coordinator(2) as coordinator:
         most = coordinator.start(flows.Ahead, Ask(str(tmp_path), 60_000)).wait(120).output
     # What is in work, two portions, and what two workers have done and not reported.
-    assert iterator_cache.MOST_ITEMS <= most <= sources.MOST_ITEMS + 4 * iterator_cache.MOST_ITEMS
+    assert iterator_cache.MOST_ITEMS <= most <= streams.MOST_ITEMS + 4 * iterator_cache.MOST_ITEMS
 
 
 def test_an_endless_one_is_cancelled_and_closed(coordinator: Coordinator, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_paused_run_takes_nothing_and_goes_on_where_it_was(tmp_path: Path) -> 
 
 
 def test_it_is_started_elsewhere_if_the_worker_that_has_it_is_long_at_a_step(tmp_path: Path) -> None:
-    count = sources.LEAST + 10
+    count = streams.LEAST + 10
     with Coordinator(2) as coordinator:
         result = coordinator.start(flows.Waits, Ask(str(tmp_path), count)).wait(60)
     assert result.output == list(range(count))

@@ -10,7 +10,7 @@ from floxide_mp import Context, Coordinator, NextAll, Run, RunStatus, Workflow, 
 from floxide_mp.coordinator import scheduler as ledgers
 from floxide_mp.coordinator.scheduler import Ledger
 from floxide_mp.core.records import EventRecord
-from floxide_mp.ports import Description, Reply, Report
+from floxide_mp.messages import Description, Reply, Report
 from floxide_mp.wire.status_page import SIZE, Board
 from floxide_mp.worker.worker import FLOOR, Worker
 

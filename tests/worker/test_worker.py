@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from floxide_mp.ports import FAIL, NEXT, Backend, Lease, Reply, Report, Result, Results, Spread, StepResult
+from floxide_mp.messages import FAIL, NEXT, Lease, Reply, Report, Result, Results, Spread, StepResult
+from floxide_mp.ports import Backend
 from floxide_mp.wire.status_page import SIZE, Board
 from floxide_mp.worker.lease_execution import Work
 from floxide_mp.worker.worker import Worker

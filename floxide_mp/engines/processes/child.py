@@ -15,13 +15,12 @@ from typing import Any
 from ... import failpoints, standard_streams
 from ...graph import validate
 from ...wire.status_page import SIZE, Board
-from ...worker.ctrl_c import Process
 from ...worker.importing import be_worker
+from ...worker.step_errors import Process
 from ...worker.worker import Worker
 from .exit_status import WORN
 from .fork_safety import blocking, own
-from .handshake import take
-from .lifeline import die_with
+from .handshake import die_with, take
 from .recycling import worn_by
 from .rpc_client import LedgerProxy
 from .shm.payloads import WorkerEnd

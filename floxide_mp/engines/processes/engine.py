@@ -26,15 +26,12 @@ from ...wire.log import say
 from ...worker.importing import check_may_start
 from ..health import healths, look
 from .exit_status import WORN, Shortage
-from .hatch import Hatchling
-from .loose import Loose
-from .patched import check_unpatched
 from .preparation import Preparation, not_python
-from .process import WorkerProcess, spawn
+from .process import Loose, Vacancies, WorkerProcess, spawn
 from .recycling import Limits
 from .rpc_server import LedgerServer
 from .shm.payloads import Memory
-from .vacancies import Vacancies
+from .spawn import Hatchling, check_unpatched
 
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short

@@ -25,7 +25,8 @@ from ...coordinator.coordinator import Coordinator
 from ...coordinator.run_checks import check_options
 from ...core.graph import Graph
 from ...errors import FloxideError
-from ...ports import Description, EventPage, Lease, Report, RunRecord
+from ...messages import Description, EventPage, Lease, Report
+from ...ports import RunRecord
 from ...stores.memory import MemoryStore
 from ...types import RunInfo
 from ...wire import codec

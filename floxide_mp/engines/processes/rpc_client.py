@@ -13,7 +13,7 @@ from traceback import clear_frames
 from typing import Any, Final
 
 from ...errors import FloxideError
-from ...ports import Description, EventPage, Reply, Report
+from ...messages import Description, EventPage, Reply, Report
 from ...worker.forks import here, mark, refused
 
 IDENT: Final = "ledger"  # what the server knows the one object by

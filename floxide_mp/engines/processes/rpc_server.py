@@ -19,7 +19,8 @@ from ... import failpoints
 from ...coordinator.critical import Thread
 from ...coordinator.scheduler import Ledger
 from ...errors import FloxideError
-from ...ports import Backend, Desk, Reply
+from ...messages import Reply
+from ...ports import Backend, Desk
 from .rpc_client import IDENT
 
 VERBS: Final = ("exchange", "describe", "events")

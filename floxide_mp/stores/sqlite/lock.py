@@ -17,8 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ...errors import StoreLockedError
-from .descriptors import Descriptor
-from .files import PRIVATE, open_own
+from .files import PRIVATE, Descriptor, open_own
 
 _held: Final[dict[tuple[int, int], Ownership]] = {}  # by device and inode of the lock's file
 _guard = threading.Lock()

@@ -19,15 +19,14 @@ from ...errors import NotStartedError, StoreError
 from ...ports import Progress, RunRecord
 from . import chunk_codec as blocks
 from . import large_values, row_codec, schema
-from .chunk_index import Index
+from .chunk_codec import Index
 from .clock_conversion import Clocks
 from .connection import connect_to_read
 from .files import LOG, connected, described, disconnected, has_log, identity
 from .lock import holder
 from .packing import unpack_ranges
 from .row_codec import Row
-from .row_macs import RowSum, Seals, corrupt, differing, key_path, read_key, run_name
-from .run_totals import Tally
+from .row_macs import RowSum, Seals, Tally, corrupt, differing, key_path, read_key, run_name
 from .schema import Table
 from .sqlite_errors import trouble
 

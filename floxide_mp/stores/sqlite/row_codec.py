@@ -17,8 +17,7 @@ from ...core.records import Commit, ItemRecord, ItemRow, ScopeRecord
 from ...core.transitions import Phase
 from ...core.types import ErrorRecord, Given, Order, Packed, Payload, all_bytes
 from ...ports import Progress, RunRecord
-from ...statuses import WorkItemStatus
-from ...types import RunMetrics
+from ...types import RunMetrics, WorkItemStatus
 from .clock_conversion import Clocks
 from .packing import pack_many, unpack_many
 

@@ -39,8 +39,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ...errors import StoreError, StoreVersionError
-from .row_macs import Body, Seals, corrupt, read_key
-from .run_totals import Tally
+from .row_macs import Body, Seals, Tally, corrupt, read_key
 
 T = TypeVar("T")
 

@@ -19,15 +19,14 @@ from ...core.types import Order
 from ...errors import StoreError, StoreLockedError
 from ...ports import Progress, RunRecord
 from . import files, large_values, row_codec, schema, sqlite_errors
-from .chunk_index import Index
+from .chunk_codec import Index
 from .clock_conversion import CLOCKS, Clocks
 from .connection import connect
 from .files import Guard
 from .lock import Ownership
 from .reader import Owner, Reader, read_index, read_living, read_owner, read_stand, read_steps
 from .row_codec import Prepared
-from .row_macs import RowSum, Seals, corrupt, make_key, read_key
-from .run_totals import Tally
+from .row_macs import RowSum, Seals, Tally, corrupt, make_key, read_key
 from .sqlite_errors import trouble
 from .writer import Batch
 

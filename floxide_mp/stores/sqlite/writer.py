@@ -14,13 +14,11 @@ from ...core.records import Arrival, ArrivalBlock, Block, EventRecord, OutputBlo
 from ...core.types import ErrorRecord
 from ...ports import Progress, RunRecord
 from . import large_values, row_codec, schema
-from .chunk_codec import LEAST, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
-from .chunk_index import Index
+from .chunk_codec import LEAST, Index, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
 from .clock_conversion import Clocks
 from .packing import Range, merged, total, without
 from .row_codec import Fixed, Prepared, Row, State
-from .row_macs import Body, RowSum, Seals, corrupt, differing, run_name
-from .run_totals import Tally
+from .row_macs import Body, RowSum, Seals, Tally, corrupt, differing, run_name
 from .schema import Table
 
 # Which rows. Many keys are handed over as one value: one statement for any number of them.

@@ -1,8 +1,9 @@
-"""``Arena``: a process's own part of the memory file, where it writes large payloads for others to read.
+"""``Arena``: a process's own part of the memory file, where it writes large payloads for others to read. ``Extents``:
+stretches of it that are free.
 
 Here is where there is room, and how payloads lie in it. Who may still see one, and when its room is free again, is
-``sharing``'s. Room that was used before is used again first: its pages are there, which makes a write ten times as
-fast. What was not needed for some seconds is given back to the system.
+decided in ``payloads``. Room that was used before is used again first: its pages are there, which makes a write ten
+times as fast. What was not needed for some seconds is given back to the system.
 
 The file is a memfd: it is in no file system, not bounded by /dev/shm, and gone with the last process that has it. Where
 it has no pages it is written by ``pwrite``, not through the mapping: to be out of memory is an error then, and not a
@@ -14,12 +15,60 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from ....clock import monotonic
-from .free_list import Extents
+
+
+class Extents:
+    """Free stretches in the order of their offsets; neighbours become one. ``total`` is how many bytes they have."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[int, int]] = []  # (offset, size)
+        self.total = 0
+
+    def add(self, offset: int, size: int) -> None:
+        """One more, which overlaps none of them."""
+        found = self._found
+        at = bisect(found, (offset, 0))
+        self.total += size
+        if at < len(found) and found[at][0] == offset + size:
+            size += found.pop(at)[1]
+        if at and sum(found[at - 1]) == offset:
+            offset, before = found.pop(at - 1)
+            size, at = size + before, at - 1
+        found.insert(at, (offset, size))
+
+    def take(self, size: int) -> int | None:
+        """The offset of so many bytes that were free, cut from the smallest stretch that has them; None: none has."""
+        fits = [(length, at) for at, (_, length) in enumerate(self._found) if length >= size]
+        if not fits:
+            return None
+        length, at = min(fits)
+        offset = self._found[at][0]
+        if length == size:
+            del self._found[at]
+        else:
+            self._found[at] = offset + size, length - size
+        self.total -= size
+        return offset
+
+    def cut(self, most: int) -> list[tuple[int, int]]:
+        """Take out what is more than ``most`` bytes, of the smallest stretches first: what is left is of most use."""
+        out = []
+        for size, offset in sorted((size, offset) for offset, size in self._found) if self.total > most else ():
+            spare = min(size, self.total - most)
+            if spare <= 0:
+                break
+            at = bisect(self._found, (offset, 0))
+            self._found[at : at + 1] = [(offset, size - spare)] if spare < size else []
+            self.total -= spare
+            out.append((offset + size - spare, spare))
+        return out
+
 
 SPAN: Final = 1 << 40  # bytes of the file (not of memory) that one process has: offset // SPAN says whose it is
 ALIGNED: Final = 64  # where a buffer begins: what computes on it may want that

@@ -30,7 +30,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from .... import failpoints
-from ....core.shared import Shared
+from ....core.types import Shared
 from ....errors import FloxideError
 from ....wire import oob_pickle
 from ..fork_safety import no_fork, own

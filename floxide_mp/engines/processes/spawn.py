@@ -1,11 +1,15 @@
-"""Starting the interpreter of one worker process, which imports what it needs and waits for its orders.
+"""Starting the interpreter of one worker process, which imports what it needs and waits to be told which worker it is.
+Lives in the process that starts workers.
 
-Who it is to be is told in ``spawn``, and may not be known yet. What this module imports is little, so that a program
-can start its first worker before it has imported what a coordinator needs, and both do so at the same time.
+What this module imports is little, so that a program can start its first worker before it has imported what a
+coordinator needs, and both do so at the same time. A process whose threads and sockets wait for themselves only
+(patched by gevent or eventlet) is refused: the coordinator needs real ones, beside the caller's.
 """
 
 from __future__ import annotations
 
+import _socket
+import _thread
 import errno
 import mmap
 import os
@@ -14,6 +18,7 @@ import signal
 import socket
 import subprocess
 from contextlib import ExitStack
+from types import BuiltinFunctionType
 from typing import Any, Final
 
 from ... import standard_streams
@@ -21,9 +26,26 @@ from ...errors import FloxideError
 from ...wire.hash_seed import NAME
 from ...worker.importing import MARK, check_may_start
 from .fork_safety import blocking, close, no_fork, own
-from .lifeline import watch
-from .patched import check_unpatched
+from .handshake import watch
 from .preparation import Preparation, not_python
+
+
+def check_unpatched() -> None:
+    """Workers can be served here.
+
+    Raises:
+        FloxideError: a library has put its own in place of threads or sockets, as ``gevent.monkey.patch_all`` does: all
+            of them are one thread then, and the one that waits for a worker would stop the one that it waits for.
+    """
+    threads = isinstance(_thread.start_new_thread, BuiltinFunctionType)
+    if threads and issubclass(socket.socket, _socket.socket):
+        return
+    who = (socket.socket if threads else _thread.start_new_thread).__module__.partition(".")[0]
+    raise FloxideError(
+        f"{who} has replaced this program's {'sockets' if threads else 'threads'} by its own, with which worker "
+        "processes cannot be served: use workers=0, or start the coordinator in a process where that is not done"
+    )
+
 
 _MODULE: Final = "floxide_mp.engines.processes.child"
 BEGAN: Final = mmap.PAGESIZE - 1  # where the page says that the worker has run code of ours

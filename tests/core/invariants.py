@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
-from ..statuses import WorkItemStatus
-from .by_depth import ByDepth
-from .holding import Kept
-from .rank import Ranked
-from .ready import Ready
-from .records import Block, ItemRecord, Scope
-from .run_state import RunState
-from .serial_order import SerialOrder
-from .transitions import FINAL, Phase
-from .types import behind, size_of, total_size
+from floxide_mp.core.ready import ByDepth, Ranked, Ready
+from floxide_mp.core.records import Block, ItemRecord, Scope
+from floxide_mp.core.run_state import RunState
+from floxide_mp.core.serial_order import SerialOrder
+from floxide_mp.core.streams import Kept
+from floxide_mp.core.transitions import FINAL, Phase
+from floxide_mp.core.types import behind, size_of, total_size
+from floxide_mp.types import WorkItemStatus
 
 UNFINISHED = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY, WorkItemStatus.FAILED
 
