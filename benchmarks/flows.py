@@ -33,12 +33,12 @@ class FanOut(Workflow):
 
 
 @dataclass
-class Journal(Context):
+class CommitQueue(Context):
     log: EventLog[int] = field(default_factory=EventLog)
 
 
 @node
-def noting(ctx: Journal, value: int) -> int:
+def noting(ctx: CommitQueue, value: int) -> int:
     ctx.log.append(value)
     return value
 
@@ -46,7 +46,7 @@ def noting(ctx: Journal, value: int) -> int:
 class NotingFanOut(Workflow):
     """The same, and each step writes one event."""
 
-    context = Journal
+    context = CommitQueue
     split = node(spread_out.function)
     work = noting
 
@@ -101,7 +101,7 @@ class Laps(Workflow):
 
 
 @node
-def noting_turn(ctx: Journal, laps: int) -> int:
+def noting_turn(ctx: CommitQueue, laps: int) -> int:
     ctx.log.append(laps)
     return laps - 1
 
@@ -109,7 +109,7 @@ def noting_turn(ctx: Journal, laps: int) -> int:
 class NotingLaps(Workflow):
     """The same, and each step writes one event."""
 
-    context = Journal
+    context = CommitQueue
     split = node(lambda size: NextAll([size[1]] * size[0]))
     work = noting_turn
 
@@ -155,13 +155,13 @@ def acyclic(nodes: int, edges: int, seconds: float, seed: int = 1) -> type[Workf
 
 
 @node
-def noting_many(ctx: Journal, count: int) -> int:
+def noting_many(ctx: CommitQueue, count: int) -> int:
     for number in range(count):
         ctx.log.append(number)
     return count
 
 
-def reading_all(ctx: Journal, arrived: list[int]) -> tuple[int, int, float]:
+def reading_all(ctx: CommitQueue, arrived: list[int]) -> tuple[int, int, float]:
     """How many events there are, their sum, and how many seconds it took to read them."""
     before = time.perf_counter()
     total = count = 0
@@ -174,7 +174,7 @@ def reading_all(ctx: Journal, arrived: list[int]) -> tuple[int, int, float]:
 class LateReader(Workflow):
     """So many steps that write so many events each, and one at the end that reads the log once."""
 
-    context = Journal
+    context = CommitQueue
     split = node(lambda size: NextAll([size[1]] * size[0]))
     write = noting_many
     read = Join(reading_all)

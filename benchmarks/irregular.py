@@ -16,12 +16,12 @@ from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 from floxide_mp import Join, Workflow, node
-from floxide_mp.coordinator.active_run import Running, progress_of
-from floxide_mp.coordinator.cost_model import Pace
+from floxide_mp.coordinator.active_run import ActiveRun, progress_of
+from floxide_mp.coordinator.cost_model import CostModel
 from floxide_mp.coordinator.event_tail import Tail
-from floxide_mp.coordinator.iterator_affinity import Home
+from floxide_mp.coordinator.iterator_affinity import IteratorAffinity
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, ItemRecord
+from floxide_mp.core.records import Chunk, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.messages import NEXT, ONE_BY_ONE
 from floxide_mp.ports import RunRecord
@@ -150,12 +150,12 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
         workers: how many the run believes there are: for one it takes items in their own order.
     """
     state = RunState(plan)
-    run = Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
+    run = ActiveRun(RECORD, progress_of(state, None), state, CostModel(cost), Tail(0))
     state.start(b"")
     coming: list[
         tuple[float, int, list[int], bool]
     ] = []  # reports: when, of which lease, which nodes, if it is its last
-    leases: dict[int, list[ItemRecord | Block]] = {}
+    leases: dict[int, list[ItemRecord | Chunk]] = {}
     now, number = 0.0, 0
     while not state.over:
         while len(leases) < MACHINES and (items := run.claim(number + 1, 0, want, workers)):
@@ -166,10 +166,10 @@ def simulated(plan: Plan, seconds: Sequence[float], cost: list[float | None], wa
                 heapq.heappush(coming, (now + when, number, nodes, last))
         now, lease, nodes, last = heapq.heappop(coming)
         results = [(NEXT, ((0, b""),), (), None, False) for _ in nodes]
-        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, Home(0))
+        leases[lease] = run.apply(leases[lease], results, (lease, 0), not last, IteratorAffinity(0))
         if last:
             del leases[lease]
-        run.pace.learn([(which, 1, seconds[which]) for which in nodes])
+        run.cost_model.observe([(which, 1, seconds[which]) for which in nodes])
         state.take_commit()
     return now
 
@@ -180,7 +180,7 @@ def _reports(
     """When a worker tells what. From a single item it goes on with successors as long as it has time."""
     goes_on = len(nodes) == 1 and want > ONE_BY_ONE
     ends = list(accumulate(seconds[which] for which in nodes))
-    while goes_on and ends[-1] < want and (after := plan.ahead[nodes[-1]][0]) >= 0:
+    while goes_on and ends[-1] < want and (after := plan.chained[nodes[-1]][0]) >= 0:
         nodes.append(after)
         ends.append(ends[-1] + seconds[after])
     early = bisect_right(ends, want + HELD)

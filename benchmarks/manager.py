@@ -30,8 +30,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.measuring import Paper, spread
-from floxide_mp.engines.processes.rpc_client import LedgerProxy
-from floxide_mp.engines.processes.rpc_server import LedgerServer
+from floxide_mp.engines.processes.rpc_client import SchedulerProxy
+from floxide_mp.engines.processes.rpc_server import SchedulerServer
 from floxide_mp.messages import NEXT, Reply, Report
 
 _KEY = b"benchmark"
@@ -39,7 +39,7 @@ _DEADLINE = 60.0  # seconds after which a busy caller gives up: the worker is go
 OURS, LISTENER, OWN = "thread, socket pair", "thread, listener", "own process"
 
 
-class Desk:
+class ExternalSession:
     """Answers an exchange with next to nothing."""
 
     def exchange(self, session: int, reports: Any, want: float) -> Reply:
@@ -52,7 +52,7 @@ class Desk:
         raise NotImplementedError
 
 
-class DeskProxy(BaseProxy):
+class ExternalSessionProxy(BaseProxy):
     _exposed_ = ("exchange",)
 
     def exchange(self, session: int, reports: Any, want: float) -> Any:
@@ -63,7 +63,7 @@ class Manager(BaseManager):
     pass
 
 
-Manager.register("Desk", Desk, DeskProxy)
+Manager.register("Desk", ExternalSession, ExternalSessionProxy)
 
 
 # -- the worker's side --------------------------------------------------------------------------------------------
@@ -71,21 +71,21 @@ Manager.register("Desk", Desk, DeskProxy)
 
 def client(kind: str, where: str, calls: int) -> None:
     """Makes the calls and prints their times: what a subprocess of this module does."""
-    desk: Any
+    external_session: Any
     if kind == OURS:
-        desk = LedgerProxy(Connection(int(where)))
+        external_session = SchedulerProxy(Connection(int(where)))
     else:
         manager = Manager(where, _KEY)
         manager.connect()
-        desk = manager.Desk()  # type: ignore[attr-defined]
+        external_session = manager.ExternalSession()  # type: ignore[attr-defined]
     results = Report(1, ((NEXT, ((0, b"x" * 20),), (), None, False),) * 100, ((0, 100, 0.001),))
     times: dict[str, list[float]] = {}
     for name, reports in (("empty", ()), ("100 results", (results,))):
-        desk.exchange(1, reports, 0.0)
+        external_session.exchange(1, reports, 0.0)
         times[name] = []
         for _ in range(calls):
             before = time.perf_counter()
-            desk.exchange(1, reports, 0.0)
+            external_session.exchange(1, reports, 0.0)
             times[name].append(time.perf_counter() - before)
     print(json.dumps(times))
 
@@ -98,7 +98,7 @@ def serving(kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """A server; where its client finds it, and what the client inherits."""
     if kind == OURS:
         ours, theirs = Pipe()
-        thread = LedgerServer(Desk()).serve(ours, "serve", lambda why: None)
+        thread = SchedulerServer(ExternalSession()).serve(ours, "serve", lambda why: None)
         try:
             yield str(theirs.fileno()), (theirs.fileno(),)
         finally:

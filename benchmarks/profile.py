@@ -30,7 +30,7 @@ from floxide_mp.messages import Description, Grants, Lease, Report, Results
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.sqlite.store import SQLiteStore
 from floxide_mp.wire import codec
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.worker import Worker
 
 WORKERS = 2
@@ -91,7 +91,7 @@ def parts(store: SQLiteStore, line: tuple[Connection, Connection]) -> dict[str, 
     bundle = codec.Bundle.of(compiled, None)
     node = bundle.names.index("work")
     backend: Any = Nobody()
-    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))), {b"key": bundle})
+    worker = Worker(1, backend, StatusPage(memoryview(bytearray(SIZE))), {b"key": bundle})
     worker._want = 60.0  # or a lease that is held up by the machine would be told of early
     payloads = [codec.encode(number) for number in range(LEASE)]
     lease = Lease(1, "run", b"key", (Grants(2, node, (1, (0,)), list(payloads)),))
@@ -127,7 +127,7 @@ def spread_out(plan: Plan, payloads: list[bytes]) -> RunState:
     state = RunState(plan)
     state.start(b"")
     split = state.claim(1, 1)
-    state.spread(split, 0, list(payloads), ())  # type: ignore[arg-type]
+    state.fan_out(split, 0, list(payloads), ())  # type: ignore[arg-type]
     return state
 
 

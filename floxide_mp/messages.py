@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from .core.types import ErrorRecord, Given, Order, Packed, Payload
+from .core.types import ErrorRecord, OrderKey, Packed, Payload, StreamOffset
 
 if TYPE_CHECKING:  # a worker has no use for these
     pass
@@ -32,7 +32,7 @@ FAIL: Final = 3
 # Grants and results of single steps are plain tuples, not named ones: there is one of each per step, and a named tuple
 # costs half a microsecond more to make, pickle and open.
 
-Grant: TypeAlias = tuple[int, int, int, Order, Payload, ErrorRecord | None]
+Grant: TypeAlias = tuple[int, int, int, OrderKey, Payload, ErrorRecord | None]
 """One item for a worker: item id, number of the node, attempt, order key, payload, error (for ``on_failure`` nodes)."""
 
 _Pairs: TypeAlias = tuple[tuple[int, Payload], ...]
@@ -47,53 +47,53 @@ class Grants(NamedTuple):
 
     first: int
     node: int
-    order: Order
+    order: OrderKey
     payloads: list[Payload]
 
 
 class Results(NamedTuple):
     """What came of steps side by side, each with one value, all by one arm. ``writes`` of each, or none at all."""
 
-    arm: int
+    branch: int
     payloads: list[Payload]
     writes: list[Writes]
 
 
-class Spread(NamedTuple):
+class FanOut(NamedTuple):
     """What came of one step that gave many values (``NEXT_ALL``), all by one arm."""
 
-    arm: int
+    branch: int
     payloads: list[Payload]
     writes: Writes
 
 
-class Portion(NamedTuple):
+class PartialResult(NamedTuple):
     """Some of what one step gives by an iterator (``NEXT_ALL``), which the worker keeps: it has more. ``sign``: as in
-    ``Given``, ``digest`` and ``hash_probe`` of all that it has given."""
+    ``StreamOffset``, ``digest`` and ``hash_probe`` of all that it has given."""
 
-    part: StepResult | Spread
+    part: StepResult | FanOut
     sign: tuple[int, int] = (0, 0)
 
 
 class Suspect(NamedTuple):
     """What came of a step that saw ``ctx.cancelled``: maybe half an answer. If the run may go on, it is undone."""
 
-    part: StepResult | Spread
+    part: StepResult | FanOut
 
 
-class Looked(NamedTuple):
+class ReadAndWritten(NamedTuple):
     """What came of a serial step that has read the context and written to it: its writes go behind what it has read."""
 
-    part: StepResult | Spread
+    part: StepResult | FanOut
 
 
-class Trouble(NamedTuple):
+class Unreadable(NamedTuple):
     """What an item needs cannot be opened (a class is not there, say): it is as it was, and the run fails."""
 
     error: ErrorRecord
 
 
-Outcome: TypeAlias = StepResult | Spread | Portion | Suspect | Looked | Trouble
+Outcome: TypeAlias = StepResult | FanOut | PartialResult | Suspect | ReadAndWritten | Unreadable
 """What came of one step, or of the next part of one."""
 
 Result: TypeAlias = Outcome | Results
@@ -111,9 +111,9 @@ class Lease(NamedTuple):
     run_id: str
     key: bytes
     items: tuple[Grant | Grants, ...]
-    life: int = 0
-    ahead: bool = False
-    given: Given | None = None
+    generation: int = 0
+    chain: bool = False
+    given: StreamOffset | None = None
 
 
 def only(lease: Lease) -> Grant:
@@ -137,7 +137,7 @@ class Report(NamedTuple):
     results: tuple[Result, ...]
     spent: tuple[tuple[int, int, float], ...]
     last: bool = True
-    ahead: bool = False
+    chained: bool = False
 
 
 class Reply(NamedTuple):
@@ -152,7 +152,7 @@ class Reply(NamedTuple):
     refused: bool = False
     running: int = 0
     more: bool = False
-    dropped: tuple[tuple[str, Order], ...] = ()
+    dropped: tuple[tuple[str, OrderKey], ...] = ()
     over: tuple[str, ...] = ()
 
 
@@ -167,12 +167,12 @@ class Description(NamedTuple):
     workflow: bytes | None
     context: Packed
     seed: int
-    ahead: tuple[tuple[int, ...], ...] = ()
+    chained: tuple[tuple[int, ...], ...] = ()
     fields: tuple[tuple[str, str], ...] = ()
     hashes: tuple[int | None, int | None] = (None, None)
 
 
-Entry: TypeAlias = tuple[Order, int, str, int, Packed]
+Entry: TypeAlias = tuple[OrderKey, int, str, int, Packed]
 """One event, as it travels: the fields of an ``EventRecord``."""
 
 

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from .api.stepping import StepBackend
-from .core.types import ErrorRecord, Order, Packed
+from .core.types import ErrorRecord, OrderKey, Packed
 from .messages import Description, EventPage, Lease, Reply, Report
 
 if TYPE_CHECKING:  # a worker has no use for these
-    from .core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
+    from .core.records import Commit, EventRecord, OutputChunk, OutputRecord, Snapshot
     from .core.transitions import Phase
     from .types import RunMetrics, WorkerHealth
 
@@ -41,21 +41,21 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Line(Backend, Protocol):
+class PipelinedBackend(Backend, Protocol):
     """A backend that can be asked by one who has something to do until the answer is there."""
 
-    def post(self, session: int, reports: Sequence[Report], want: float) -> None:
+    def submit(self, session: int, reports: Sequence[Report], want: float) -> None:
         """``exchange``, by one who is busy: a lease is given only if there is more to do than others could begin.
 
         Nothing else may be asked until the reply is collected.
         """
 
-    def collect(self) -> Reply:
+    def receive(self) -> Reply:
         """The reply to what was posted."""
 
 
-class Desk(Protocol):
-    """The verbs that a loop of the user's own has: a guest among the workers, who takes one item at a time.
+class ExternalSession(Protocol):
+    """The verbs that a loop of the user's own has: an external worker among the workers, who takes one item at a time.
 
     All but ``leave`` may raise ``FloxideError`` once the coordinator is closed or gone.
     """
@@ -92,7 +92,7 @@ class Desk(Protocol):
         """Work no more. What was taken goes back as it was."""
 
 
-class Door(Protocol):
+class ExternalListener(Protocol):
     """Lets in the loops of the user's own that are in other processes."""
 
     def proxy(self) -> StepBackend:
@@ -169,7 +169,7 @@ class CheckpointStore(Protocol):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         """Everything of ``commit`` and ``progress``, or nothing."""
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[OrderKey] = ()) -> None:
         """The run of that id goes on as if it had begun with this record, in the place of its own.
 
         Unfinished work becomes what ``snapshot`` says, if given; events with a key of ``withdrawn`` go; all else stays.
@@ -195,7 +195,7 @@ class CheckpointStore(Protocol):
                 it keeps them together.
         """
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputChunk]:
         """Outputs from number ``since`` on, in the order of commits, all of a block count; ``most``: see ``events``."""
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:
@@ -233,7 +233,7 @@ class GroupStore(CheckpointStore, Protocol[P]):
 
 
 class Engine(Protocol):
-    """Runs workers against a coordinator's ledger until stopped.
+    """Runs workers against a coordinator's scheduler until stopped.
 
     Some can end a step that runs, others give it up: what it brings after that is refused. ``floxide_mp.testing``
     holds every engine to what is said here.

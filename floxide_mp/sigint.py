@@ -1,5 +1,5 @@
 """Where Ctrl-C may come, in the main thread, and what else a handler of a signal may raise: ``sys.exit`` on SIGTERM, a
-library's limit of time. A verb is done or it is not: ``whole``. What may be interrupted at any moment, a node or
+library's limit of time. A verb is done or it is not: ``defer_sigint``. What may be interrupted at any moment, a node or
 somebody who waits, is called by ``interruptibly``.
 
 Whether a frame may be interrupted is read off the stack, by the code objects that are marked here, and not kept in a
@@ -63,7 +63,7 @@ def uninterrupted(function: Callable[P, R]) -> Callable[P, R]:
     return function
 
 
-def whole(verb: Callable[P, R]) -> Callable[P, R]:
+def defer_sigint(verb: Callable[P, R]) -> Callable[P, R]:
     """A verb of the user's that no handler of a signal comes into the middle of: its locks are let go of, what it began
     is begun or undone. What the handlers raise, such as ``KeyboardInterrupt``, is raised when it is over, if it has not
     been before."""

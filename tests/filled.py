@@ -8,10 +8,10 @@ from typing import Any
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import (
-    Arrival,
     Commit,
     EventRecord,
     ItemRecord,
+    JoinInput,
     OutputRecord,
     Scope,
     ScopeRecord,
@@ -63,13 +63,13 @@ def everything(run_id: str, payload: bytes = MARK["items"]) -> tuple[RunRecord, 
     )
     commit = Commit(
         created=[item(7, payload), *(item(number, MARK["blocks"]) for number in range(20, 32)), item(100)],
-        arrived=[Arrival(0, 1, (2, ()), "a", MARK["arrivals"])],
+        arrived=[JoinInput(0, 1, (2, ()), "a", MARK["arrivals"])],
         opened=[ScopeRecord(1, 0, 0, (0, ()), MARK["scopes"])],
         joined=[(1, 4)],
         depths={(0, 0): 1, (1, 0): 2},
-        passed=[3],
+        nodes_emitted=[3],
         held=[(4, 7)],
-        spoilt={1: (0, ERROR._replace(payload=MARK["spoilt"]))},
+        failed_batches={1: (0, ERROR._replace(payload=MARK["spoilt"]))},
         events=[EventRecord((0, ()), n, "a", 0, MARK["events"]) for n in range(2)],
         outputs=outputs,
         errors=[ERROR],
@@ -91,7 +91,7 @@ def wide(store: Any) -> None:
     items = [ItemRecord(2 + k, 1 + k // 150, order, b"v%d" % k, _ROOT) for k, order in enumerate(side)]
     store.create(record, Commit(created=items), at(201))
     items[60].attempt, items[60].status = 2, WorkItemStatus.FAILED
-    arrived = [Arrival(0, 1, order, "a", b"a" * k) for k, order in enumerate(side[:20])]
+    arrived = [JoinInput(0, 1, order, "a", b"a" * k) for k, order in enumerate(side[:20])]
     outputs = [OutputRecord(order, 0, "a", b"o%d" % k, k % 3 or None) for k, order in enumerate(side[:20])]
     outputs += [OutputRecord(order, 0, "b", b"o", 1) for order in side[10:90]] + [OutputRecord((0, ()), 5, "b", b"", 1)]
     events = [EventRecord(order, 0, "a", 0, b"e%d" % k) for k, order in enumerate(side[:300:3])]

@@ -451,7 +451,7 @@ def depth(value: list[Any]) -> int:
 class Spoil(Node):
     """Changes what it was given, and what it has written or read; a sibling must not see any of it."""
 
-    def process(self, ctx: Ledger, value: list[int]) -> Any:
+    def process(self, ctx: Scheduler, value: list[int]) -> Any:
         value.append(len(value))
         ctx.log.append(value)
         value.append(-1)
@@ -463,7 +463,7 @@ class Spoil(Node):
 
 
 @dataclass
-class Ledger(Context):
+class Scheduler(Context):
     log: EventLog[list[int]]
     state: SharedState[list[int]]
     fixed: Fixed[str]
@@ -475,7 +475,7 @@ def twice(value: list[int]) -> Any:
 
 
 @node
-def tell(ctx: Ledger, value: Any) -> Any:
+def tell(ctx: Scheduler, value: Any) -> Any:
     return value, list(ctx.log), ctx.state.get()
 
 
@@ -486,7 +486,7 @@ def make_spoiled() -> type[Workflow]:
         {"one": one, "two": two, "join": Join(), "tell": tell, "again": echo},
         start="again",
         edges={"again": ["one", "two"], "one": ["join"], "two": ["join"], "join": ["tell"]},
-        context=Ledger,
+        context=Scheduler,
     )
 
 

@@ -88,7 +88,7 @@ def bytecodes(
 
 def check_locks(coordinator: Coordinator) -> None:
     """Nobody has a lock that should be free, and the handlers are those of before."""
-    critical = coordinator._ledger.critical
+    critical = coordinator._scheduler.critical
     busy: list[str] = []
 
     def look() -> None:
@@ -231,7 +231,7 @@ class Lives:
         if path is not None:
             with Coordinator(0, SQLiteStore(path)) as again:
                 check_runs(again)
-            again._ledger.store.close()
+            again._scheduler.store.close()
         self.prepare()
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError, StoreError
-from ..sigint import whole
+from ..sigint import defer_sigint
 from .context import Context
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .workflow import Workflow
 
 
-@whole
+@defer_sigint
 def run_once(
     workflow: Workflow,
     input: Any,
@@ -45,7 +45,7 @@ def run_once(
         return coordinator.start(workflow, input, ctx, run_id, **of_run).wait()
 
 
-@whole
+@defer_sigint
 def resume_once(
     workflow: Workflow,
     store: Any,
@@ -66,7 +66,7 @@ def resume_once(
         return coordinator.resume(workflow, run_id, allow_changes=allow_changes, **of_run).wait()
 
 
-@whole
+@defer_sigint
 def run_each(
     taken: Source[Any],
     workflow: Workflow | type[Workflow],
@@ -119,18 +119,18 @@ def coordinating(workers: int | None, **options: Any) -> Iterator[Coordinator]:
             yield coordinator
         return
     from ..engines.processes.preparation import Preparation
-    from ..engines.processes.spawn import hatch
+    from ..engines.processes.spawn import spawn_unassigned
 
     with Preparation() as preparation, ExitStack() as unused:
-        hatchling = None
+        unassigned = None
         if _is_new(options.get("store")):
             with suppress(OSError):  # the engine will not do better, and says so
-                hatchling = hatch(preparation)
-                unused.callback(hatchling.discard)
+                unassigned = spawn_unassigned(preparation)
+                unused.callback(unassigned.discard)
         from .defaults import Coordinator, engine_for
 
         class Prepared(Coordinator):
-            __engine__ = staticmethod(partial(engine_for, preparation=preparation, hatchling=hatchling))
+            __engine__ = staticmethod(partial(engine_for, preparation=preparation, unassigned=unassigned))
 
         with Prepared(workers, **options) as coordinator:
             yield coordinator

@@ -1,7 +1,7 @@
 """Context fields that are one value: ``Fixed``, ``SharedState`` and the base of user-made ones, ``Merge``.
 
 A field is *free* in the caller's hands and *bound* inside a step. Bound, its writes are events on the
-run's log and its reads are a fold over that log; who records and folds is the ``Ledger`` it is bound to.
+run's log and its reads are a fold over that log; who records and folds is the ``Scheduler`` it is bound to.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from ..errors import FloxideError, StoreVersionError
 from ..ports import RunRecord
 from ..wire import codec
 from . import formatting, store_option
-from .formatting import Parser, Refused
-from .loader import bring
+from .formatting import CliError, Parser
+from .loader import import_target
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
@@ -62,9 +62,9 @@ def show(options: Namespace) -> list[str]:
         try:
             check_versions(record)
         except StoreVersionError as error:
-            raise Refused(formatting.message(str(error))) from None
+            raise CliError(formatting.message(str(error))) from None
     if options.target is not None:
-        bring(options.target)
+        import_target(options.target)
     made = _opened(record, events, options.target)
     shown = {name: _shown(getattr(made, name)) for name in field_names(made)}
     return json.dumps(shown, indent=2, ensure_ascii=False).splitlines()
@@ -74,19 +74,19 @@ def _opened(record: RunRecord, events: list[EventRecord], target: str | None) ->
     try:
         return replay(record, events)
     except FloxideError as error:
-        raise Refused(formatting.message(str(error))) from None
+        raise CliError(formatting.message(str(error))) from None
     except Exception:
         pass  # its classes may be a script's: these came with the workflow, and so did where to look for modules
     try:
         codec.decode_bundle(record.workflow)
         return replay(record, events)
     except FloxideError as error:
-        raise Refused(formatting.message(str(error))) from None
+        raise CliError(formatting.message(str(error))) from None
     except ModuleNotFoundError as error:
         hint = "" if target else "say which module the workflow is in: ... context RUN --store PATH MODULE"
-        raise Refused(formatting.message(f"the context cannot be opened here: {error}", hint)) from None
+        raise CliError(formatting.message(f"the context cannot be opened here: {error}", hint)) from None
     except Exception as error:
-        raise Refused(formatting.theirs(error)) from None
+        raise CliError(formatting.user_traceback(error)) from None
 
 
 def _shown(value: Any) -> Any:

@@ -14,7 +14,7 @@ from ..stores.sqlite import schema
 from ..stores.sqlite.backup import back_up
 from ..stores.sqlite.store import SQLiteStore
 from . import formatting, store_option
-from .formatting import Parser, Refused
+from .formatting import CliError, Parser
 from .runs import owned
 from .summary import STATUSES, owner_of, standings
 
@@ -68,7 +68,7 @@ def _check(options: Namespace) -> list[str]:
         try:
             reader.check()
         except StoreCorruptError as error:
-            raise Refused(formatting.message(str(error)), code=1) from None
+            raise CliError(formatting.message(str(error)), code=1) from None
     return ["ok"]
 
 

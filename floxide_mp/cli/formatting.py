@@ -19,7 +19,7 @@ MOST_STOPPED: Final = 2  # runs that are told of one by one: all that a stopped 
 MACHINERY: Final = ("floxide_mp", "importlib", "runpy", "_frozen_importlib", "_frozen_importlib_external")
 
 
-class Refused(Exception):
+class CliError(Exception):
     """What is asked for cannot be done. The ``text`` is all that standard error gets, ``code`` the exit code."""
 
     def __init__(self, text: str, code: int = 2) -> None:
@@ -28,10 +28,10 @@ class Refused(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads arguments; what it cannot make sense of is ``Refused``."""
+    """Reads arguments; what it cannot make sense of is ``CliError``."""
 
     def error(self, text: str) -> NoReturn:
-        raise Refused(message(text, f"{self.prog} --help says more"))
+        raise CliError(message(text, f"{self.prog} --help says more"))
 
 
 class LogLines(logging.Formatter):
@@ -94,7 +94,7 @@ def kept(command: str) -> str:
     return message("its finished steps are kept; when what was wrong is mended, this goes on with the rest:", command)
 
 
-def theirs(error: BaseException) -> str:
+def user_traceback(error: BaseException) -> str:
     """The traceback of a user's error, without this package's frames and the import system's above the user's."""
     inner = error.__traceback__
     while inner is not None and _is_machinery(inner.tb_frame.f_globals.get("__name__", "")):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from . import formatting
-from .formatting import Parser, Refused
+from .formatting import CliError, Parser
 from .loader import load
 
 FORMATS: Final = ("mermaid", "dot", "svg")
@@ -54,7 +54,7 @@ def draw(options: argparse.Namespace) -> list[str]:
     try:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise Refused(formatting.message(f"{options.output} cannot be written: {error.strerror}")) from None
+        raise CliError(formatting.message(f"{options.output} cannot be written: {error.strerror}")) from None
     return []
 
 
@@ -62,12 +62,12 @@ def _svg(text: str) -> str:
     dot = shutil.which("dot")
     if dot is None:
         hint = "install Graphviz (apt-get install graphviz), or say --format dot or --format mermaid"
-        raise Refused(formatting.message("svg is drawn by Graphviz's program dot, which is not installed", hint))
+        raise CliError(formatting.message("svg is drawn by Graphviz's program dot, which is not installed", hint))
     try:
         done = subprocess.run([dot, "-Tsvg"], input=text.encode(), capture_output=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refused(formatting.message(f"{dot} cannot draw it: {error}", "say --format dot")) from None
+        raise CliError(formatting.message(f"{dot} cannot draw it: {error}", "say --format dot")) from None
     if done.returncode:
         words = " ".join(done.stderr.decode(errors="replace").split())
-        raise Refused(formatting.message(f"{dot} cannot draw it: {words}", "say --format dot"))
+        raise CliError(formatting.message(f"{dot} cannot draw it: {words}", "say --format dot"))
     return done.stdout.decode()

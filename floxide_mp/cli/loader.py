@@ -17,7 +17,7 @@ from ..api.workflow import Workflow
 from ..errors import WorkflowDefinitionError
 from ..graph.validate import nearest
 from . import formatting
-from .formatting import Refused
+from .formatting import CliError
 
 
 def load(target: str) -> Workflow:
@@ -28,12 +28,12 @@ def load(target: str) -> Workflow:
         WorkflowDefinitionError: its graph is wrong.
     """
     place, name = _split(target)
-    module = bring(target)
+    module = import_target(target)
     found = _workflows(module)
     if name is None:
         whole = [name for name, one in found.items() if one not in _parts(found.values())]
         if len(whole) != 1:
-            raise Refused(_which(place, module, found))
+            raise CliError(_which(place, module, found))
         name = whole[0]
     value = getattr(module, name, None)
     if isinstance(value, type) and issubclass(value, Workflow):
@@ -45,10 +45,10 @@ def load(target: str) -> Workflow:
         kind = "class" if isinstance(value, type) else type(value).__name__
         what = f"{name} in {place} is no workflow but a {kind}"
     hint = f"workflows in it: {formatting.listed(found)}" if found else ""
-    raise Refused(formatting.message(what, hint))
+    raise CliError(formatting.message(what, hint))
 
 
-def bring(target: str) -> ModuleType:
+def import_target(target: str) -> ModuleType:
     """Import the module that ``MODULE[:NAME]`` means.
 
     Raises:
@@ -101,15 +101,15 @@ def _module_of(path: str) -> str:
     file = Path(path).absolute()
     if not file.is_file():
         hint = f"did you mean {path}.py?" if Path(f"{path}.py").is_file() else ""
-        raise Refused(formatting.message(f"there is no file {path}", hint))
+        raise CliError(formatting.message(f"there is no file {path}", hint))
     name = file.stem
     if file.suffix != ".py" or "." in name:
-        raise Refused(formatting.message(f"{path} cannot be imported: its name must be NAME.py"))
+        raise CliError(formatting.message(f"{path} cannot be imported: its name must be NAME.py"))
     # Files here and there may have one name, but none may hide a module that somebody else counts on.
     installed = [entry for entry in sys.path if os.path.abspath(entry) != os.getcwd()]
     taken = [getattr(sys.modules.get(name), "__spec__", None), PathFinder.find_spec(name, installed)]
     if name in sys.stdlib_module_names or any(spec and spec.origin and not _is_at(spec, file) for spec in taken):
-        raise Refused(
+        raise CliError(
             formatting.message(f"{path} cannot be imported: there is another module {name!r}", "rename the file")
         )
     sys.path.insert(0, str(file.parent))
@@ -117,7 +117,7 @@ def _module_of(path: str) -> str:
     spec = importlib.util.find_spec(name)
     if not _is_at(spec, file):
         other = spec.origin if spec else None
-        raise Refused(formatting.message(f"{path} cannot be imported: {name} means {other}", "rename the file"))
+        raise CliError(formatting.message(f"{path} cannot be imported: {name} means {other}", "rename the file"))
     return name
 
 
@@ -128,22 +128,22 @@ def _is_at(spec: ModuleSpec | None, file: Path) -> bool:
 
 def _import(name: str) -> ModuleType:
     if not all(name.split(".")):
-        raise Refused(
+        raise CliError(
             formatting.message(f"{name!r} is not a module's name", "e.g. orders, shop.orders or shop/orders.py")
         )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise Refused(formatting.theirs(error)) from None
-        raise Refused(_no_module(name, error.name)) from None
+            raise CliError(formatting.user_traceback(error)) from None
+        raise CliError(_no_module(name, error.name)) from None
     except WorkflowDefinitionError:
         raise
     except SystemExit as error:
         hint = 'what a module runs belongs under: if __name__ == "__main__":'
-        raise Refused(formatting.message(f"importing {name} ended with sys.exit({error.code!r})", hint)) from None
+        raise CliError(formatting.message(f"importing {name} ended with sys.exit({error.code!r})", hint)) from None
     except BaseException as error:
-        raise Refused(formatting.theirs(error)) from None
+        raise CliError(formatting.user_traceback(error)) from None
 
 
 def _no_module(name: str, missing: str) -> str:

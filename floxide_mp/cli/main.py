@@ -65,7 +65,7 @@ from ..errors import FloxideError, WorkflowDefinitionError
 from ..graph.validate import nearest
 from . import formatting, store_option
 from . import graph as graph_command
-from .formatting import Parser, Refused, say
+from .formatting import CliError, Parser, say
 from .loader import load
 from .run import COMPLETED, Job, unwritten
 from .terminal import Results, Stop, discard, open_standard_streams
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = COMMANDS.get(given[0]) if given else None
     try:
         return run(given) if command is None else command(given[1:])
-    except Refused as refusal:
+    except CliError as refusal:
         say(str(refusal))
         return refusal.code
     finally:
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
             workflow = load(options.target)
             driven = hasattr(workflow, "cli_run")
             if driven and options.run_id is not None:
-                raise Refused(formatting.message(f"argument --run-id: {workflow.name}.cli_run names its runs itself"))
+                raise CliError(formatting.message(f"argument --run-id: {workflow.name}.cli_run names its runs itself"))
             defaults = _defaults(workflow)
             value = _converted(workflow, defaults.get("input") if options.input is UNSAID else options.input)
             run_id = defaults.get("run_id") if options.run_id is None else options.run_id
@@ -117,12 +117,12 @@ def run(arguments: Sequence[str]) -> int:
                 return replace(job, again=lambda _: store_option.repeating(arguments)).drive(value)
             return job.start(value, run_id)
         except WorkflowDefinitionError as error:
-            raise Refused(formatting.wrong_workflow(error)) from None
+            raise CliError(formatting.wrong_workflow(error)) from None
 
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run of a store; of a completed one, print the results again."""
-    from ..wire.codec import lend
+    from ..wire.codec import export_main_names
 
     options = _resume_parser().parse_args(arguments)
     _log_to_stderr(options)
@@ -134,14 +134,14 @@ def resume(arguments: Sequence[str]) -> int:
             workflow = load(options.target)
             job = _job(workflow, options, results, stop)
         except WorkflowDefinitionError as error:
-            raise Refused(formatting.wrong_workflow(error)) from None
+            raise CliError(formatting.wrong_workflow(error)) from None
         if record.name != workflow.name:
-            raise Refused(formatting.message(f"run {options.run!r} is a run of {record.name}, not of {workflow.name}"))
+            raise CliError(formatting.message(f"run {options.run!r} is a run of {record.name}, not of {workflow.name}"))
         if not options.allow_changes:
             _check_unchanged(record, None if completed else workflow, job.again(options.run))
         if completed is None:
             return job.resume(options.run, options.allow_changes, options.timeout)
-        lend(record.main, workflow.compiled)
+        export_main_names(record.main, workflow.compiled)
         return job.show(completed)
 
 
@@ -189,7 +189,7 @@ def _print(lines_of: Callable[[Namespace], Iterable[str]], options: Namespace) -
         try:
             lines = lines_of(options)
         except WorkflowDefinitionError as error:
-            raise Refused(formatting.wrong_workflow(error)) from None
+            raise CliError(formatting.wrong_workflow(error)) from None
         try:
             results.write(lines)
         except OSError as error:
@@ -219,7 +219,7 @@ def _check_unchanged(record: RunRecord, workflow: Workflow | None, command: str)
         if workflow is not None:
             check_shape(record, workflow.compiled)
     except FloxideError as error:
-        raise Refused(formatting.message(str(error), f"{command} --allow-changes")) from None
+        raise CliError(formatting.message(str(error), f"{command} --allow-changes")) from None
 
 
 def _result_in(reader: Reader, record: RunRecord) -> RunResult | None:
@@ -228,7 +228,7 @@ def _result_in(reader: Reader, record: RunRecord) -> RunResult | None:
     from ..core.transitions import Phase
 
     run_id = record.run_id
-    with reader.moment():
+    with reader.read_transaction():
         progress = reader.progress(run_id)
         if progress.phase is not Phase.COMPLETED:
             return None
@@ -265,7 +265,7 @@ def _run_options(arguments: Sequence[str]) -> Namespace:
     if words and options.target.isidentifier() and not _is_module(options.target):
         listed = ", ".join(COMMANDS)
         near = nearest(options.target, COMMANDS)
-        raise Refused(formatting.message(f"there is no command {options.target!r}{near}; commands: {listed}"))
+        raise CliError(formatting.message(f"there is no command {options.target!r}{near}; commands: {listed}"))
     if unknown:
         _run_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     return options
@@ -343,7 +343,7 @@ def _defaults(workflow: Workflow) -> Mapping[str, Any]:
     given = getattr(workflow, "cli_defaults", {})
     if not isinstance(given, Mapping) or not set(given) <= set(DEFAULTS):
         keys = formatting.listed(DEFAULTS)
-        raise Refused(formatting.message(f"{workflow.name}.cli_defaults is a dict with keys of {keys}, not {given!r}"))
+        raise CliError(formatting.message(f"{workflow.name}.cli_defaults is a dict with keys of {keys}, not {given!r}"))
     return given
 
 
@@ -354,9 +354,9 @@ def _converted(workflow: Workflow, value: Any) -> Any:
     try:
         return convert(value)
     except (ValueError, TypeError) as error:
-        raise Refused(formatting.message(f"argument --input: {error}")) from None
+        raise CliError(formatting.message(f"argument --input: {error}")) from None
     except Exception as error:
-        raise Refused(formatting.theirs(error)) from None
+        raise CliError(formatting.user_traceback(error)) from None
 
 
 def _log_to_stderr(options: Namespace) -> None:

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..types import RunInfo, RunStatus
 from . import formatting, store_option
-from .formatting import Refused, say
+from .formatting import CliError, say
 from .terminal import Results, Stop
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Job:
                     store = opened.enter_context(closing(SQLiteStore(self.store)))
                 coordinator = self.stop.coordinator = Coordinator(self.workers, store)
             except ValueError as error:  # of cli_defaults: the argument is checked
-                raise Refused(formatting.message(str(error))) from None
+                raise CliError(formatting.message(str(error))) from None
             except StoreError as error:
                 raise store_option.refusal(error, self.store or "") from None
             except FloxideError as error:
@@ -138,7 +138,7 @@ class Job:
         except (FloxideError, ValueError) as error:
             if self.stop.signal:
                 return self._stopped([info for info in coordinator.runs() if info.run_id == run_id])
-            raise Refused(formatting.message(str(error))) from None
+            raise CliError(formatting.message(str(error))) from None
         self._prepare_farewell(run.run_id)
         pids = ", ".join(str(worker.pid) for worker in coordinator.workers())
         log.info("run %s of %s is on; workers are the processes %s", run.run_id, self.workflow.name, pids)
@@ -165,7 +165,7 @@ class Job:
         if info.workflow == self.workflow.name and info.status in (RunStatus.FAILED, RunStatus.PAUSED):
             how = "has failed" if info.status is RunStatus.FAILED else "is paused"
             text = f"run {run_id!r} {how}; choose another --run-id, or go on with it:"
-            raise Refused(formatting.message(text, self.again(run_id)))
+            raise CliError(formatting.message(text, self.again(run_id)))
 
     def _driven(self, coordinator: Coordinator, value: Any) -> int:
         before = set(coordinator.runs())  # of earlier programs; what is not changed was not touched by this one
@@ -177,7 +177,11 @@ class Job:
             if self.stop.signal and not isinstance(error, RunFailedError):
                 coordinator.close()  # a signal has begun to; the steps that run may still be the last
                 return self._stopped([info for info in coordinator.runs() if info not in before])
-            say(formatting.failure(error) if isinstance(error, (*OVER, StoreError)) else formatting.theirs(error))
+            say(
+                formatting.failure(error)
+                if isinstance(error, (*OVER, StoreError))
+                else formatting.user_traceback(error)
+            )
             return FAILED
         except Exception as error:
             return unwritten(error, self.results)
@@ -195,7 +199,7 @@ class Job:
 
     def _prepare_farewell(self, run_id: str) -> None:
         if self.store is not None:
-            self.stop.farewell = formatting.message("ended at once; this goes on:", self._command(run_id))
+            self.stop.resume_hint = formatting.message("ended at once; this goes on:", self._command(run_id))
 
     def _command(self, run_id: str) -> str:
         return "" if self.store is None else self.again(run_id)
@@ -219,7 +223,7 @@ def _lines(given: Any) -> Iterable[str]:
 def unwritten(error: Exception, results: Results) -> int:
     """Not all lines were written: making them failed, or nobody takes them."""
     if not results.lost or not isinstance(error, OSError):
-        say(formatting.theirs(error))
+        say(formatting.user_traceback(error))
     elif error.errno != errno.EPIPE:
         say(formatting.message(f"the results cannot be written: {error.strerror}"))
     else:

@@ -20,7 +20,7 @@ from ..texts import printable
 from ..types import RunMetrics, WorkItemStatus
 from . import formatting, store_option
 from .formatting import Parser
-from .summary import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, Standing, details, standings
+from .summary import INTERRUPTED, STATUSES, Details, Error, Event, Item, Owner, RunSummary, details, standings
 
 MOST_ITEMS: Final = 20  # shown one by one; JSON has all
 MOST_ERRORS: Final = 10
@@ -96,7 +96,7 @@ def show(options: Namespace) -> list[str]:
 _RUNS: Final = ("run", "workflow", "status", "done", "left", "failed", "began", "last commit")
 
 
-def _row(run: Standing) -> tuple[str, ...]:
+def _row(run: RunSummary) -> tuple[str, ...]:
     counts = run.metrics
     numbers = counts.completed, _left(counts), counts.failed
     dates = _date(run.started_at), _date(run.committed_at)
@@ -104,7 +104,7 @@ def _row(run: Standing) -> tuple[str, ...]:
 
 
 def _page(found: Details, store: str) -> Iterator[str]:
-    run, counts = found.standing, found.standing.metrics
+    run, counts = found.summary, found.summary.metrics
     yield f"run {run.run_id} of {run.workflow}: {run.status}"
     yield f"  began {_date(run.started_at)}, last commit {_date(run.committed_at)}"
     failed = sum(node.failed for node in found.nodes)  # those that are in the table; the others went to on_failure

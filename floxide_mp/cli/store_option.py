@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import StoreCorruptError, StoreError, StoreLockedError, StoreVersionError
 from ..graph.validate import nearest
 from . import formatting
-from .formatting import Refused
+from .formatting import CliError
 
 if TYPE_CHECKING:  # looking into a store brings along what a run in memory does not need
     from ..ports import RunRecord
@@ -46,7 +46,7 @@ def reading(path: str) -> Iterator[Reader]:
         raise refusal(error, path) from None
 
 
-def refusal(error: StoreError, path: str) -> Refused:
+def refusal(error: StoreError, path: str) -> CliError:
     """Why a store cannot be used, and what to do about it."""
     if isinstance(error, StoreLockedError):
         hint = f"one program at a time runs what is there; see {formatting.PROGRAM} runs --store {shlex.quote(path)}"
@@ -56,7 +56,7 @@ def refusal(error: StoreError, path: str) -> Refused:
         hint = "restore a backup of it (with its .key), or name another file"
     else:
         hint = ""
-    return Refused(formatting.message(str(error), hint))
+    return CliError(formatting.message(str(error), hint))
 
 
 def find(reader: Reader, run_id: str) -> RunRecord:
@@ -68,7 +68,7 @@ def find(reader: Reader, run_id: str) -> RunRecord:
     records = {record.run_id: record for record in reader.runs()}
     if run_id not in records:
         hint = f"{formatting.PROGRAM} runs --store {shlex.quote(reader.path)} lists what there is"
-        raise Refused(formatting.message(f"there is no run {run_id!r}{nearest(run_id, records)}", hint))
+        raise CliError(formatting.message(f"there is no run {run_id!r}{nearest(run_id, records)}", hint))
     return records[run_id]
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from ..coordinator.run_handle import failure_text
 from ..core.records import ItemRow, Snapshot, place
 from ..core.transitions import ENDS, STATUS
-from ..core.types import Order
+from ..core.types import OrderKey
 from ..ports import RunRecord
 from ..stores.sqlite.clock_conversion import CLOCKS
 from ..stores.sqlite.reader import Reader
@@ -27,7 +27,7 @@ _STATES: Final = {"R": "running", "D": "waiting for a device", "T": "stopped", "
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunSummary:
     """One run. Times are seconds since the epoch.
 
     Attributes:
@@ -95,7 +95,7 @@ class Item:
     node: str
     attempt: int
     status: str
-    order: Order
+    order: OrderKey
     due: float | None
 
 
@@ -123,7 +123,7 @@ class Event:
 
     number: int
     node: str
-    order: Order
+    order: OrderKey
     index: int
     field: str
     size: int
@@ -133,7 +133,7 @@ class Event:
 class Details:
     """All about one run, as of one moment. ``events`` are in the run's order, and None if they were not asked for."""
 
-    standing: Standing
+    summary: RunSummary
     owner: Owner
     workers: list[Process]
     nodes: list[NodeCounts]
@@ -148,19 +148,19 @@ def owner_of(reader: Reader) -> Owner:
     return Owner(last.pid, last.host, last.since, last.epoch, reader.holder() is not None)
 
 
-def standings(reader: Reader) -> list[Standing]:
+def standings(reader: Reader) -> list[RunSummary]:
     """Every run, oldest first."""
-    with reader.moment():
+    with reader.read_transaction():
         owner = owner_of(reader)
-        return [_standing(reader, owner, record) for record in reader.runs()]
+        return [_summary(reader, owner, record) for record in reader.runs()]
 
 
 def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
     """All about one run."""
     run_id, places = record.run_id, record.places
-    with reader.moment():
+    with reader.read_transaction():
         owner = owner_of(reader)
-        standing = _standing(reader, owner, record)
+        standing = _summary(reader, owner, record)
         snapshot = reader.snapshot(run_id)
         finished = reader.finished(run_id)
         errors = [Error(*e[4:10], *e[:3], e.input) for e in reader.errors(run_id)]
@@ -172,7 +172,7 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
     names = dict(enumerate(name for name, _ in record.fields))
     events = [Event(n, e.node, e.order, e.index, names.get(e.field, ""), len(e.payload)) for n, e in logged]
     return Details(
-        standing=standing,
+        summary=standing,
         owner=owner,
         workers=_workers_of(reader.holder()) if standing.live else [],
         nodes=_counts(record, snapshot, finished),
@@ -182,13 +182,13 @@ def details(reader: Reader, record: RunRecord, with_events: bool) -> Details:
     )
 
 
-def _standing(reader: Reader, owner: Owner, record: RunRecord) -> Standing:
+def _summary(reader: Reader, owner: Owner, record: RunRecord) -> RunSummary:
     run_id = record.run_id
     progress, written = reader.progress(run_id), reader.written(run_id)
     alone = not (owner.lives and written.epoch == owner.epoch)
     status = STATUS[ENDS.get(progress.phase, progress.phase) if alone else progress.phase]
     left = status is RunStatus.RUNNING and alone
-    return Standing(
+    return RunSummary(
         run_id=run_id,
         workflow=record.name,
         status=INTERRUPTED if left else status.value,

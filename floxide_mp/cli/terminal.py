@@ -37,7 +37,7 @@ class Stop:
     def __init__(self) -> None:
         self.coordinator: Coordinator | None = None
         self.signal = 0
-        self.farewell = ""
+        self.resume_hint = ""
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class Stop:
         threading.Thread(target=coordinator.close, args=(GRACE,), daemon=True).start()
         again = self._next(GRACE + SLACK)
         if again or again is None:
-            _write(2, self.farewell)
+            _write(2, self.resume_hint)
             os._exit(128 + (again or number))  # the kernel ends the workers
 
     def _next(self, timeout: float | None) -> int | None:

@@ -1,7 +1,7 @@
-"""``Known``: a run that a store remembers. ``Running``: one that a ledger coordinates, with its state machine and what
-is learned while it runs.
+"""``RunEntry``: a run that a store remembers. ``ActiveRun``: one that a scheduler coordinates, with its state machine
+and what is learned while it runs.
 
-It turns what workers say into facts for the core. Who says it, and what is committed when, is the ledger's.
+It turns what workers say into facts for the core. Who says it, and what is committed when, is the scheduler's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from ..clock import monotonic, time
 from ..core.leases import Leaseholder
 from ..core.ready import levels
-from ..core.records import Block, ItemRecord
+from ..core.records import Chunk, ItemRecord
 from ..core.run_state import RunState
 from ..core.streams import Alike
 from ..core.transitions import FINAL, Phase
@@ -26,54 +26,54 @@ from ..messages import (
     HOLD,
     NEXT_ALL,
     ONE_BY_ONE,
+    FanOut,
     Grant,
     Grants,
-    Looked,
     Outcome,
-    Portion,
+    PartialResult,
+    ReadAndWritten,
     Result,
     Results,
-    Spread,
     Suspect,
-    Trouble,
+    Unreadable,
 )
 from ..ports import Progress, RunRecord
 from ..wire import codec
 from .channel import Feed
-from .cost_model import Pace
+from .cost_model import CostModel
 from .event_tail import Tail
 from .in_flight import Suspects
-from .iterator_affinity import Home
+from .iterator_affinity import IteratorAffinity
 
 MOST_ITEMS: Final = 2048  # in one lease
 MOST_BYTES: Final = 1 << 20  # of payload in one lease, unless a single item is larger
-MOST_AHEAD: Final = 1024  # steps that come of an item for which nobody goes ahead, if it may have ended a program
+MOST_CHAINED: Final = 1024  # steps that come of an item for which nobody goes ahead, if it may have ended a program
 ALL_HELD: Final = "nothing is left to do, but items are held and nothing can release them: "
 LONG: Final = 0.02  # seconds: a step for which nothing is handed out in advance
 
 
 @dataclass(slots=True, eq=False)
-class Known:
-    """A run. ``progress`` is what was decided last, ``shown`` what the store has of that: what users are told.
+class RunEntry:
+    """A run. ``decided`` is what was decided last, ``published`` what the store has of that: what users are told.
     ``life`` is as in ``ports.Lease``.
     """
 
     record: RunRecord
-    progress: Progress
-    shown: Progress = field(init=False)
-    life: int = field(default=0, kw_only=True)
-    trouble: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
+    decided: Progress
+    published: Progress = field(init=False)
+    generation: int = field(default=0, kw_only=True)
+    write_error: StoreError | None = field(default=None, init=False)  # why nothing can be written at the moment
 
     def __post_init__(self) -> None:
-        self.shown = self.progress
+        self.published = self.decided
 
     @property
     def over(self) -> bool:
-        return self.progress.phase in FINAL
+        return self.decided.phase in FINAL
 
 
 @dataclass(slots=True, eq=False)
-class Running(Known):
+class ActiveRun(RunEntry):
     """See the module.
 
     Attributes:
@@ -82,14 +82,14 @@ class Running(Known):
         outputs: how many of them are in the store.
         turn: this and the next two are for ``turns``: when it last had its turn, whether it is in line, and when
             something of it is due next.
-        written: commits that are there by the journal.
+        written: commits that are there by the commit queue.
         unwritten: commits that are not.
         ranked: whether it was looked at which places are urgent.
         single: whether each lease is of one item, since one of several could not be sent.
     """
 
     state: RunState
-    pace: Pace
+    cost_model: CostModel
     tail: Tail
     outputs: int = 0
     feed: Feed | None = None
@@ -108,7 +108,7 @@ class Running(Known):
     @property
     def ended(self) -> bool:
         """Whether it is over as far as users are told, and not resumed since."""
-        return self.shown.phase is Phase.BROKEN or (self.shown.phase in FINAL and not self.unwritten)
+        return self.published.phase is Phase.BROKEN or (self.published.phase in FINAL and not self.unwritten)
 
     @property
     def ready(self) -> int:
@@ -125,7 +125,7 @@ class Running(Known):
 
     def claim(
         self, lease: int, worker_id: int, want: float, workers: int, session: int | None = 0
-    ) -> list[ItemRecord | Block]:
+    ) -> list[ItemRecord | Chunk]:
         """Items for some ``want`` seconds, for one of ``workers`` workers; or one that is to give more (``pull``)."""
         if workers > 1 and not self.ranked:
             self._rank()
@@ -135,14 +135,14 @@ class Running(Known):
             return [source]
         # Half of an even share: what is left at the end is small, and nobody waits long for the last one.
         most = 1 if self.single else min(MOST_ITEMS, max(1, self.ready // (2 * max(1, workers))))
-        items: list[ItemRecord | Block] = []
+        items: list[ItemRecord | Chunk] = []
         count, seconds, size = 0, 0.0, 0
         while count < most and seconds < want and size < MOST_BYTES:
             first = state.first()
             if items and first is not None and (self._long(first.place, want) or self.lives(first)):
                 break  # nobody is to wait for it behind others, nor they behind it
             room = 1
-            if isinstance(first, Block) and (each := self._expected(first.place)) is not None:
+            if isinstance(first, Chunk) and (each := self._expected(first.place)) is not None:
                 room = min(most - count, int((want - seconds) / max(each, 1e-9)) + 1)
                 room = first.fitting(room, MOST_BYTES - size)
                 if self.suspects is not None:
@@ -150,16 +150,16 @@ class Running(Known):
             item = state.claim(lease, worker_id, room) or self._fed(lease, worker_id)
             if item is None:
                 break
-            if isinstance(item, Block) and want <= ONE_BY_ONE:
-                (item,) = state.single_out(item, lease, worker_id)
+            if isinstance(item, Chunk) and want <= ONE_BY_ONE:
+                (item,) = state.split_off(item, lease, worker_id)
             if self.lives(item):
-                if isinstance(item, Block):
-                    (item,) = state.single_out(item, lease, worker_id)
-                item.alone = MOST_AHEAD
+                if isinstance(item, Chunk):
+                    (item,) = state.split_off(item, lease, worker_id)
+                item.unchained_steps = MOST_CHAINED
                 return [item]
             items.append(item)
             each = self._expected(item.place)
-            steps = len(item) if isinstance(item, Block) else 1
+            steps = len(item) if isinstance(item, Chunk) else 1
             count += steps
             seconds += want if each is None else each * steps
             size += item.size
@@ -168,7 +168,7 @@ class Running(Known):
     def _rank(self) -> None:
         """Long ways first, by what is known now. One worker alone takes items in order: it cannot be quicker."""
         self.ranked = True
-        level = levels(self.state.plan, self.pace.cost)
+        level = levels(self.state.plan, self.cost_model.cost)
         if level is not None:
             self.state.rank(level)
 
@@ -186,9 +186,9 @@ class Running(Known):
         policy = at.spec.retry or self.state.default_retry
         if policy is not None and policy.max_attempts == 1:
             return None
-        return self.pace.expected(at.node)
+        return self.cost_model.expected(at.node)
 
-    def _fed(self, lease: int, worker_id: int) -> ItemRecord | Block | None:
+    def _fed(self, lease: int, worker_id: int) -> ItemRecord | Chunk | None:
         """An item of what is only now taken out of the feed, so that a full one pushes back."""
         payload = self.feed.pop() if self.feed is not None and self.state.takes_input else None
         if payload is None:
@@ -196,26 +196,31 @@ class Running(Known):
         self.state.feed(payload)
         return self.state.claim(lease, worker_id)
 
-    def grants(self, items: Sequence[ItemRecord | Block]) -> tuple[Grant | Grants, ...]:
+    def grants(self, items: Sequence[ItemRecord | Chunk]) -> tuple[Grant | Grants, ...]:
         """The items as a worker gets them."""
         places = self.state.plan.places
         return tuple(
             [
                 Grants(i.first, places[i.place].node, i.order, i.payloads)
-                if isinstance(i, Block)
+                if isinstance(i, Chunk)
                 else (i.id, places[i.place].node, i.attempt, i.order, i.payload, i.error)
                 for i in items
             ]
         )
 
-    def ahead(self, items: Sequence[ItemRecord | Block]) -> bool:
+    def may_chain(self, items: Sequence[ItemRecord | Chunk]) -> bool:
         """Whether a worker may go on with what comes of them by itself, as far as that is not the graph's to say."""
         default = self.state.default_retry
-        return len(items) == 1 and not items[0].alone and (default is None or default.max_attempts > 1)
+        return len(items) == 1 and not items[0].unchained_steps and (default is None or default.max_attempts > 1)
 
     def apply(
-        self, items: Sequence[ItemRecord | Block], results: Sequence[Result], on: Leaseholder, ahead: bool, home: Home
-    ) -> list[ItemRecord | Block]:
+        self,
+        items: Sequence[ItemRecord | Chunk],
+        results: Sequence[Result],
+        on: Leaseholder,
+        ahead: bool,
+        home: IteratorAffinity,
+    ) -> list[ItemRecord | Chunk]:
         """Steps were reported, of these items, from the first on.
 
         Args:
@@ -233,29 +238,29 @@ class Running(Known):
                 after = self._apply_all(left, result, on, more)
             else:
                 item = left.popleft()
-                if isinstance(item, Block):
+                if isinstance(item, Chunk):
                     item = self._step_out(left, item, on)
                 after = self._apply_one(item, result, on, more and not left, home)
             if after is not None:
                 left.append(after)
         return list(left)
 
-    def _step_out(self, left: deque[ItemRecord | Block], block: Block, on: Leaseholder) -> ItemRecord:
+    def _step_out(self, left: deque[ItemRecord | Chunk], block: Chunk, on: Leaseholder) -> ItemRecord:
         """The first of a leased block becomes an item of its own; the others are the first in ``left``."""
         if len(block) > 1:
             left.appendleft(block.part(1))
-        (item,) = self.state.single_out(block.part(0, 1), *on)
+        (item,) = self.state.split_off(block.part(0, 1), *on)
         return item
 
     def _apply_all(
-        self, left: deque[ItemRecord | Block], result: Results, on: Leaseholder, more: bool
-    ) -> ItemRecord | Block | None:
+        self, left: deque[ItemRecord | Chunk], result: Results, on: Leaseholder, more: bool
+    ) -> ItemRecord | Chunk | None:
         state, (arm, payloads, writes) = self.state, result
-        after: ItemRecord | Block | None = None
+        after: ItemRecord | Chunk | None = None
         at, total = 0, len(payloads)
         while at < total:
             item = left.popleft()
-            if not isinstance(item, Block):
+            if not isinstance(item, Chunk):
                 written = writes[at] if writes else ()
                 then = on if more and not left and at + 1 == total else None
                 after = state.succeed(item, ((arm, payloads[at]),), written, False, then)
@@ -272,7 +277,7 @@ class Running(Known):
         return after
 
     def _apply_one(
-        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
+        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: IteratorAffinity
     ) -> ItemRecord | None:
         if type(result) is not tuple:
             return self._apply_marked(item, result, on, more, home)
@@ -287,26 +292,26 @@ class Running(Known):
         return None
 
     def _apply_marked(
-        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: Home
+        self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: IteratorAffinity
     ) -> ItemRecord | None:
         """What came of a step is more, or less, than a plain result."""
-        if isinstance(result, Portion):
+        if isinstance(result, PartialResult):
             part = result.part
-            values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, Spread) else part[1:3]
+            values, writes = (Alike(*part[:2]), part[2]) if isinstance(part, FanOut) else part[1:3]
             self.state.portion(item, values, writes, home.session, result.sign)
             home.keep(self.record.run_id, self.state, item)
             return None
-        if isinstance(result, Spread):
-            self.state.spread(item, *result)
+        if isinstance(result, FanOut):
+            self.state.fan_out(item, *result)
             return None
-        if isinstance(result, Looked):
+        if isinstance(result, ReadAndWritten):
             assert self.state.serial_order is not None
             self.state.serial_order.looked = True
             try:
                 return self._apply_one(item, result.part, on, more, home)
             finally:
                 self.state.serial_order.looked = False
-        if isinstance(result, Trouble):
+        if isinstance(result, Unreadable):
             self.state.undo(item, result.error._replace(worker=on[1], at=time()))
             return None
         if isinstance(result, Suspect):
@@ -315,22 +320,22 @@ class Running(Known):
             self.state.undo(item)
         return None
 
-    def give_back(self, items: Sequence[ItemRecord | Block]) -> None:
+    def give_back(self, items: Sequence[ItemRecord | Chunk]) -> None:
         """Their lease is over, and they have not happened. (Of a run that broke, nobody cares any more.)"""
         for item in () if self.state.over else items:
-            if isinstance(item, Block):
+            if isinstance(item, Chunk):
                 self.state.release_all(item)
             else:
                 self.state.release(item)
 
     def culprit(
-        self, items: list[ItemRecord | Block], found: tuple[ItemRecord | Block, int], on: Leaseholder
+        self, items: list[ItemRecord | Chunk], found: tuple[ItemRecord | Chunk, int], on: Leaseholder
     ) -> ItemRecord:
         """Take the item that was ``found`` (``Leased.find``) out of a lease's ``items``. Those before it go back."""
         item, number = found
         at = items.index(item)
         before, left = items[:at], deque(items[at + 1 :])
-        if isinstance(item, Block):
+        if isinstance(item, Chunk):
             if number:
                 before.append(item.part(0, number))
             item = self._step_out(left, item.part(number), on)
@@ -338,12 +343,12 @@ class Running(Known):
         items[:] = left
         return item
 
-    def one_by_one(self, items: Sequence[ItemRecord | Block]) -> bool:
+    def one_by_one(self, items: Sequence[ItemRecord | Chunk]) -> bool:
         """Whether leases of fewer items would be smaller; from now on they are of one."""
         self.single = True
-        return sum(len(item) if isinstance(item, Block) else 1 for item in items) > 1
+        return sum(len(item) if isinstance(item, Chunk) else 1 for item in items) > 1
 
-    def spare(self, seconds: float) -> None:
+    def extend_deadlines(self, seconds: float) -> None:
         """The last ``seconds`` count neither against its time-out nor against the grace of what still runs."""
         if self.deadline is not None:
             self.deadline += seconds
@@ -355,7 +360,7 @@ class Running(Known):
         node = self.state.plan.places[item.place].spec.name
         return f"{node} (run {self.record.run_id}, item {item.id}, attempt {item.attempt})"
 
-    def lives(self, item: ItemRecord | Block) -> int:
+    def lives(self, item: ItemRecord | Chunk) -> int:
         """In how many programs, one after the other, an item, or the first of a block, was leased when these ended."""
         return 0 if self.suspects is None else self.suspects.lives(item.order)
 
@@ -375,7 +380,7 @@ class Running(Known):
         error.__dict__.update(run_id=self.record.run_id, node=spec.name, item_id=item.id, attempt=item.attempt)
         record = codec.encode_error(error, text)._replace(worker=worker_id, at=time())
         if died:
-            self.state.die(item, record, monotonic())
+            self.state.worker_died(item, record, monotonic())
         else:
             policy = spec.retry or self.state.default_retry
             retryable = policy is not None and policy.accepts(error)
@@ -392,7 +397,7 @@ def progress_of(state: RunState, finished_at: float | None) -> Progress:
     return Progress(state.phase, state.metrics, state.counts, finished_at, failure, state.failed)
 
 
-def over_at(run: Known) -> float:
+def over_at(run: RunEntry) -> float:
     """Seconds since the epoch. The clock on the wall may have been set back, and no run ends before it began."""
     return max(time(), run.record.started_at)
 

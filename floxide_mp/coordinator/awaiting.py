@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from .scheduler import Ledger
+from .scheduler import Scheduler
 
 
 class Waitable(Protocol):
@@ -30,34 +30,34 @@ class Waitable(Protocol):
 Tell = Callable[[Any, BaseException | None], object]
 
 _lock: Final = threading.Lock()  # around the following, and the lists of each
-_watches: Final[dict[Ledger, Watch]] = {}  # that have a thread
+_watches: Final[dict[Scheduler, Watch]] = {}  # that have a thread
 
 
 class Watch:
     """The thread that tells of the ends of runs of one coordinator, as long as there are some to wait for."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._waiting: list[tuple[Waitable, Tell]] = []
         self._added = False  # since the thread has last looked which runs there are
         self._thread = threading.Thread(target=self._watch, name="floxide-await", daemon=True)
 
     @classmethod
-    def for_run(cls, ledger: Ledger, run: Waitable, tell: Tell) -> Watch:
+    def for_run(cls, scheduler: Scheduler, run: Waitable, tell: Tell) -> Watch:
         """The one that will call ``tell``, in its thread, with what ``run.wait()`` gives or raises.
 
         Raises:
             RuntimeError: no thread can be started.
         """
         with _lock:
-            watch = _watches.get(ledger)
+            watch = _watches.get(scheduler)
             if watch is None or not watch._thread.is_alive():  # this process was forked from the one that had it
-                watch = cls(ledger)
+                watch = cls(scheduler)
                 watch._thread.start()
-                _watches[ledger] = watch
+                _watches[scheduler] = watch
             watch._waiting.append((run, tell))
             watch._added = True
-        ledger.wake_waiting()
+        scheduler.wake_waiting()
         return watch
 
     def rest(self) -> None:
@@ -72,10 +72,10 @@ class Watch:
             with _lock:
                 waiting, self._added = list(self._waiting), False
                 if not waiting:
-                    _watches.pop(self._ledger, None)
+                    _watches.pop(self._scheduler, None)
                     return
             try:
-                over = self._ledger.wait_any([run.run_id for run, _ in waiting], lambda: self._added)
+                over = self._scheduler.wait_any([run.run_id for run, _ in waiting], lambda: self._added)
             except BaseException as error:  # for want of memory, say: each of them hears so
                 for one in waiting:
                     self._end(one, error)
@@ -108,12 +108,12 @@ def _tell(tell: Tell, result: Any, error: BaseException | None) -> None:
         pass  # the loop is closed: nobody waits any more
 
 
-async def awaited(run: Waitable, ledger: Ledger | None) -> Any:
+async def awaited(run: Waitable, scheduler: Scheduler | None) -> Any:
     """What ``run.wait()`` gives, or raises. The run is cancelled where this is.
 
     Args:
         run: of a coordinator.
-        ledger: of that, if steps run though nobody waits; else None.
+        scheduler: of that, if steps run though nobody waits; else None.
 
     Raises:
         RuntimeError: no thread can be started.
@@ -132,13 +132,13 @@ async def awaited(run: Waitable, ledger: Ledger | None) -> Any:
     def tell(result: Any, error: BaseException | None) -> None:
         loop.call_soon_threadsafe(come, result, error)
 
-    if ledger is None:
+    if scheduler is None:
         name = f"floxide-await-{run.run_id}"
         thread = threading.Thread(target=lambda: _tell(tell, *_outcome(run, None)), name=name, daemon=True)
         thread.start()
         rest: Callable[[], None] = thread.join
     else:
-        rest = Watch.for_run(ledger, run, tell).rest
+        rest = Watch.for_run(scheduler, run, tell).rest
     try:
         return await future
     except asyncio.CancelledError:

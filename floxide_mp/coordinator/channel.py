@@ -18,7 +18,7 @@ from ..api.context import Context
 from ..api.workflow import Workflow
 from ..clock import monotonic
 from ..errors import FloxideError
-from ..sigint import interruptibly, whole
+from ..sigint import defer_sigint, interruptibly
 from ..wire import codec
 from .critical import Condition, Critical
 
@@ -62,7 +62,7 @@ class Channel:
             self._tell = tell
             self._changed.notify_all()  # who waits already may have to make room itself
 
-    @whole
+    @defer_sigint
     def put(self, value: Any, timeout: float | None) -> None:
         end = None if timeout is None else monotonic() + checked_seconds("timeout", timeout)
         payload = interruptibly(codec.encode_whole, value, "a value sent")
@@ -93,7 +93,7 @@ class Channel:
         if self._shut:
             raise FloxideError("what this source feeds is over: nothing more can be sent")
 
-    @whole
+    @defer_sigint
     def close(self) -> None:
         with self._critical.lock:
             self._closed = True

@@ -18,11 +18,11 @@ from typing import Final
 
 from ..clock import monotonic
 from ..errors import FloxideError, StoreLockedError
-from ..ports import CheckpointStore, Door, Engine
+from ..ports import CheckpointStore, Engine, ExternalListener
 from ..sigint import pause, uninterrupted
 from ..wire.log import say
 from .critical import Thread, owned
-from .external import Desks
+from .external import ExternalSessions
 
 SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 AWAIT: Final = 15.0  # ... and for one that was forgotten to end, before its store is said to be had
@@ -36,16 +36,16 @@ class Closing:
     """See the module.
 
     Args:
-        desks: those of the coordinator.
+        external sessions: those of the coordinator.
         engine: of its workers.
         opened: what it has opened.
         grace: seconds that steps have, if it is not said otherwise.
     """
 
-    def __init__(self, desks: Desks, engine: Engine, opened: ExitStack, grace: float) -> None:
+    def __init__(self, external_sessions: ExternalSessions, engine: Engine, opened: ExitStack, grace: float) -> None:
         self.begun = False
-        self._desks, self._engine, self._opened, self._grace = desks, engine, opened, grace
-        self._door: Door | None = None
+        self._external, self._engine, self._opened, self._grace = external_sessions, engine, opened, grace
+        self._listener: ExternalListener | None = None
         self._guard = threading.RLock()  # held while it is closed
         self._pid = os.getpid()
 
@@ -54,19 +54,19 @@ class Closing:
         # Not at the program's end: what is still there then goes with it, as after a crash.
         weakref.finalize(coordinator, self._forget).atexit = False
 
-    def door(self, make: Callable[[Desks], Door]) -> Door:
+    def listener(self, make: Callable[[ExternalSessions], ExternalListener]) -> ExternalListener:
         """The coordinator's door, made if there is none.
 
         Raises:
             FloxideError: it is closed.
         """
         with self._guard:
-            if self._door is None:
-                self._desks.check_open()
+            if self._listener is None:
+                self._external.check_open()
                 if self.begun:
                     raise FloxideError("the coordinator is closed")
-                self._door = make(self._desks)
-            return self._door
+                self._listener = make(self._external)
+            return self._listener
 
     @uninterrupted
     def close(self, grace: float) -> None:
@@ -79,12 +79,12 @@ class Closing:
             self.begun = True
             end = monotonic() + grace
             with ExitStack() as after:  # the last one first; each of them whatever the others raise
-                if self._desks.ours:
+                if self._external.ours:
                     after.callback(self._opened.close)
-                    after.callback(self._desks.ledger.journal.close, SETTLE)
-                    if self._door is not None:
-                        after.callback(self._door.close)
-                    after.callback(lambda: self._desks.close(end - monotonic()))
+                    after.callback(self._external.scheduler.commit_queue.close, SETTLE)
+                    if self._listener is not None:
+                        after.callback(self._listener.close)
+                    after.callback(lambda: self._external.close(end - monotonic()))
                 self._engine.stop(grace)
 
     def _forget(self) -> None:

@@ -1,7 +1,8 @@
-"""``Journal``: brings commits into the store, in the order in which they were decided, and says when they are there.
+"""``CommitQueue``: brings commits into the store, in the order in which they were decided, and says when they are
+there.
 
-``Direct`` writes each at once, under the ledger's lock: it is for ``MemoryStore`` itself. ``Aside`` has whoever decided
-call the store as soon as the lock is let go of: it is for stores of the user's own, which may do anything.
+``Direct`` writes each at once, under the scheduler's lock: it is for ``MemoryStore`` itself. ``Aside`` has whoever
+decided call the store as soon as the lock is let go of: it is for stores of the user's own, which may do anything.
 For stores for which a write is slow there is ``group_commit``. What is decided, and what it means to a run when it
 cannot be written, is in ``commits``.
 """
@@ -20,7 +21,7 @@ from ..core.records import Commit, EventRecord
 from ..errors import StoreError
 from ..ports import CheckpointStore, Progress
 from ..sigint import uninterrupted
-from .active_run import Running
+from .active_run import ActiveRun
 from .critical import Critical, ours
 from .fault import Fault, fault_of
 
@@ -36,20 +37,20 @@ class Written(NamedTuple):
 class Owner(Protocol):
     """Whose commits they are. All is called with its lock held."""
 
-    def written(self, run: Running, what: Written) -> None:
+    def written(self, run: ActiveRun, what: Written) -> None:
         """It is in the store."""
 
-    def settled(self, run: Running) -> None:
+    def flushed(self, run: ActiveRun) -> None:
         """All that was decided about it is in the store."""
 
-    def unwritable(self, run: Running, fault: Fault) -> None:
+    def unwritable(self, run: ActiveRun, fault: Fault) -> None:
         """It is not, nor is anything of the run that was decided since, and nothing of that will be."""
 
     def troubled(self, error: StoreError | None) -> None:
         """Nothing can be written at the moment, but nothing is lost; or None: that is over."""
 
     def caught_up(self) -> None:
-        """It is not ``behind``: if it was, more can be begun now."""
+        """It is not ``backlogged``: if it was, more can be begun now."""
 
     def given_up(self) -> None:
         """Of what waited at the end, the rest will not be written."""
@@ -67,7 +68,7 @@ class Direct:
         read_beside: whether a run that is over may be read while commits of others are being written.
     """
 
-    behind = False
+    backlogged = False
     read_beside = False
     reading: AbstractContextManager[object] = nullcontext()
 
@@ -78,24 +79,24 @@ class Direct:
     def check_open(self) -> None:
         pass
 
-    def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
+    def add(self, run: ActiveRun, commit: Commit, progress: Progress, urgent: bool) -> None:
         self._store.commit(run.record.run_id, commit, progress)
         run.tail.skip(len(commit.events))
         if failpoints.armed:
             failpoints.hit("coordinator.committed")
         self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
-        self._owner.settled(run)
+        self._owner.flushed(run)
 
-    def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
+    def events(self, run: ActiveRun, since: int, most: int) -> Sequence[EventRecord] | None:
         return self._store.events(run.record.run_id, since, most) if since < run.tail.total else ()
 
-    def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+    def flush(self, run: ActiveRun | None = None, timeout: float | None = None) -> bool:
         return True
 
-    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
+    def flush_durably(self, run: ActiveRun, leaving: Callable[[], bool]) -> bool:
         return True
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         pass
 
     def close(self, timeout: float) -> None:
@@ -112,19 +113,19 @@ class Aside:
     Whoever decided writes, when it has let go of the lock; commits of several come in the order of their decisions.
     """
 
-    behind = False
+    backlogged = False
     read_beside = False
     still: AbstractContextManager[object] = nullcontext()  # the ``page`` is what writing takes
 
     def __init__(self, store: CheckpointStore, owner: Owner, critical: Critical) -> None:
         self._store, self._owner, self._critical = store, owner, critical
-        self.reading: AbstractContextManager[object] = critical.page
-        self._queue: deque[tuple[Running, Commit, Progress]] = deque()
+        self.reading: AbstractContextManager[object] = critical.publish_lock
+        self._queue: deque[tuple[ActiveRun, Commit, Progress]] = deque()
 
     def check_open(self) -> None:
         pass
 
-    def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
+    def add(self, run: ActiveRun, commit: Commit, progress: Progress, urgent: bool) -> None:
         if commit.changed:  # the core goes on changing them
             commit = replace(commit, changed=[copy.copy(item) for item in commit.changed])
         self._queue.append((run, commit, progress))
@@ -132,16 +133,16 @@ class Aside:
         run.tail.add(commit.events)
         self._critical.later(self._write_on)
 
-    def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
+    def events(self, run: ActiveRun, since: int, most: int) -> Sequence[EventRecord] | None:
         return run.tail.since(since, most)
 
-    def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+    def flush(self, run: ActiveRun | None = None, timeout: float | None = None) -> bool:
         return True  # the verb that waits for it is not over before the lock is let go of
 
-    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
+    def flush_durably(self, run: ActiveRun, leaving: Callable[[], bool]) -> bool:
         return True
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         pass
 
     def close(self, timeout: float) -> None:
@@ -149,7 +150,7 @@ class Aside:
 
     def disown(self, critical: Critical) -> None:
         self._critical = critical
-        self.reading = critical.page
+        self.reading = critical.publish_lock
         self._queue.clear()
 
     @uninterrupted
@@ -176,7 +177,7 @@ class Aside:
         if out is not None and not ours():
             raise out  # what the user's own thread is to hear: Ctrl-C, an exit
 
-    def _wrote(self, run: Running, commit: Commit, progress: Progress) -> None:
+    def _wrote(self, run: ActiveRun, commit: Commit, progress: Progress) -> None:
         run.written += 1
         run.unwritten -= 1
         run.tail.wrote(len(commit.events))
@@ -184,9 +185,9 @@ class Aside:
             run.tail.leave()
         self._owner.written(run, Written(progress, commit.output_count, commit.phase_changed))
         if not run.unwritten:
-            self._owner.settled(run)
+            self._owner.flushed(run)
 
-    def _give_up(self, run: Running, fault: Fault) -> None:
+    def _give_up(self, run: ActiveRun, fault: Fault) -> None:
         others = [entry for entry in self._queue if entry[0] is not run]
         self._queue.clear()
         self._queue += others

@@ -155,7 +155,7 @@ def carried_context(
     declared = contexts.fields_of(compiled.context)
     if not old.fields or contexts.alike(old.fields, declared):
         return old
-    codec.lend(old.main, compiled)
+    codec.export_main_names(old.main, compiled)
     try:
         context = codec.decode(old.context)
     except Exception:

@@ -1,4 +1,4 @@
-"""``Coordinator``: owns a store, a ledger and an engine; starts runs and hands out their handles."""
+"""``Coordinator``: owns a store, a scheduler and an engine; starts runs and hands out their handles."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..clock import time
 from ..core.leases import Memory
 from ..core.types import Packed
 from ..errors import FloxideError, NotStartedError
-from ..ports import CheckpointStore, Door, Engine, RunRecord
-from ..sigint import interrupted, interruptibly, whole
+from ..ports import CheckpointStore, Engine, ExternalListener, RunRecord
+from ..sigint import defer_sigint, interrupted, interruptibly
 from ..types import RunInfo, RunStatus, WorkerHealth
 from ..wire import codec, oob_pickle, returns
 from .arguments import as_instance, new_id, store_of, with_options
@@ -30,18 +30,18 @@ from .commits import GRACE
 from .compatibility import carried_context, check_begun, check_same, check_shape, check_versions, versions
 from .cpus import checked_memory, checked_workers, usable_cpus, usable_memory
 from .critical import Critical, postponed
-from .external import Desks
+from .external import ExternalSessions
 from .run_checks import check_options, options_of
 from .run_handle import Run, info_of
-from .scheduler import Ledger
+from .scheduler import Scheduler
 
 SHARE: Final = 4  # a coordinator's unfinished values may take one in so many bytes of what there is
 PATIENCE: Final = 5.0  # seconds that a worker process without work waits in one call
 SOURCE_TURN: Final = 0.01  # seconds that a sender in front of a full source works, where nobody else might
 INLINE_PATIENCE: Final = 0.05  # ... and a worker in the thread of a caller, whose own wait may be over sooner
 
-EngineFactory = Callable[[Ledger, int], Engine]
-DoorFactory = Callable[[Desks], Door]
+EngineFactory = Callable[[Scheduler, int], Engine]
+ListenerFactory = Callable[[ExternalSessions], ExternalListener]
 
 
 class ExternalLoops(Protocol):
@@ -63,7 +63,7 @@ class Coordinator:
             else the time-out of a run could be over before it was begun. ``pause`` those that are to wait.
         store: where runs are remembered: a store, or the path of a ``SQLiteStore``, which is made if it is not there;
             None: in memory, for as long as the coordinator lives.
-        engine: a function of ledger and number of workers that makes an engine; None: processes, or inline for 0.
+        engine: a function of scheduler and number of workers that makes an engine; None: processes, or inline for 0.
         retry: the policy of nodes that have none of their own.
         grace: seconds that running steps get when the coordinator is closed.
         memory: bytes of values that were made and are not used yet, in all runs, from which on steps that make more of
@@ -78,10 +78,10 @@ class Coordinator:
     """
 
     __engine__: ClassVar[EngineFactory]
-    __door__: ClassVar[DoorFactory]
-    __loops__: ClassVar[Callable[[Desks], ExternalLoops]]
+    __listener__: ClassVar[ListenerFactory]
+    __loops__: ClassVar[Callable[[ExternalSessions], ExternalLoops]]
 
-    @whole
+    @defer_sigint
     def __init__(
         self,
         workers: int | None = None,
@@ -109,19 +109,19 @@ class Coordinator:
             opened = undone.enter_context(ExitStack())
             found = store_of(store, opened)
             have(found, opened)
-            self._ledger = Ledger(found, PATIENCE if count else INLINE_PATIENCE)
-            self._ledger.memory = Memory(limit)
-            self._ledger.suspicion.watch(found, opened)
-            self._desks = Desks(self._ledger, retry, count)
-            self._engine: Engine = (engine or type(self).__engine__)(self._ledger, count)
+            self._scheduler = Scheduler(found, PATIENCE if count else INLINE_PATIENCE)
+            self._scheduler.memory = Memory(limit)
+            self._scheduler.suspicion.watch(found, opened)
+            self._external = ExternalSessions(self._scheduler, retry, count)
+            self._engine: Engine = (engine or type(self).__engine__)(self._scheduler, count)
             self._engine.start()
-            self._closing = Closing(self._desks, self._engine, opened, self._grace)
+            self._closing = Closing(self._external, self._engine, opened, self._grace)
             undone.pop_all()
         self._closing.watch(self)
         if interrupted():  # nobody gets this coordinator
             self._closing.close(0.0)
 
-    @whole
+    @defer_sigint
     def start(
         self,
         workflow: Workflow | type[Workflow],
@@ -177,10 +177,10 @@ class Coordinator:
         feed = None
         if source is not None:
             record = record._replace(input=None)
-            ledger, engine, inline = self._ledger, self._engine, self._inline
-            feed = source.open(lambda full: _fed(ledger, engine, inline, record.run_id, full))
+            scheduler, engine, inline = self._scheduler, self._engine, self._inline
+            feed = source.open(lambda full: _fed(scheduler, engine, inline, record.run_id, full))
         try:
-            while not (created := self._ledger.create(record, compiled.plan, self._retry, feed)) and run_id is None:
+            while not (created := self._scheduler.create(record, compiled.plan, self._retry, feed)) and run_id is None:
                 record = record._replace(run_id=new_id(compiled))  # it is taken: nobody has named that run here
             if feed is not None and not created:
                 raise FloxideError(f"run {run_id!r} exists; what a source feeds is a new run", run_id=run_id)
@@ -198,10 +198,10 @@ class Coordinator:
         Raises:
             NotStartedError: there is none.
         """
-        self._ledger.known(run_id)
-        return Run(run_id, self._ledger, self._engine, self)
+        self._scheduler.known(run_id)
+        return Run(run_id, self._scheduler, self._engine, self)
 
-    @whole
+    @defer_sigint
     def resume(
         self,
         workflow: Workflow | type[Workflow],
@@ -241,17 +241,17 @@ class Coordinator:
         """
         self._check_open()
         compiled = as_instance(workflow).compiled
-        old = self._ledger.record(run_id)
+        old = self._scheduler.record(run_id)
         if old.name != compiled.graph.name:
             text = f"run {run_id!r} is a run of {old.name}, not of {compiled.graph.name}"
             raise FloxideError(text, run_id=run_id)
         if not allow_changes:
             check_versions(old)
             check_shape(old, compiled)
-        codec.lend(old.main, compiled)
+        codec.export_main_names(old.main, compiled)
         record = interruptibly(self._with_nodes, old, compiled)
         record = with_options(record, timeout, failure, timeout_grace)
-        self._ledger.resume(run_id, record, compiled.plan, self._retry)
+        self._scheduler.resume(run_id, record, compiled.plan, self._retry)
         return self.run(run_id)
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
@@ -262,7 +262,7 @@ class Coordinator:
         """
         if status is not None and not isinstance(status, RunStatus):
             raise ValueError(f"status must be a RunStatus, such as RunStatus.FAILED, not {status!r}")
-        infos = [info_of(self._ledger.known(run_id)) for run_id in self._ledger.runs()]
+        infos = [info_of(self._scheduler.known(run_id)) for run_id in self._scheduler.runs()]
         return [info for info in infos if status is None or info.status is status]
 
     def info(self, run_id: str) -> RunInfo:
@@ -273,7 +273,7 @@ class Coordinator:
         """
         return self.run(run_id).info()
 
-    @whole
+    @defer_sigint
     def proxy(self) -> StepBackend:
         """This coordinator for ``step_distributed`` in another process: give it to a ``multiprocessing.Process``.
 
@@ -284,7 +284,7 @@ class Coordinator:
             FloxideError: the coordinator is closed, or nothing is left to listen with.
         """
         self._check_open()
-        return self._closing.door(type(self).__door__).proxy()
+        return self._closing.listener(type(self).__listener__).proxy()
 
     def workers(self, threshold: float = 30.0) -> list[WorkerHealth]:
         """The workers as of now.
@@ -302,10 +302,10 @@ class Coordinator:
 
     def drain(self) -> None:
         """Hand out no more work, and return at once: the first half of ``close``, which is to follow."""
-        self._ledger.stop()
+        self._scheduler.stop()
 
     @postponed
-    @whole
+    @defer_sigint
     def close(self, grace: float | None = None) -> None:
         """End the workers; steps that run get ``grace`` seconds. Runs that are not over stay as they are.
 
@@ -317,11 +317,11 @@ class Coordinator:
         """
         self._closing.close(self._grace if grace is None else checked_seconds("grace", grace))
 
-    @whole
+    @defer_sigint
     def __enter__(self) -> Self:
         return self
 
-    @whole
+    @defer_sigint
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
 
@@ -339,10 +339,10 @@ class Coordinator:
         """Made by whoever is the first to step; by several at once, one's is taken by all."""
         made: ExternalLoops | None = vars(self).get("_external_loops")
         if made is None:
-            made = vars(self).setdefault("_external_loops", type(self).__loops__(self._desks))
+            made = vars(self).setdefault("_external_loops", type(self).__loops__(self._external))
         return made
 
-    @whole
+    @defer_sigint
     def __step_distributed__(
         self, workflow: Workflow, worker_id: int, callbacks: StepCallbacks, wait: float
     ) -> tuple[str, Any] | None:
@@ -362,8 +362,8 @@ class Coordinator:
             name=compiled.graph.name,
             key=workflow.key,
             workflow=workflow.payload,
-            context=oob_pickle.share(context, "ctx", memory=self._ledger.arena),
-            input=oob_pickle.share(input, "input", memory=self._ledger.arena),
+            context=oob_pickle.share(context, "ctx", memory=self._scheduler.arena),
+            input=oob_pickle.share(input, "input", memory=self._scheduler.arena),
             seed=0,
             started_at=time(),
             timeout=None,
@@ -390,49 +390,49 @@ class Coordinator:
 
     def _with_context(self, old: RunRecord, compiled: Compiled) -> RunRecord:
         def encode(context: Context) -> Packed:
-            return oob_pickle.share(context, "ctx", memory=self._ledger.arena)
+            return oob_pickle.share(context, "ctx", memory=self._scheduler.arena)
 
-        return carried_context(old, compiled, partial(self._ledger.events, old.run_id), encode)
+        return carried_context(old, compiled, partial(self._scheduler.events, old.run_id), encode)
 
     def _pickled(self, compiled: Compiled, *first: Any, main: Sequence[str] = ()) -> codec.Pickled:
         bundle = codec.Bundle.of(compiled, self._retry)
         made = codec.encode_bundle(bundle, *first, main=main)
         if self._here:
-            self._ledger.bundles[made.key] = bundle
+            self._scheduler.bundles[made.key] = bundle
         return made
 
     def _take_up(self, new: RunRecord, compiled: Compiled, failed: bool) -> None:
         """A run id that is taken: fine if it is the same run. If it was interrupted, or has ``failed``, it goes on."""
-        old, info = self._ledger.record(new.run_id), info_of(self._ledger.known(new.run_id))
+        old, info = self._scheduler.record(new.run_id), info_of(self._scheduler.known(new.run_id))
         check_begun(old, new, compiled)
-        codec.lend(old.main, compiled)
+        codec.export_main_names(old.main, compiled)
         old = self._with_context(old, compiled)
         check_same(old, info, new, failed)
         only = {RunStatus.RUNNING} if not failed else set(RunStatus) - {RunStatus.COMPLETED, RunStatus.CANCELLED}
         if info.status in only:
             record = interruptibly(self._with_nodes, old, compiled)._replace(**options_of(new))
-            self._ledger.resume(new.run_id, record, compiled.plan, self._retry, only)
+            self._scheduler.resume(new.run_id, record, compiled.plan, self._retry, only)
         else:
             check_options(old, info.status, new)
 
     @property
     def critical(self) -> Critical:
-        """The locks of its ledger."""
-        return self._ledger.critical
+        """The locks of its scheduler."""
+        return self._scheduler.critical
 
     def _check_open(self) -> None:
         if self._closing.begun:
             raise FloxideError("the coordinator is closed")
-        self._ledger.check_alive()
+        self._scheduler.check_alive()
 
 
-def _fed(ledger: Ledger, engine: Engine, inline: bool, run_id: str, full: bool) -> bool:
+def _fed(scheduler: Scheduler, engine: Engine, inline: bool, run_id: str, full: bool) -> bool:
     """A source of the run has something new, or is full; returns whether something was done about it.
 
     (No method: a sender would keep the coordinator from being collected.)
     """
     if not full:
-        ledger.fed(run_id)
+        scheduler.input_arrived(run_id)
     elif inline:
         with suppress(NotStartedError):  # it is being started at this moment
             engine.wait(run_id, None, SOURCE_TURN)  # the sender may be the only one who could make room

@@ -1,4 +1,4 @@
-"""``Pace``: what the steps of a run have taken, and what the next ones are expected to take."""
+"""``CostModel``: what the steps of a run have taken, and what the next ones are expected to take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEWS: Final = 0.3  # how much of a node's cost is what its steps took this time
 
 
 @dataclass(slots=True)
-class Pace:
+class CostModel:
     """See the module.
 
     Attributes:
@@ -26,7 +26,7 @@ class Pace:
     spent: float = 0.0
     squares: float = 0.0
 
-    def learn(self, spent: Sequence[tuple[int, int, float]]) -> None:
+    def observe(self, spent: Sequence[tuple[int, int, float]]) -> None:
         """What (node, steps, seconds) say of later steps."""
         for node, steps, seconds in spent:
             self.steps += steps

@@ -1,5 +1,5 @@
-"""``Critical``: the ledger's locks, its conditions, and what never happens while they are held: code that is not ours.
-It runs in the coordinator's process.
+"""``Critical``: the scheduler's locks, its conditions, and what never happens while they are held: code that is not
+ours. It runs in the coordinator's process.
 
 A handler of the log, a store of somebody's own and what it raises may ask the coordinator, block, or raise anything.
 So what they are to do is noted by ``later``, and done when the thread has let go of the locks. Who asks while its own
@@ -31,20 +31,20 @@ class Critical:
     """See the module.
 
     Attributes:
-        lock: the one lock of a ledger.
+        lock: the one lock of a scheduler.
         page: the turn of those who call the store. Taken before ``lock``, never while that is held.
     """
 
     def __init__(self) -> None:
         # They know who has them, from the very moment on that they are taken.
         self.lock = threading.RLock()
-        self.page = threading.RLock()
+        self.publish_lock = threading.RLock()
         self.noted: deque[Callable[[], object]] = deque()
 
     @property
     def inside(self) -> bool:
         """Whether this very thread has one of the locks."""
-        return owned(self.lock) or owned(self.page)
+        return owned(self.lock) or owned(self.publish_lock)
 
     def later(self, act: Callable[[], object]) -> None:
         """Have it done when the thread that does it has let go of its locks; at once if it has none."""
@@ -76,7 +76,7 @@ class Critical:
     def turn(self) -> Iterator[None]:
         """It is this thread's turn to call the store."""
         try:
-            with self.page:
+            with self.publish_lock:
                 yield
         finally:
             self.flush()
@@ -151,7 +151,7 @@ def postponed(verb: Callable[Concatenate[H, P], None]) -> Callable[Concatenate[H
 
 
 class Condition:
-    """As in ``threading``, on the ledger's lock, but that Ctrl-C comes only while nothing is held or changed."""
+    """As in ``threading``, on the scheduler's lock, but that Ctrl-C comes only while nothing is held or changed."""
 
     def __init__(self, critical: Critical) -> None:
         self._critical = critical

@@ -1,5 +1,5 @@
-"""``GroupCommit``: the journal for stores for which a write is slow: what comes in while one group is being written is
-the next group. A thread of the coordinator's process writes it.
+"""``GroupCommit``: the commit queue for stores for which a write is slow: what comes in while one group is being
+written is the next group. A thread of the coordinator's process writes it.
 
 What is decided, and what it means to a run when it cannot be written, is in ``commits``.
 """
@@ -17,9 +17,9 @@ from .. import failpoints
 from ..core.records import Commit, EventRecord
 from ..errors import FloxideError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
-from ..sigint import pause, whole
+from ..sigint import defer_sigint, pause
 from ..stores.memory import MemoryStore
-from .active_run import Running
+from .active_run import ActiveRun
 from .commit_queue import Aside, Direct, Owner, Written
 from .critical import Condition, Critical, Thread
 from .fault import fault_of
@@ -34,7 +34,7 @@ FIRST: Final = 0.1  # seconds between the first two of these; twice as many each
 
 
 class _Entry(NamedTuple):
-    run: Running
+    run: ActiveRun
     prepared: Any
     what: Written
     events: int
@@ -46,7 +46,7 @@ class GroupCommit:
 
     Args:
         store: where to.
-        critical: the owner's locks. ``add``, ``settle`` and ``poke`` are called with the ``lock`` held. The ``page`` is
+        critical: the owner's locks. ``add``, ``flush`` and ``wake`` are called with the ``lock`` held. The ``page`` is
             held while a group is written and told: who reads the store under it sees no commit that is not told yet.
         threaded: whether a thread writes; else whoever calls ``pump``.
     """
@@ -63,7 +63,7 @@ class GroupCommit:
         self._size = 0
         self._hurry = self._closing = self._ended = False
         self._tries = 0
-        self._trouble: StoreError | None = None
+        self._write_error: StoreError | None = None
         self._finished = threading.Lock()  # let go of by the thread when it has ended
         self._finished.acquire()
         self._dead: BaseException | None = None  # what the thread has ended by
@@ -82,9 +82,9 @@ class GroupCommit:
         self._settled = Condition(critical)  # who waits until something is written
 
     @property
-    def behind(self) -> bool:
+    def backlogged(self) -> bool:
         """Whether so much waits that no more should be begun."""
-        return self._trouble is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
+        return self._write_error is not None or self._size > MOST_BYTES or len(self._queue) > MOST_COMMITS
 
     def check_open(self) -> None:
         """Whether there is still somebody who writes.
@@ -100,7 +100,7 @@ class GroupCommit:
         if self._dead is not None:
             raise FloxideError(f"the thread that writes to the store has died of {self._dead!r}") from self._dead
 
-    def add(self, run: Running, commit: Commit, progress: Progress, urgent: bool) -> None:
+    def add(self, run: ActiveRun, commit: Commit, progress: Progress, urgent: bool) -> None:
         """One more commit. ``urgent``: somebody waits for it.
 
         Raises:
@@ -124,12 +124,12 @@ class GroupCommit:
         elif len(self._queue) == 1:
             self._wanted.notify()
 
-    def events(self, run: Running, since: int, most: int) -> Sequence[EventRecord] | None:
+    def events(self, run: ActiveRun, since: int, most: int) -> Sequence[EventRecord] | None:
         """The run's events from a number on, also those that are not written yet; None: they are in the store, to be
         read without the lock."""
         return run.tail.since(since, most)
 
-    def settle(self, run: Running | None = None, timeout: float | None = None) -> bool:
+    def flush(self, run: ActiveRun | None = None, timeout: float | None = None) -> bool:
         """Wait until all (of the run) is written; False if it is not after ``timeout`` seconds.
 
         Raises:
@@ -138,16 +138,16 @@ class GroupCommit:
 
         def done() -> bool:
             waits = self._queue if run is None else run.unwritten
-            return not waits or self._trouble is not None or self._dead is not None
+            return not waits or self._write_error is not None or self._dead is not None
 
         if not self._threaded and not done():
             self._pump_now()
         self._settled.wait_for(done, timeout)
-        if done() and self._trouble is not None:
-            raise self._trouble
+        if done() and self._write_error is not None:
+            raise self._write_error
         return done()
 
-    def secure(self, run: Running, leaving: Callable[[], bool]) -> bool:
+    def flush_durably(self, run: ActiveRun, leaving: Callable[[], bool]) -> bool:
         """Wait until what was decided of the run so far is written, however long nothing can be.
 
         Args:
@@ -159,13 +159,13 @@ class GroupCommit:
         count = run.written + run.unwritten
 
         def done() -> bool:
-            left = self._dead is not None or (self._trouble is not None and leaving())
+            left = self._dead is not None or (self._write_error is not None and leaving())
             return run.written >= count or not run.unwritten or left
 
         if not self._threaded:
             self._pump_now()
         elif not done():
-            self.poke()
+            self.wake()
             self._settled.wait_for(done)
         return run.written >= count
 
@@ -177,12 +177,12 @@ class GroupCommit:
         finally:
             self._lock.acquire()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Try again now."""
         self._hurry = True
         self._wanted.notify()
 
-    @whole
+    @defer_sigint
     def close(self, timeout: float) -> None:
         """Write what waits, for ``timeout`` seconds at the most: what cannot be written then was told to nobody.
 
@@ -204,7 +204,7 @@ class GroupCommit:
     def _end(self, thread: Thread) -> None:
         with self._lock:
             if self._queue:
-                why = self._trouble or self._dead or "no time is left"
+                why = self._write_error or self._dead or "no time is left"
                 self._critical.say(logging.ERROR, "%d commits could not be written: %s", len(self._queue), why)
                 self._drop(list(self._queue))
                 self._owner.given_up()
@@ -251,12 +251,12 @@ class GroupCommit:
         Returns:
             after how many seconds to try again, 0 if it is written, or given up.
         """
-        with self._critical.page:
+        with self._critical.publish_lock:
             with self._lock:
                 group = self._group()
             if not group:
                 return 0.0
-            troubled = self._trouble is not None
+            troubled = self._write_error is not None
             try:
                 self._write(group)
             except StoreError as error:
@@ -300,7 +300,7 @@ class GroupCommit:
             self._drop(group)
             for entry in group:
                 if not entry.run.unwritten:
-                    self._owner.settled(entry.run)
+                    self._owner.flushed(entry.run)
             self._go_on()
 
     def _patience(self, error: StoreError) -> float:
@@ -334,14 +334,14 @@ class GroupCommit:
 
     def _go_on(self) -> None:
         self._tries = 0
-        if self._trouble is not None:
-            self._trouble = None
+        if self._write_error is not None:
+            self._write_error = None
             self._owner.troubled(None)
-        if not self.behind:
+        if not self.backlogged:
             self._owner.caught_up()
 
     def _stand(self, error: StoreError) -> None:
-        first, self._trouble = self._trouble is None, error
+        first, self._write_error = self._write_error is None, error
         if first:
             self._owner.troubled(error)
         self._settled.notify_all()
@@ -359,11 +359,11 @@ class GroupCommit:
         self._settled.notify_all()
 
 
-Journal: TypeAlias = Direct | Aside | GroupCommit
+CommitQueue: TypeAlias = Direct | Aside | GroupCommit
 
 
-def journal_for(store: CheckpointStore, owner: Owner, critical: Critical, threaded: bool) -> Journal:
-    """The journal of a store."""
+def commit_queue_for(store: CheckpointStore, owner: Owner, critical: Critical, threaded: bool) -> CommitQueue:
+    """The commit queue of a store."""
     if isinstance(store, GroupStore):
         return GroupCommit(store, owner, critical, threaded)
     # What derives from it, or stands in its place, may do anything.

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from ..core.records import Block, ItemRecord
-from ..core.types import Order
+from ..core.records import Chunk, ItemRecord
+from ..core.types import OrderKey
 from ..stores.sqlite.files import open_own
 
 TABLE: Final = 1 << 16  # bytes for the items that earlier programs left
@@ -26,7 +26,7 @@ SLOTS: Final = 256
 MOST_TOLD: Final = 64  # items, or blocks of them, of one lease that are told
 HEAD: Final = 4  # bytes of the length of what follows
 
-Span: TypeAlias = tuple[Order, int]  # the first one's order key, how many
+Span: TypeAlias = tuple[OrderKey, int]  # the first one's order key, how many
 Lives: TypeAlias = dict[str, dict[Span, int]]  # run -> items -> how many programs they were leased in when these ended
 
 
@@ -61,11 +61,11 @@ class InFlight:
         spans = self.lives.get(run_id)
         return None if spans is None else Suspects(spans)
 
-    def began(self, lease: int, run_id: str, items: Sequence[ItemRecord | Block]) -> None:
+    def began(self, lease: int, run_id: str, items: Sequence[ItemRecord | Chunk]) -> None:
         """A worker has these from now on."""
         if not self._free:
             return
-        spans = [(i.order, len(i) if isinstance(i, Block) else 1) for i in items[:MOST_TOLD]]
+        spans = [(i.order, len(i) if isinstance(i, Chunk) else 1) for i in items[:MOST_TOLD]]
         alone = len(items) == 1 and spans[0][1] == 1
         at = self._slots[lease] = self._free.pop()
         self._write(at, SLOT, [(run_id, alone, span) for span in spans])
@@ -118,20 +118,22 @@ class Suspects:
 
     def __init__(self, spans: dict[Span, int]) -> None:
         self._single = {order: lives for (order, count), lives in spans.items() if count == 1}
-        self._side_by_side: dict[Order, list[tuple[int, int, int]]] = {}  # all but the last branch -> first, end, lives
+        self._side_by_side: dict[
+            OrderKey, list[tuple[int, int, int]]
+        ] = {}  # all but the last branch -> first, end, lives
         for ((depth, path), count), lives in spans.items():
             if count > 1 and path:
                 beside = self._side_by_side.setdefault((depth, path[:-1]), [])
                 beside.append((path[-1], path[-1] + count, lives))
 
-    def lives(self, order: Order) -> int:
+    def lives(self, order: OrderKey) -> int:
         """Of the item with that key: in how many programs, one after the other."""
         depth, path = order
         beside = self._side_by_side.get((depth, path[:-1]), ()) if path else ()
         among = [lives for first, end, lives in beside if first <= path[-1] < end]
         return max([self._single.get(order, 0), *among])
 
-    def innocent(self, order: Order, most: int) -> int:
+    def innocent(self, order: OrderKey, most: int) -> int:
         """How many of the items side by side from that one on, up to ``most``, are none of them; 1 if it is."""
         depth, path = order
         for number in range(most):

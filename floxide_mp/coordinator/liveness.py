@@ -59,7 +59,7 @@ def last_sign(seen: float, before: Look | None, found: Look) -> float:
     return seen
 
 
-class Attention:
+class SuspendDetector:
     """Notices that nobody could look, since this process was stopped itself, alone or with its workers.
 
     Whoever looks says by when it looks again. Where a look comes much later, this process was kept from running, but

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any, TypeAlias
 
-from ..core.records import OutputBlock, OutputRecord
+from ..core.records import OutputChunk, OutputRecord
 from ..core.types import Payload
 from ..wire import codec
 
@@ -13,9 +13,9 @@ Sealed: TypeAlias = tuple[Payload, str]
 """An output that is not opened yet, and the node that returned it."""
 
 
-def payloads(output: OutputRecord | OutputBlock) -> list[Payload]:
+def payloads(output: OutputRecord | OutputChunk) -> list[Payload]:
     """What is in a record of outputs."""
-    return output.payloads if isinstance(output, OutputBlock) else [output.payload]
+    return output.payloads if isinstance(output, OutputChunk) else [output.payload]
 
 
 def opened(payload: Payload, run_id: str, which: str, node: str) -> Any:

@@ -11,9 +11,9 @@ from ..core.transitions import Phase
 from ..errors import FloxideError
 from ..ports import CheckpointStore, RunRecord
 from ..types import WorkItemStatus
-from .active_run import Running, some
+from .active_run import ActiveRun, some
 from .compatibility import carried_over, same_graph
-from .cost_model import Pace
+from .cost_model import CostModel
 from .event_tail import Tail, restore_serial_order
 from .in_flight import Suspects
 from .run_checks import left
@@ -59,7 +59,7 @@ def taken_up(
     retry: RetryPolicy | None,
     cost: list[float | None],
     suspects: Suspects | None,
-) -> tuple[Running, Snapshot | None]:
+) -> tuple[ActiveRun, Snapshot | None]:
     """The run as of its last commit, and what is unfinished of it, if the graph is another one and the store is to be
     told.
 
@@ -76,6 +76,6 @@ def taken_up(
     stood = kept.phase, kept.metrics, kept.counts, kept.failure
     state = restored(plan, snapshot, *stood, retry, record.finish, monotonic())
     restore_serial_order(state, store, record.run_id, snapshot.events)
-    run = Running(record, kept, state, Pace(cost), Tail(snapshot.events), snapshot.outputs)
+    run = ActiveRun(record, kept, state, CostModel(cost), Tail(snapshot.events), snapshot.outputs)
     run.suspects = suspects
     return run, None if same else snapshot

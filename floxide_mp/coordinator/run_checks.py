@@ -12,7 +12,7 @@ from ..errors import AlreadyCompletedError, FloxideError, RunTimeoutError
 from ..ports import Progress, RunRecord
 from ..types import RunStatus
 from ..wire import codec
-from .active_run import Known, Running
+from .active_run import ActiveRun, RunEntry
 
 OPTIONS: Final = "timeout", "timeout_grace", "finish"  # of ``RunRecord``: what holds from when it is given anew
 
@@ -22,13 +22,13 @@ def left(progress: Progress) -> Progress:
     return progress._replace(phase=ENDS.get(progress.phase, progress.phase))
 
 
-def check_not_over(run: Known) -> None:
+def check_not_over(run: RunEntry) -> None:
     """Whether it can go on.
 
     Raises:
         AlreadyCompletedError: it cannot.
     """
-    run_id, status = run.record.run_id, STATUS[run.progress.phase]
+    run_id, status = run.record.run_id, STATUS[run.decided.phase]
     if status is RunStatus.COMPLETED:
         text = f"run {run_id!r} is completed; its result is there: coordinator.run({run_id!r}).wait()"
         raise AlreadyCompletedError(text, run_id=run_id)
@@ -37,7 +37,7 @@ def check_not_over(run: Known) -> None:
         raise AlreadyCompletedError(text, run_id=run_id)
 
 
-def check_not_ending(run: Known, what: str) -> None:
+def check_not_ending(run: RunEntry, what: str) -> None:
     """Whether a user's wish would not be forgotten over the end that is near.
 
     Args:
@@ -47,7 +47,7 @@ def check_not_ending(run: Known, what: str) -> None:
         AlreadyCompletedError: it is being cancelled.
         FloxideError: it is failing.
     """
-    phase = run.state.phase if isinstance(run, Running) else run.progress.phase
+    phase = run.state.phase if isinstance(run, ActiveRun) else run.decided.phase
     if phase not in ENDS:
         return
     text = f"run {run.record.run_id!r} is {STATUS[phase].value}: it cannot be {what} any more"
@@ -57,7 +57,7 @@ def check_not_ending(run: Known, what: str) -> None:
     raise FloxideError(f"{text}; {how}", run_id=run.record.run_id)
 
 
-def check_resumable(run: Known, record: RunRecord | None) -> bool:
+def check_resumable(run: RunEntry, record: RunRecord | None) -> bool:
     """Whether the run is to be read anew from the store, to go on with what ``record`` has: else it goes on as it is.
 
     Raises:
@@ -67,14 +67,14 @@ def check_resumable(run: Known, record: RunRecord | None) -> bool:
     check_not_over(run)
     check_not_ending(run, "resumed")
     run_id = run.record.run_id
-    lost = not isinstance(run, Running) or run.progress.phase is Phase.BROKEN
+    lost = not isinstance(run, ActiveRun) or run.decided.phase is Phase.BROKEN
     if record is None:
         # What held items were given is in the store only.
-        if lost or (isinstance(run, Running) and _all_held(run)):
+        if lost or (isinstance(run, ActiveRun) and _all_held(run)):
             text = f"run {run_id!r} needs its workflow to go on: coordinator.resume(workflow, {run_id!r})"
             raise FloxideError(text, run_id=run_id)
         return False
-    if lost or run.progress.phase is Phase.FAILED:
+    if lost or run.decided.phase is Phase.FAILED:
         return True
     if run.record.shape != record.shape:
         text = f"run {run_id!r} goes on in its own graph while the coordinator that paused it is there"
@@ -82,9 +82,9 @@ def check_resumable(run: Known, record: RunRecord | None) -> bool:
     return False
 
 
-def _all_held(run: Running) -> bool:
+def _all_held(run: ActiveRun) -> bool:
     """Whether the run failed since nothing was left but what is held."""
-    return bool(run.state.held) and not run.state.items and run.progress.phase is Phase.FAILED
+    return bool(run.state.held) and not run.state.items and run.decided.phase is Phase.FAILED
 
 
 def options_of(record: RunRecord) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def check_options(old: RunRecord, status: RunStatus, new: RunRecord) -> None:
         raise FloxideError(f"{text}: {how}", run_id=new.run_id)
 
 
-def renewed(run: Running, record: RunRecord) -> bool:
+def renewed(run: ActiveRun, record: RunRecord) -> bool:
     """What was given anew holds from now on; whether the time-out is another one, which then counts from now."""
     another = record.timeout != run.record.timeout
     run.record = run.record._replace(**options_of(record))

@@ -10,20 +10,20 @@ from ..api import context as contexts
 from ..api.arguments import checked_seconds
 from ..api.context import Context
 from ..api.event_log import LoggedEvent
-from ..core.records import EventRecord, OutputBlock, OutputRecord, place
+from ..core.records import EventRecord, OutputChunk, OutputRecord, place
 from ..core.transitions import STATUS, Phase
-from ..core.types import ErrorRecord, Order
+from ..core.types import ErrorRecord, OrderKey
 from ..errors import FloxideError, RunCancelledError, RunFailedError, RunTimeoutError
 from ..ports import CheckpointStore, Engine, Progress, RunRecord
-from ..sigint import interruptibly, whole
+from ..sigint import defer_sigint, interruptibly
 from ..texts import printable
 from ..types import Checkpoint, RunInfo, RunMetrics, RunStatus, WorkflowError, WorkItem, WorkItemStatus
 from ..wire import codec
-from .active_run import Known, Running
+from .active_run import ActiveRun, RunEntry
 from .commits import GRACE
 from .outputs import OutputStream, Sealed, opened, payloads
 from .run_queries import whole_record
-from .scheduler import Ledger
+from .scheduler import Scheduler
 
 STREAMED: Final = 4096  # outputs that are read at a time, where they are streamed
 
@@ -40,7 +40,7 @@ class RunResult:
         self,
         record: RunRecord,
         metrics: RunMetrics,
-        outputs: list[OutputRecord | OutputBlock],
+        outputs: list[OutputRecord | OutputChunk],
         events: list[EventRecord],
     ) -> None:
         self.run_id = record.run_id
@@ -98,13 +98,13 @@ class Run:
     if the store was opened by the coordinator.
     """
 
-    def __init__(self, run_id: str, ledger: Ledger, engine: Engine, owner: object = None) -> None:
+    def __init__(self, run_id: str, scheduler: Scheduler, engine: Engine, owner: object = None) -> None:
         self.run_id = run_id
         self._owner = owner  # which is not collected, and so ended, while somebody has the run
-        self._ledger = ledger
+        self._scheduler = scheduler
         self._engine = engine
 
-    @whole
+    @defer_sigint
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait for the end.
 
@@ -130,7 +130,7 @@ class Run:
         from .awaiting import awaited  # asyncio is 40 ms that most programs never need
 
         by_itself = getattr(self._engine, "runs_by_itself", False)
-        return awaited(self, self._ledger if by_itself else None).__await__()
+        return awaited(self, self._scheduler if by_itself else None).__await__()
 
     def stream(self) -> Iterator[Any]:
         """The outputs as they are committed, in that order; ends with the run, raising like ``wait``.
@@ -149,30 +149,30 @@ class Run:
                     yield payload, output.node
         self._expect_completed()
 
-    @whole
-    def _next_outputs(self, seen: int) -> list[OutputRecord | OutputBlock]:
+    @defer_sigint
+    def _next_outputs(self, seen: int) -> list[OutputRecord | OutputChunk]:
         """Some of those behind the first so many, waiting for one; none if the run is over."""
         self._engine.wait(self.run_id, seen, None)
-        return self._ledger.look(self.run_id, partial(_outputs, since=seen))
+        return self._scheduler.read(self.run_id, partial(_outputs, since=seen))
 
     def _result(self) -> RunResult:
         """What is read, is read in turn; what is opened, such as an error of the user's, is opened afterwards."""
-        found = self._ledger.look(self.run_id, _end)
+        found = self._scheduler.read(self.run_id, _end)
         if isinstance(found, RunResult):
             return found
         raise self._not_completed(*found)
 
-    @whole
+    @defer_sigint
     def _expect_completed(self) -> None:
         """``wait``, without a look at what came of it."""
         self._engine.wait(self.run_id, None, None)
-        run, progress = self._ledger.look(self.run_id, lambda run, _: (run, run.shown))
+        run, progress = self._scheduler.read(self.run_id, lambda run, _: (run, run.published))
         if progress.phase is not Phase.COMPLETED:
             raise self._not_completed(run, progress)
 
-    def _not_completed(self, run: Known, progress: Progress) -> FloxideError:
+    def _not_completed(self, run: RunEntry, progress: Progress) -> FloxideError:
         if STATUS[progress.phase] not in (RunStatus.FAILED, RunStatus.CANCELLED):
-            self._ledger.check_alive()
+            self._scheduler.check_alive()
         return _end_error(run, progress)
 
     def pause(self) -> None:
@@ -182,7 +182,7 @@ class Run:
             AlreadyCompletedError: it is over, or is being cancelled.
             FloxideError: it is about to fail; or its store is on disk, and the coordinator closed.
         """
-        self._ledger.pause(self.run_id)
+        self._scheduler.pause(self.run_id)
 
     def resume(self) -> None:
         """Go on after a pause or a failure; what is unfinished in a failed run is tried again as if for the first time.
@@ -192,7 +192,7 @@ class Run:
             FloxideError: it is about to fail, and can be resumed when it has; or another coordinator started it:
                 ``Coordinator.resume`` takes it up, given its workflow.
         """
-        self._ledger.resume(self.run_id)
+        self._scheduler.resume(self.run_id)
 
     def cancel(self, grace: float = GRACE) -> None:
         """Start nothing more of it. Steps that run have ``grace`` seconds before their workers are ended.
@@ -201,11 +201,11 @@ class Run:
             ValueError: ``grace`` is no number of seconds.
             FloxideError: its store is on disk, the coordinator closed, and the run not over.
         """
-        self._ledger.cancel(self.run_id, checked_seconds("grace", grace))
+        self._scheduler.cancel(self.run_id, checked_seconds("grace", grace))
 
     def info(self) -> RunInfo:
         """How it stands, as of its last commit."""
-        return info_of(self._ledger.known(self.run_id))
+        return info_of(self._scheduler.known(self.run_id))
 
     @property
     def status(self) -> RunStatus:
@@ -218,23 +218,25 @@ class Run:
 
     def progress(self) -> dict[str, int]:
         """How many steps of each node are completed, in the order of the graph; those of nodes that have any."""
-        done, shape = self._ledger.look(self.run_id, lambda run, s: (s.finished(self.run_id), run.record.shape))
+        done, shape = self._scheduler.read(self.run_id, lambda run, s: (s.finished(self.run_id), run.record.shape))
         return {name: done[name] for name in (*shape, *done) if name in done}
 
     def context(self) -> Any:
         """The context as committed so far."""
-        record, events = self._ledger.look(
+        record, events = self._scheduler.read(
             self.run_id, lambda run, store: (whole_record(run, store), list(store.events(self.run_id)))
         )
         return replay(record, events)
 
     def errors(self) -> list[WorkflowError]:
         """One row for each failed attempt."""
-        return [_error_row(self.run_id, e) for e in self._ledger.look(self.run_id, lambda _, s: s.errors(self.run_id))]
+        return [
+            _error_row(self.run_id, e) for e in self._scheduler.read(self.run_id, lambda _, s: s.errors(self.run_id))
+        ]
 
     def work_items(self) -> list[WorkItem]:
         """Everything unfinished, in order: what waits, what runs, what has arrived at a join."""
-        return self._ledger.look(self.run_id, _items)
+        return self._scheduler.read(self.run_id, _items)
 
     def pending_work(self) -> list[WorkItem]:
         """The items that are to be run, or run again."""
@@ -244,12 +246,12 @@ class Run:
     def checkpoint(self) -> Checkpoint:
         """What would be picked up after a crash now."""
 
-        def look(run: Known, store: CheckpointStore) -> tuple[Any, ...]:
+        def look(run: RunEntry, store: CheckpointStore) -> tuple[Any, ...]:
             outputs, events = list(store.outputs(self.run_id)), list(store.events(self.run_id))
-            result = RunResult(whole_record(run, store), run.shown.metrics, outputs, events)
-            return result, STATUS[run.shown.phase], _items(run, store)
+            result = RunResult(whole_record(run, store), run.published.metrics, outputs, events)
+            return result, STATUS[run.published.phase], _items(run, store)
 
-        result, status, items = self._ledger.look(self.run_id, look)
+        result, status, items = self._scheduler.read(self.run_id, look)
         return Checkpoint(self.run_id, status, result.context, tuple(items), tuple(result.outputs))
 
     def __repr__(self) -> str:
@@ -271,9 +273,9 @@ def replay(record: RunRecord, events: list[EventRecord]) -> Context:
     )
 
 
-def info_of(run: Known) -> RunInfo:
+def info_of(run: RunEntry) -> RunInfo:
     """A run's facts, as of its last commit. One whose store takes nothing at the moment is shown as paused by that."""
-    record, progress, trouble = run.record, run.shown, run.trouble
+    record, progress, trouble = run.record, run.published, run.write_error
     status = STATUS[progress.phase]
     waits = trouble is not None and status is RunStatus.RUNNING
     failure = None if progress.failure is None else failure_text(record.run_id, progress.failure, progress.failed)
@@ -299,22 +301,22 @@ def failure_text(run_id: str, failure: ErrorRecord, failed: int) -> str:
     return f"run {run_id} failed at {where}: {failure.type_name}: {text}{given}{others}"
 
 
-def _end(run: Known, store: CheckpointStore) -> RunResult | tuple[Known, Progress]:
-    run_id, progress = run.record.run_id, run.shown
+def _end(run: RunEntry, store: CheckpointStore) -> RunResult | tuple[RunEntry, Progress]:
+    run_id, progress = run.record.run_id, run.published
     if progress.phase is Phase.COMPLETED:
         events = list(store.events(run_id))
         return RunResult(whole_record(run, store), progress.metrics, list(store.outputs(run_id)), events)
     return run, progress
 
 
-def _end_error(run: Known, progress: Progress) -> FloxideError:
+def _end_error(run: RunEntry, progress: Progress) -> FloxideError:
     """What the end of a run without a result is to its waiter. Opens the error of its step, which may be anybody's."""
     run_id = run.record.run_id
     if progress.phase is Phase.CANCELLED:
         return RunCancelledError(f"run {run_id} was cancelled", run_id=run_id)
     failure = progress.failure
     if STATUS[progress.phase] is not RunStatus.FAILED or failure is None:
-        when = "when its coordinator was closed" if isinstance(run, Running) else "when it was left"
+        when = "when its coordinator was closed" if isinstance(run, ActiveRun) else "when it was left"
         how = f"coordinator.resume(workflow, {run_id!r}) goes on with it"
         return FloxideError(f"run {run_id} was not over {when}; {how}", run_id=run_id)
     if failure.type_name == RunTimeoutError.__name__ and not failure.node:
@@ -330,21 +332,21 @@ def _end_error(run: Known, progress: Progress) -> FloxideError:
     return error
 
 
-def _outputs(run: Known, store: CheckpointStore, since: int) -> list[OutputRecord | OutputBlock]:
+def _outputs(run: RunEntry, store: CheckpointStore, since: int) -> list[OutputRecord | OutputChunk]:
     return list(store.outputs(run.record.run_id, since, STREAMED))
 
 
-def _place(output: OutputRecord | OutputBlock) -> tuple[Order, int]:
+def _place(output: OutputRecord | OutputChunk) -> tuple[OrderKey, int]:
     """What outputs are sorted by. No other output has its place between the first of a block and the last."""
-    return output.order, 0 if isinstance(output, OutputBlock) else output.index
+    return output.order, 0 if isinstance(output, OutputChunk) else output.index
 
 
-def _items(run: Known, store: CheckpointStore) -> list[WorkItem]:
-    if run.shown.phase is Phase.CANCELLED:
+def _items(run: RunEntry, store: CheckpointStore) -> list[WorkItem]:
+    if run.published.phase is Phase.CANCELLED:
         return []  # also where the program died before it could say so to the store
     record, snapshot = run.record, store.snapshot(run.record.run_id)
     # Which items are being run is nothing that a store is told.
-    state = run.state if isinstance(run, Running) else None
+    state = run.state if isinstance(run, ActiveRun) else None
     found = [
         WorkItem(
             record.run_id,

@@ -1,4 +1,4 @@
-"""``Turns``: whose turn it is among the runs of a coordinator. What is handed out of a run is not decided here.
+"""``RunQueue``: whose turn it is among the runs of a coordinator. What is handed out of a run is not decided here.
 
 Nothing in it costs more the more runs there are that have nothing to start: paused, waiting for a retry, fed slowly.
 """
@@ -9,10 +9,10 @@ import heapq
 from itertools import count
 from math import inf
 
-from .active_run import Running
+from .active_run import ActiveRun
 
 
-class Turns:
+class RunQueue:
     """The runs with something to start take turns: next is the one whose last turn is the longest ago.
 
     Whoever changes a run says so by ``note``.
@@ -20,12 +20,16 @@ class Turns:
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._waiting: list[tuple[int, Running]] = []  # a heap; each run that is ``ready`` is in it, and perhaps others
-        self._dues: list[tuple[float, int, Running]] = []  # a heap, of retries: all that are the next one of their run
+        self._waiting: list[
+            tuple[int, ActiveRun]
+        ] = []  # a heap; each run that is ``ready`` is in it, and perhaps others
+        self._dues: list[
+            tuple[float, int, ActiveRun]
+        ] = []  # a heap, of retries: all that are the next one of their run
         # Those of which some items have more to give, and perhaps others. Not by id: a run that broke and was resumed
         # is another one, and what comes late of the broken one must not stand in its place.
-        self._giving: dict[Running, None] = {}
-        self.sooner = False  # something is due sooner than anything was, and nobody has been told
+        self._giving: dict[ActiveRun, None] = {}
+        self.deadline_advanced = False  # something is due sooner than anything was, and nobody has been told
 
     @property
     def next_due(self) -> float | None:
@@ -33,20 +37,20 @@ class Turns:
         return self._dues[0][0] if self._dues else None
 
     @property
-    def gives(self) -> bool:
+    def has_streams(self) -> bool:
         """Whether some worker could get more of what some item gives: which one, only it knows."""
         return bool(self._giving)
 
-    def giving(self, session: int | None, only: str | None, hash_seed: int | None = None) -> Running | None:
+    def first_streaming(self, session: int | None, only: str | None, hash_seed: int | None = None) -> ActiveRun | None:
         """A run with an item that is to give more to this session (``RunState.gives``); None: there is none."""
         for run in list(self._giving):
             if run.state.over or not run.state.giving:
                 del self._giving[run]
-            elif run.state.gives(session) and _wanted(run, only, hash_seed):
+            elif run.state.has_stream_for(session) and _wanted(run, only, hash_seed):
                 return run
         return None
 
-    def note(self, run: Running) -> None:
+    def refresh(self, run: ActiveRun) -> None:
         """Something has happened to the run."""
         if run.state.giving:
             self._giving[run] = None
@@ -57,10 +61,10 @@ class Turns:
         due = run.state.next_due
         if due is not None and due < run.due:
             run.due = due
-            self.sooner = self.sooner or not self._dues or due < self._dues[0][0]
+            self.deadline_advanced = self.deadline_advanced or not self._dues or due < self._dues[0][0]
             heapq.heappush(self._dues, (due, next(self._numbers), run))
 
-    def next(self, now: float, only: str | None, hash_seed: int | None = None) -> Running | None:
+    def next(self, now: float, only: str | None, hash_seed: int | None = None) -> ActiveRun | None:
         """The run whose turn it is, which is then the last; None if none has anything to start.
 
         Args:
@@ -85,7 +89,7 @@ class Turns:
             heapq.heappush(self._waiting, one)
         return found
 
-    def first(self, now: float, only: str | None, hash_seed: int | None = None) -> Running | None:
+    def first(self, now: float, only: str | None, hash_seed: int | None = None) -> ActiveRun | None:
         """The same, and it still is its turn."""
         self._come_due(now)
         while self._waiting and not self._waiting[0][1].ready:
@@ -113,7 +117,7 @@ class Turns:
     def by_hash_seed(self) -> dict[int, int]:
         """How many items could be handed out, by the hash seed that their run has; the run that waits longest first."""
         ready: dict[int, int] = {}
-        others = (run for run in self._giving if run.state.gives(None))
+        others = (run for run in self._giving if run.state.has_stream_for(None))
         for run, items in (*((run, run.ready) for _, run in sorted(self._waiting)), *((run, 1) for run in others)):
             if items and (seed := run.record.hash_seed) is not None:
                 ready[seed] = ready.get(seed, 0) + items
@@ -125,9 +129,9 @@ class Turns:
             run.due = inf
             if run.state.next_due is not None:  # or it is paused or over, and nothing of it may change
                 run.state.due(now)
-            self.note(run)
+            self.refresh(run)
 
 
-def _wanted(run: Running, only: str | None, hash_seed: int | None) -> bool:
+def _wanted(run: ActiveRun, only: str | None, hash_seed: int | None) -> bool:
     """Whether it is a run of the workflow ``only``, for a worker with that hash seed; None: of any, for any."""
     return only in (None, run.record.name) and (hash_seed is None or run.record.hash_seed in (None, hash_seed))

@@ -26,13 +26,13 @@ from ..core.run_state import RunState
 from ..core.transitions import STATUS, Phase
 from ..errors import AlreadyCompletedError, FloxideError, StoreError
 from ..ports import RunRecord
-from ..sigint import whole
+from ..sigint import defer_sigint
 from ..types import RunStatus
 from . import run_registry
-from .active_run import Known, Running, over_at, progress_of
+from .active_run import ActiveRun, RunEntry, over_at, progress_of
 from .channel import Feed
 from .commits import Commits
-from .cost_model import Pace
+from .cost_model import CostModel
 from .critical import postponed, section
 from .event_tail import Tail
 from .leases import Session
@@ -42,7 +42,7 @@ from .run_checks import check_not_ending, check_not_over, check_resumable, optio
 STARTING: Final = 60.0  # seconds for workers to start that no time-out counts; where they hang, there is an end, too
 
 
-def begin(run: Running, limit: float, now: float, workers: Iterable[Session]) -> None:
+def start_time_out(run: ActiveRun, limit: float, now: float, workers: Iterable[Session]) -> None:
     """The run has ``limit`` seconds, from now on or from when a worker asks for work for the first time."""
     run.deadline = now + limit
     if not any(worker.calls or worker.pid == os.getpid() for worker in workers):
@@ -50,13 +50,13 @@ def begin(run: Running, limit: float, now: float, workers: Iterable[Session]) ->
         run.deadline += STARTING
 
 
-def left(run: Running, now: float) -> float:
+def left(run: ActiveRun, now: float) -> float:
     """Seconds that it has left, if it has a deadline: when it goes on it gets as many again."""
     assert run.deadline is not None
     return max(0.0, run.deadline - now) if run.time_left is None else run.time_left
 
 
-def first_call(runs: Iterable[Running], now: float) -> float:
+def first_call(runs: Iterable[ActiveRun], now: float) -> float:
     """A worker asks for work for the first time: time-outs that waited for that begin. Gives when the first is over."""
     first = inf
     for run in runs:
@@ -66,10 +66,10 @@ def first_call(runs: Iterable[Running], now: float) -> float:
     return first
 
 
-class Runs(Commits):
+class RunRegistry(Commits):
     """See the module."""
 
-    @whole
+    @defer_sigint
     def create(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None = None, feed: Feed | None = None) -> bool:
         """Start a run; False if there is one of that id, which is left as it is."""
         self.critical.check_outside(f"starting run {record.run_id!r}")
@@ -86,17 +86,17 @@ class Runs(Commits):
             if self._broken is not None:
                 state.abandon(self._broken)
             progress = progress_of(state, time() if state.over else None)
-            run = Running(record, progress, state, Pace(self._cost(record, plan)), Tail(0), feed=feed)
+            run = ActiveRun(record, progress, state, CostModel(self._cost(record, plan)), Tail(0), feed=feed)
             if failpoints.armed:
                 failpoints.hit("coordinator.create")
-            self.store.create(record, state.take_commit(), run.progress)
+            self.store.create(record, state.take_commit(), run.decided)
             if failpoints.armed:
                 failpoints.hit("coordinator.created")
             self._created(run)
         return True
 
     @section
-    def _created(self, run: Running) -> None:
+    def _created(self, run: ActiveRun) -> None:
         run.state.share(self.memory)
         self._runs[run.record.run_id] = run
         self._check_feed(run)  # it may have been closed before
@@ -105,7 +105,7 @@ class Runs(Commits):
         self._commit(run)
         self._activate(run)
 
-    @whole
+    @defer_sigint
     def resume(
         self,
         run_id: str,
@@ -133,12 +133,12 @@ class Runs(Commits):
         with self.critical.turn():
             run = self._run(run_id)
             self._check_going()
-            if only is not None and STATUS[run.progress.phase] not in only:
+            if only is not None and STATUS[run.decided.phase] not in only:
                 return
             if check_resumable(run, record):
                 assert record is not None and plan is not None
                 run = self._restore(record, plan, retry)
-            assert isinstance(run, Running)
+            assert isinstance(run, ActiveRun)
             if record is not None and options_of(record) != options_of(run.record):
                 if renewed(run, record):
                     self._no_deadline(run)
@@ -152,19 +152,19 @@ class Runs(Commits):
     def _settle_end(self, run_id: str) -> None:
         """What is taken up of a run that is over is what is in the store."""
         self._check_going()
-        while isinstance(run := self._run(run_id), Running):
-            self.journal.poke()
-            if not run.state.over or not run.unwritten or not self.journal.settle(run):
+        while isinstance(run := self._run(run_id), ActiveRun):
+            self.commit_queue.wake()
+            if not run.state.over or not run.unwritten or not self.commit_queue.flush(run):
                 return
 
     @section
-    def _tell(self, run: Running) -> None:
+    def _tell(self, run: ActiveRun) -> None:
         """What a user asked for is seen when the verb is over, unless the store takes nothing at the moment."""
         with suppress(StoreError):
-            self.journal.settle(run)
+            self.commit_queue.flush(run)
 
     @section
-    def _go_on(self, run: Running) -> None:
+    def _go_on(self, run: ActiveRun) -> None:
         if run.state.phase in (Phase.FAILED, Phase.PAUSED):
             if run.state.phase is Phase.FAILED:
                 run.suspects = None  # all that is unfinished starts over
@@ -178,47 +178,47 @@ class Runs(Commits):
         self._activate(run)
         self._commit(run)
 
-    def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> Running:
+    def _restore(self, record: RunRecord, plan: Plan, retry: RetryPolicy | None) -> ActiveRun:
         """In turn, without the lock: nobody but who has the turn changes a run that nobody works on."""
         run_id, old = record.run_id, self._runs[record.run_id].record
         if start_over(self.store, old, record, plan):
             known = self._runs[run_id]
-            self._runs[run_id] = Known(old, known.progress, life=known.life)
+            self._runs[run_id] = RunEntry(old, known.decided, generation=known.generation)
         suspects = self.suspicion.suspects(run_id)
         run, unfinished = taken_up(self.store, old, record, plan, retry, self._cost(record, plan), suspects)
-        kept = run.progress
+        kept = run.decided
         if not (kept.metrics.completed or run.state.giving or run.state.held):
             record = run.record = record._replace(hash_probe=self.hash_probe)  # nothing hangs on where it began
         if unfinished is not None:
             self.store.replace(record, unfinished)
             # Should what follows fail, it is this that is in the store, and that it is taken up from the next time.
-            self._runs[run_id] = Known(record, kept, life=self._runs[run_id].life)
+            self._runs[run_id] = RunEntry(record, kept, generation=self._runs[run_id].generation)
         elif _kept(old) != _kept(record):
             self.store.replace(record)
-        run.life = self._runs[run_id].life + 1
-        self._note(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
+        run.generation = self._runs[run_id].generation + 1
+        self._record_phase(run, kept.phase, kept.finished_at)  # who has it now is to be seen in the store
         self._restored(run)
         return run
 
     @section
-    def _restored(self, run: Running) -> None:
+    def _restored(self, run: ActiveRun) -> None:
         run.state.share(self.memory)
         self._runs[run.record.run_id] = run
         self._commit(run)  # it may have come to its end by this
 
-    def _activate(self, run: Running) -> None:
+    def _activate(self, run: ActiveRun) -> None:
         """It may be worked on, unless it is over."""
         if run.state.over:
             self._let_go(run)
             return
         self._active[run.record.run_id] = run
         self._mixed = self._mixed or run.record.hash_seed not in (None, self.hash_seed)
-        self._turns.note(run)
+        self._run_queue.refresh(run)
         if run.deadline is None:  # else what it has left may still wait for the first worker
             limit = run.record.timeout if run.time_left is None else run.time_left
             run.time_left = None
             if limit is not None:
-                run_registry.begin(run, limit, self._now(), self._sessions.values())
+                run_registry.start_time_out(run, limit, self._now(), self._sessions.values())
                 self._first_deadline = min(self._first_deadline, run.deadline or inf)
                 self._timed[run.record.run_id] = run
                 self.on_deadline()
@@ -228,26 +228,26 @@ class Runs(Commits):
         return self._costs.setdefault(record.key, [None] * len(plan.graph.nodes))
 
     @postponed
-    @whole
+    @defer_sigint
     def pause(self, run_id: str) -> None:
         """Nothing of the run starts any more until it is resumed; what runs is finished.
 
         Raises:
             AlreadyCompletedError: the run is over, or is being cancelled.
-            FloxideError: it is about to fail; or the coordinator is closed, and its journal with it.
+            FloxideError: it is about to fail; or the coordinator is closed, and its commit queue with it.
         """
         with self.critical.turn():
             run = self._run(run_id)
-            if not isinstance(run, Running):
+            if not isinstance(run, ActiveRun):
                 self._check_pausable(run)
-                if run.progress.phase is Phase.RUNNING:
-                    self._note(run, Phase.PAUSED)
+                if run.decided.phase is Phase.RUNNING:
+                    self._record_phase(run, Phase.PAUSED)
                 return
         self._pause(run)
         self._tell(run)
 
     @section
-    def _pause(self, run: Running) -> None:
+    def _pause(self, run: ActiveRun) -> None:
         self._check_pausable(run)
         if run.state.phase is not Phase.PAUSED:
             check_not_ending(run, "paused")
@@ -258,43 +258,45 @@ class Runs(Commits):
                 self._no_deadline(run)
             self._commit(run)
 
-    def _check_pausable(self, run: Known) -> None:
+    def _check_pausable(self, run: RunEntry) -> None:
         if run.over:
-            run_id, status = run.record.run_id, STATUS[run.progress.phase].value
+            run_id, status = run.record.run_id, STATUS[run.decided.phase].value
             raise AlreadyCompletedError(f"run {run_id!r} is {status}; it cannot be paused", run_id=run_id)
-        self.journal.check_open()
+        self.commit_queue.check_open()
 
     @postponed
-    @whole
+    @defer_sigint
     def cancel(self, run_id: str, grace: float) -> None:
         """Nothing of the run starts any more; what runs has ``grace`` seconds. Nothing happens if it is over.
 
         Raises:
-            FloxideError: the coordinator is closed, and its journal with it.
+            FloxideError: the coordinator is closed, and its commit queue with it.
         """
         with self.critical.turn():
             run = self._run(run_id)
-            if run.state.over if isinstance(run, Running) else run.over:
+            if run.state.over if isinstance(run, ActiveRun) else run.over:
                 return
-            self.journal.check_open()
-            if not isinstance(run, Running):
-                self._note(run, Phase.CANCELLED, over_at(run), dropped(self.store.snapshot(run_id)))
+            self.commit_queue.check_open()
+            if not isinstance(run, ActiveRun):
+                self._record_phase(run, Phase.CANCELLED, over_at(run), dropped(self.store.snapshot(run_id)))
                 return
         self._cancel(run, grace)
         self._tell(run)
 
     @section
-    def _cancel(self, run: Running, grace: float) -> None:
+    def _cancel(self, run: ActiveRun, grace: float) -> None:
         if not run.state.over:
             run.state.cancel()
             self._give_grace(run, grace)
             self._commit(run)
 
-    def _note(self, run: Known, phase: Phase, finished_at: float | None = None, commit: Commit | None = None) -> None:
+    def _record_phase(
+        self, run: RunEntry, phase: Phase, finished_at: float | None = None, commit: Commit | None = None
+    ) -> None:
         """Where a run stands that nobody works on. In turn."""
-        progress = run.progress._replace(phase=phase, finished_at=finished_at)
+        progress = run.decided._replace(phase=phase, finished_at=finished_at)
         self.store.commit(run.record.run_id, commit or Commit(phase_changed=True), progress)
-        run.progress = run.shown = progress
+        run.decided = run.published = progress
 
     def _expire(self, now: float, first_call: bool = False) -> None:
         """Runs that are longer than allowed are stopped. ``first_call``: of a worker that had to start."""
@@ -314,7 +316,7 @@ class Runs(Commits):
 
     @postponed
     @section
-    def fed(self, run_id: str) -> None:
+    def input_arrived(self, run_id: str) -> None:
         """Something has come into the run's feed, or it was closed."""
         run = self._active.get(run_id)
         if run is not None:
@@ -322,7 +324,7 @@ class Runs(Commits):
             self._commit(run)
             self._wake_others()
 
-    def _check_feed(self, run: Running) -> None:
+    def _check_feed(self, run: ActiveRun) -> None:
         if run.feed is not None and run.feed.exhausted:
             run.state.close()
 

@@ -1,4 +1,4 @@
-"""``Ledger``: the one object that workers and users talk to. Every verb is one critical section under one lock, in
+"""``Scheduler``: the one object that workers and users talk to. Every verb is one critical section under one lock, in
 which no code runs that is not ours (``critical``).
 
 Here is who works on what: it hands out leases, and tells the core's state machines what comes back. The runs
@@ -20,13 +20,13 @@ from ..errors import FloxideError
 from ..messages import ONE_BY_ONE, Description, EventPage, Lease, Reply, Report
 from ..ports import CheckpointStore
 from ..wire import codec, oob_pickle
-from ..wire.status_page import Board
-from .active_run import Running
+from ..wire.status_page import StatusPage
+from .active_run import ActiveRun
 from .critical import postponed, section
 from .fault import fault_of
-from .leases import Ask, Leased, Overdue, Session, counted, head_of, next_seed, time_left
-from .liveness import Attention
-from .run_registry import Runs
+from .leases import Ask, KillRequest, Leased, Session, counted, head_of, next_seed, time_left
+from .liveness import SuspendDetector
+from .run_registry import RunRegistry
 from .suspicion import MOST_LIVES
 
 PLENTY: Final = 4  # leases for each worker that are to be left when one is handed out in advance
@@ -34,18 +34,18 @@ PLENTY: Final = 4  # leases for each worker that are to be left when one is hand
 T = TypeVar("T")
 
 
-class Ledger(Runs):
+class Scheduler(RunRegistry):
     """See the module. ``patience``: seconds that ``exchange`` waits for work at the most."""
 
     def __init__(self, store: CheckpointStore, patience: float, threaded: bool = True) -> None:
         super().__init__(store, threaded)
-        self.page = 8192  # events that a worker is sent at a time
+        self.event_page_size = 8192  # events that a worker is sent at a time
         # Opening a pickled class of ``__main__`` where it comes from resets that class, so workers in this very
         # process are given the workflow itself.
         self.bundles: dict[bytes, codec.Bundle] = {}
         self.arena: oob_pickle.Arena | None = None  # of the engine's, for what its workers are to be given
         self._patience = patience
-        self._attention = Attention()
+        self._suspend_detector = SuspendDetector()
         self._numbers = 0
 
     # -- verbs of workers (ports.Backend) ------------------------------------------------------------
@@ -62,12 +62,12 @@ class Ledger(Runs):
         worker.only = ask and ask.workflow
         if self._timed:
             self._expire(now, worker.calls == 1)
-        woken = min(self._idle, self._turns.ready(self._idle)) if self._idle and reports else 0
+        woken = min(self._idle, self._run_queue.ready(self._idle)) if self._idle and reports else 0
         taken = [self._take(worker, report) for report in reports]
         touched = {id(run): run for run in taken if run}
         for run in touched.values():
             self._commit(run)
-        left = woken and self._turns.nothing_beyond(woken)
+        left = woken and self._run_queue.nothing_beyond(woken)
         lease = None if left or (busy and not self._plenty(worker, want)) else self._grant(worker, want)
         waited, running = 0.0, 0
         if lease is None and not reports and want and not busy:
@@ -82,15 +82,15 @@ class Ledger(Runs):
         if reports and not reports[0].last and (held := worker.leases.get(reports[0].lease_id)) and held.items:
             running = id_of(held.items[0])
         more = lease is not None and self._plenty(worker, want)
-        dropped = worker.home.unwanted()
-        over = () if worker.ends == self._ends else worker.hears_of_ends(self._ends, self._runs)
+        dropped = worker.affinity.unwanted()
+        over = () if worker.ends_seen == self._ends else worker.hears_of_ends(self._ends, self._runs)
         return Reply(() if lease is None else (lease,), stop, waited, refused, running, more, dropped, over)
 
     def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
         run = self._run(run_id)
-        record = run.record if isinstance(run, Running) else self.record(run_id)
+        record = run.record if isinstance(run, ActiveRun) else self.record(run_id)
         workflow = None if record.key in known else record.workflow
-        ahead = run.state.plan.ahead if isinstance(run, Running) else ()
+        ahead = run.state.plan.chained if isinstance(run, ActiveRun) else ()
         for text in warnings:
             self._warn_once(text)
         hashes = record.hash_seed, record.hash_probe
@@ -99,17 +99,17 @@ class Ledger(Runs):
     def events(self, run_id: str, since: int) -> EventPage:
         found, total = self._last_events(run_id, since)
         if found is None:
-            with self.journal.reading:
-                found = self.store.events(run_id, since, None if total is None else self.page)
+            with self.commit_queue.reading:
+                found = self.store.events(run_id, since, None if total is None else self.event_page_size)
         return EventPage(found, total is not None and since + len(found) < total)
 
     @section
     def _last_events(self, run_id: str, since: int) -> tuple[Sequence[EventRecord] | None, int | None]:
         """A page of them, or None if the store has it; and how many there are, None for a run that nobody works on."""
         run = self._run(run_id)
-        if not isinstance(run, Running):
+        if not isinstance(run, ActiveRun):
             return None, None
-        return self.journal.events(run, since, self.page), run.tail.total
+        return self.commit_queue.events(run, since, self.event_page_size), run.tail.total
 
     # -- for engines ---------------------------------------------------------------------------------
 
@@ -140,23 +140,23 @@ class Ledger(Runs):
         self._wake_others()
 
     @section
-    def reserve(self) -> int:
+    def new_session_id(self) -> int:
         """A number for the session of a worker that is about to be started."""
         self._numbers += 1
         return self._numbers
 
     @section
-    def enlist(
+    def register_session(
         self,
         session: int,
         worker_id: int,
-        board: Board,
+        status_page: StatusPage,
         pid: int,
-        guest: bool = False,
+        external: bool = False,
         hash_seed: int | None = None,
     ) -> None:
         """The worker is there; from now on its calls are answered. With a hash seed, by work of such runs only."""
-        self._sessions[session] = Session(session, worker_id, board, pid, guest=guest, hash_seed=hash_seed)
+        self._sessions[session] = Session(session, worker_id, status_page, pid, external=external, hash_seed=hash_seed)
 
     @section
     def next_hash_seed(self, session: int) -> int | None:
@@ -172,16 +172,16 @@ class Ledger(Runs):
         dies at start-up: its successors would do the same without end.
         """
         worker = self._sessions[session]
-        return worker.calls > 1 or worker.waiting or worker.board.at() is not None
+        return worker.calls > 1 or worker.waiting or worker.status_page.at() is not None
 
     @section
-    def unheard(self, session: int) -> bool:
+    def never_called(self, session: int) -> bool:
         """Whether the worker, which has not called yet, would be told to end: it need not be waited for."""
         return self._stopping and not self._sessions[session].calls
 
     @section
-    def gone(
-        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None = None
+    def session_lost(
+        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: KillRequest | None = None
     ) -> bool:
         """A worker's life is over: its leases go back at once, and the item it was at may be to blame.
 
@@ -194,18 +194,18 @@ class Ledger(Runs):
         Returns:
             whether an item was to blame, which was logged.
         """
-        return self._gone(session, describe, text, overdue)
+        return self._session_lost(session, describe, text, overdue)
 
     @section
-    def overdue(self, within: float | None = None) -> tuple[list[Overdue], float | None]:
+    def overdue(self, within: float | None = None) -> tuple[list[KillRequest], float | None]:
         """Workers to be ended now, and in how many seconds to ask again (None: not before ``on_deadline``).
 
         Args:
             within: given by one who asks regularly: at the latest after so many seconds, while there are workers. When
-                it comes much later, everything was stopped, and that counts against nobody: see ``Attention``.
+                it comes much later, everything was stopped, and that counts against nobody: see ``SuspendDetector``.
         """
-        found: list[Overdue] = []
-        guests: list[Overdue] = []
+        found: list[KillRequest] = []
+        externals: list[KillRequest] = []
         again = within if self._sessions else None
         now = self._now()
         self._expire(now)
@@ -216,14 +216,14 @@ class Ledger(Runs):
             for lease in worker.leases.values():
                 left, error = time_left(worker, lease, now)
                 if left is not None and left <= 0:
-                    late = Overdue(worker.number, worker.board.at(), error)
-                    (guests if worker.guest else found).append(late)
+                    late = KillRequest(worker.number, worker.status_page.at(), error)
+                    (externals if worker.external else found).append(late)
                 elif left is not None:
                     again = left if again is None else min(again, left)
-        for late in guests:  # not ours to end: what one is at goes on without it; what it says later is refused
-            self._gone(late.session, FloxideError, "", late)
+        for late in externals:  # not ours to end: what one is at goes on without it; what it says later is refused
+            self._session_lost(late.session, FloxideError, "", late)
         if within is not None:
-            self._attention.expect(now, process_time(), math.inf if again is None else again)
+            self._suspend_detector.expect(now, process_time(), math.inf if again is None else again)
         return found, again
 
     def cannot_start(self, error: FloxideError, text: str) -> None:
@@ -244,14 +244,14 @@ class Ledger(Runs):
         self._stopping = True
         for worker in self._sessions.values():
             for lease in worker.leases.values():
-                worker.board.revoke(lease.id)
+                worker.status_page.revoke(lease.id)
         for run in self._active.values():
             self._cut_off(run)
         self._work.notify_all()
         self._changed.notify_all()
 
     def look_at_workers(self, at: Callable[[Session], T]) -> list[T]:
-        """What ``at`` makes of each worker that lives; their boards are closed when they have gone."""
+        """What ``at`` makes of each worker that lives; their status pages are closed when they have gone."""
         inside = self.critical.inside  # asked by one who must not wait
         return [at(worker) for worker in list(self._sessions.values())] if inside else self._look_at_workers(at)
 
@@ -271,15 +271,15 @@ class Ledger(Runs):
     def _now(self) -> float:
         """The monotonic clock, for a decision. Time in which nobody could look is granted to what runs."""
         now = monotonic()
-        if now > self._attention.until:
-            missed = self._attention.missed(now, process_time())
+        if now > self._suspend_detector.until:
+            missed = self._suspend_detector.missed(now, process_time())
             for worker in self._sessions.values():
-                worker.spare(missed, now)
+                worker.extend_deadlines(missed, now)
             for run in self._active.values():
-                run.spare(missed)
+                run.extend_deadlines(missed)
         return now
 
-    def _take(self, worker: Session, report: Report) -> Running | None:
+    def _take(self, worker: Session, report: Report) -> ActiveRun | None:
         """Results come in: tell the core. Under a lease that is over: nothing."""
         lease = worker.leases.get(report.lease_id)
         if lease is None:
@@ -291,7 +291,7 @@ class Ledger(Runs):
         worker.errors += failed
         try:
             if not run.state.over:  # a run that broke while this was running takes nothing any more
-                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.ahead, worker.home)
+                left = run.apply(left, report.results, (lease.id, worker.worker_id), report.chained, worker.affinity)
         except BaseException as error:
             self._crash(run, fault_of(error))
             if not isinstance(error, Exception):
@@ -303,7 +303,7 @@ class Ledger(Runs):
             lease.reported += steps
             lease.items, left = head_of(left)
         run.give_back(left)
-        run.pace.learn(report.spent)
+        run.cost_model.observe(report.spent)
         return run
 
     def _grant(self, worker: Session, want: float, any_home: bool = False) -> Lease | None:
@@ -312,14 +312,14 @@ class Ledger(Runs):
         Args:
             any_home: also of what another worker should go on with.
         """
-        if self._stopping or not want or self.journal.behind or worker.number not in self._sessions:
+        if self._stopping or not want or self.commit_queue.backlogged or worker.number not in self._sessions:
             return None
         seed = worker.hash_seed if self._mixed else None
         if seed is not None and self._makes_room(worker, False):
             return None
         session = None if any_home else worker.number
-        run = self.suspicion.waiting(worker) or self._turns.giving(session, worker.only, seed)
-        run = run or self._turns.next(monotonic(), worker.only, seed)
+        run = self.suspicion.waiting(worker) or self._run_queue.first_streaming(session, worker.only, seed)
+        run = run or self._run_queue.next(monotonic(), worker.only, seed)
         if run is None or self.suspicion.holds(run, self._sessions.values()):
             return None
         number = self._numbers = self._numbers + 1
@@ -331,7 +331,7 @@ class Ledger(Runs):
             self._crash(run, fault_of(error))
             return None
 
-    def _lease(self, worker: Session, run: Running, want: float, any_home: bool) -> Lease | None:
+    def _lease(self, worker: Session, run: ActiveRun, want: float, any_home: bool) -> Lease | None:
         session = None if any_home else worker.number
         items = run.claim(self._numbers, worker.worker_id, want, len(self._sessions), session)
         if run.lives(items[0]) >= MOST_LIVES:
@@ -351,21 +351,21 @@ class Ledger(Runs):
         worker.leases[self._numbers] = Leased(self._numbers, run, items, timed)
         if timed:
             self.on_deadline()
-        given = run.state.given(id_of(items[0]))
-        ahead = want > ONE_BY_ONE and run.ahead(items) and not given
-        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.life, ahead, given)
+        given = run.state.values_taken(id_of(items[0]))
+        ahead = want > ONE_BY_ONE and run.may_chain(items) and not given
+        return Lease(self._numbers, run.record.run_id, run.record.key, run.grants(items), run.generation, ahead, given)
 
     def _makes_room(self, worker: Session, idle: bool) -> bool:
         """Whether the worker ends, for one with another hash seed. Asked only where runs have different ones."""
-        if worker.next_seed is None and not self.journal.behind:
-            ready = self._turns.by_hash_seed()
+        if worker.next_seed is None and not self.commit_queue.backlogged:
+            ready = self._run_queue.by_hash_seed()
             worker.next_seed = next_seed(worker, idle, monotonic(), ready, self._sessions.values())
         return worker.next_seed is not None
 
     def _plenty(self, worker: Session, want: float) -> bool:
         """Whether a worker may have a lease that it does not begin yet: the others have enough to do without it."""
         seed = worker.hash_seed if self._mixed else None
-        run = None if want <= ONE_BY_ONE else self._turns.first(monotonic(), worker.only, seed)
+        run = None if want <= ONE_BY_ONE else self._run_queue.first(monotonic(), worker.only, seed)
         return run is not None and run.plenty(PLENTY * want * len(self._sessions))
 
     def _await_work(self, worker: Session, want: float, patience: float) -> Lease | None:
@@ -379,11 +379,13 @@ class Ledger(Runs):
                 now = monotonic()
                 if self._mixed and self._makes_room(worker, True):
                     break
-                due = None if self.journal.behind else self._turns.next_due  # nothing is begun, due or not, while it is
+                due = (
+                    None if self.commit_queue.backlogged else self._run_queue.next_due
+                )  # nothing is begun, due or not, while it is
                 until = end if due is None else due
                 if now >= end:
                     # Who has the iterator that could give more is long at something else.
-                    lease = None if worker.guest else self._grant(worker, want, any_home=True)
+                    lease = None if worker.external else self._grant(worker, want, any_home=True)
                     break
                 self._work.wait(max(0.0, min(until, end) - now))
                 lease = self._grant(worker, want)
@@ -392,19 +394,23 @@ class Ledger(Runs):
             self._idle -= 1
         return lease
 
-    def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:
+    def _session_lost(
+        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: KillRequest | None
+    ) -> bool:
         if (worker := self._sessions.pop(session, None)) is None:
-            return False  # of a guest, two may hear
-        at = worker.board.at()
+            return False  # of an external worker, two may hear
+        at = worker.status_page.at()
         if overdue is not None and at != overdue.at:
             at = None  # not ended for what it is at: in between it had gone on to something else
-        worker.home.leave()
+        worker.affinity.leave()
         blamed = False
         for lease in worker.leases.values():
             self.suspicion.ended(lease.id)
             found = lease.find(at)
-            if found is None and (steps := lease.ahead(at)):
-                lease.items[0].alone = steps  # what ended the worker is so far behind: next time it is to be blamed
+            if found is None and (steps := lease.chained_from(at)):
+                lease.items[
+                    0
+                ].unchained_steps = steps  # what ended the worker is so far behind: next time it is to be blamed
             elif found is not None and not lease.run.state.over:
                 culprit = lease.run.culprit(lease.items, found, (lease.id, worker.worker_id))
                 error = overdue and overdue.error
@@ -417,7 +423,7 @@ class Ledger(Runs):
         return blamed
 
     def _blame(
-        self, worker: Session, run: Running, item: ItemRecord, error: FloxideError, died: bool, text: str
+        self, worker: Session, run: ActiveRun, item: ItemRecord, error: FloxideError, died: bool, text: str
     ) -> bool:
         if self._stopping or run.state.over or run.state.phase in STOPPING:
             # Its grace was over, or its run broke: it is not the item's doing.

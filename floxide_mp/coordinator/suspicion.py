@@ -1,5 +1,5 @@
 """``Suspicion``: what to do about items that were leased when earlier programs ended. Lives in the coordinator's
-process, and is called with the ledger's lock held.
+process, and is called with the scheduler's lock held.
 
 Which item ended a program, nobody is left to say. So an item that was leased when one ended is leased by itself the
 next time; if that program ends as well it is known that it was being run. From ``ALONE`` such ends on it is run while
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from ..core.records import Block, ItemRecord
+from ..core.records import Chunk, ItemRecord
 from ..ports import CheckpointStore
 from ..wire.log import say
-from .active_run import Running
+from .active_run import ActiveRun
 from .in_flight import InFlight, Suspects
 from .leases import Session
 
@@ -29,7 +29,7 @@ class Suspicion:
 
     def __init__(self) -> None:
         self.in_flight: InFlight | None = None
-        self._next: Running | None = None  # everybody waits for its first item
+        self._next: ActiveRun | None = None  # everybody waits for its first item
         self._alone = 0  # the lease of the item that is run alone
 
     def watch(self, store: CheckpointStore, opened: ExitStack) -> None:
@@ -47,14 +47,14 @@ class Suspicion:
         """The items of a run that were leased when an earlier program ended; None: there are none."""
         return None if self.in_flight is None else self.in_flight.suspects(run_id)
 
-    def waiting(self, worker: Session) -> Running | None:
+    def waiting(self, worker: Session) -> ActiveRun | None:
         """The run whose first item is the next one of all, if there is one and it may be this worker's."""
         run = self._next
         if run is not None and not (_dangerous(run) and worker.only in (None, run.record.name)):
             run = self._next = None
         return run
 
-    def holds(self, run: Running, sessions: Iterable[Session]) -> bool:
+    def holds(self, run: ActiveRun, sessions: Iterable[Session]) -> bool:
         """Whether nothing of the run may be leased now: an item is run alone, or is about to be."""
         if not self._alone and run.suspects is None:
             return False
@@ -67,7 +67,7 @@ class Suspicion:
         self._next = run
         return True
 
-    def began(self, lease: int, run: Running, items: Sequence[ItemRecord | Block]) -> None:
+    def began(self, lease: int, run: ActiveRun, items: Sequence[ItemRecord | Chunk]) -> None:
         """They are leased."""
         if self.in_flight is not None:
             self.in_flight.began(lease, run.record.run_id, items)
@@ -80,6 +80,6 @@ class Suspicion:
             self.in_flight.ended(lease)
 
 
-def _dangerous(run: Running) -> bool:
+def _dangerous(run: ActiveRun) -> bool:
     first = run.state.first()
     return first is not None and run.lives(first) >= ALONE

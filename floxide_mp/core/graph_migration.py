@@ -17,7 +17,7 @@ from ..errors import FloxideError
 from .graph import RUN_SCOPE
 from .plan import Chain, Plan, ScopePlan
 from .records import ItemRow, ScopeRecord, Snapshot
-from .types import Order
+from .types import OrderKey
 
 FRESH: Final = 1 << 58  # with the depth that the run has reached: below the numbers of joins, above those of branches
 
@@ -52,7 +52,7 @@ def _parts(plan: Plan) -> list[_Part]:
         return None if join_of is None else "" if join_of == RUN_SCOPE else names[join_of]
 
     return [
-        _Part(names[p.node], tuple(names[n] for n in p.chain), of(p.spec.join_of), p.spec.window is not None)
+        _Part(names[p.node], tuple(names[n] for n in p.scope_path), of(p.spec.join_of), p.spec.window is not None)
         for p in plan.places
     ]
 
@@ -88,9 +88,11 @@ class _Move:
                 self.problems.append(f"items are held by {name}, which is gone")
             else:
                 held[self.nodes[name]] = list(numbers)
-        passed = {self.nodes[name] for node in was.passed if (name := self.old.graph.nodes[node].name) in self.nodes}
+        passed = {
+            self.nodes[name] for node in was.nodes_emitted if (name := self.old.graph.nodes[node].name) in self.nodes
+        }
         moved = was._replace(
-            items=items, arrivals=arrivals, scopes=scopes, joined=joined, depths={}, passed=passed, held=held
+            items=items, arrivals=arrivals, scopes=scopes, joined=joined, depths={}, nodes_emitted=passed, held=held
         )
         if self.problems:
             return moved
@@ -116,12 +118,12 @@ class _Move:
         if place is None:
             return None
         there, name = self.new.places[place], opener.spec.name
-        before, after = (*opener.chain, opener.node), (*there.chain, there.node)
-        if not there.owner or self._is_batch(self.old, before) != self._is_batch(self.new, after):
+        before, after = (*opener.scope_path, opener.node), (*there.scope_path, there.node)
+        if not there.opens_scope or self._is_batch(self.old, before) != self._is_batch(self.new, after):
             self.problems.append(f"there is unfinished work that comes from {name}, and nothing collects it any more")
             return None
-        if scope.id in self.was.spoilt and any(
-            p.spec.window and p.chain == after and p.on_failure is None for p in self.new.places
+        if scope.id in self.was.failed_batches and any(
+            p.spec.window and p.scope_path == after and p.on_failure is None for p in self.new.places
         ):
             self.problems.append(f"a batch of {name} has failed, and its on_failure is gone")
         self.chains[scope.id], self.parents[scope.id] = (before, after), scope.parent
@@ -135,7 +137,7 @@ class _Move:
         batch = chains is not None and self._is_batch(self.new, chains[1])
         return row._replace(place=place, order=self._order(row.order, batch))
 
-    def _order(self, order: Order, batch: bool = False) -> Order:
+    def _order(self, order: OrderKey, batch: bool = False) -> OrderKey:
         """``batch``: the last number is that of an item in its batch, and stays the last."""
         if self.fresh is None:
             return order

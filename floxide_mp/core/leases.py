@@ -14,8 +14,8 @@ from ..types import WorkItemStatus
 from .plan import Plan
 from .progress import Flow
 from .ready import ByDepth, Ranked
-from .records import Block, ItemRecord
-from .transitions import ITEM, ItemFact, Phase
+from .records import Chunk, ItemRecord
+from .transitions import ITEM, ItemEvent, Phase
 
 DEEP: Final = 128 << 20  # bytes from where on deeper items go first: of arrays of 50 MB, two workers have some five
 GROWTH: Final = 1 << 20  # bytes that a step leaves more than it took, from where on it is one that makes more
@@ -44,7 +44,7 @@ class Memory:
 
 Leaseholder = tuple[int, int]  # (lease, worker)
 
-_CLAIMED: Final = ItemFact.CLAIMED  # a global is found at once, a member of an enum is looked for
+_CLAIMED: Final = ItemEvent.CLAIMED  # a global is found at once, a member of an enum is looked for
 
 
 class Leasing(Flow):
@@ -61,13 +61,13 @@ class Leasing(Flow):
         self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self._serial_running = False
         self.memory = Memory()
-        self._told = 0  # bytes that the memory has of this run
+        self._counted_bytes = 0  # bytes that the memory has of this run
         self._making = 0  # bytes by which the items that are leased are likely to add to it
         self._grown: dict[int, int] = {}  # place -> by how many bytes a step there adds to it, where that is much
 
     def share(self, memory: Memory) -> None:
         """The memory that counts the bytes of this run and of others; until then the run is alone."""
-        self.memory, self._told = memory, 0
+        self.memory, self._counted_bytes = memory, 0
 
     @property
     def ready(self) -> int:
@@ -80,7 +80,7 @@ class Leasing(Flow):
             return count + (serial is not None and not self._held_back(serial.place))
         return len(self._ready) + (self.serial_order is not None and self._serial_item is not None)
 
-    def first(self) -> ItemRecord | Block | None:
+    def first(self) -> ItemRecord | Chunk | None:
         """What ``claim`` would give an item of."""
         if self.phase is not Phase.RUNNING:
             return None
@@ -90,7 +90,7 @@ class Leasing(Flow):
             return self._serial_ready.first()
         return self._ready.first() if self._ready else None
 
-    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Block | None:
+    def claim(self, lease: int, worker: int, most: int = 1) -> ItemRecord | Chunk | None:
         """A worker takes the first item that may start now, if there is one; of a block, up to ``most``."""
         if self.phase is not Phase.RUNNING:
             return None
@@ -118,7 +118,7 @@ class Leasing(Flow):
         while before:
             self._ready.push(before.pop(len(before)))
 
-    def single_out(self, block: Block, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
+    def split_off(self, block: Chunk, lease: int = 0, worker: int = -1) -> list[ItemRecord]:
         """The items of a leased block step out of it: from now on each is on its own, and leased as before."""
         self._unlease_block(block)
         self._left_block(block)
@@ -147,7 +147,7 @@ class Leasing(Flow):
     @property
     def _used(self) -> int:
         """Bytes that are unfinished, and those that the items which are leased are likely to add."""
-        return self.memory.used - self._told + self.bytes + self._making
+        return self.memory.used - self._counted_bytes + self.bytes + self._making
 
     def _held_back(self, place: int) -> bool:
         """Whether a step there would make more while there is too much, and something else may make it less: what is
@@ -156,7 +156,7 @@ class Leasing(Flow):
         grown = self._grown.get(place)
         return grown is not None and self.leased > 0 and self._used + grown > self.memory.most
 
-    def _most_urgent(self, ready: ByDepth) -> ItemRecord | Block | None:
+    def _most_urgent(self, ready: ByDepth) -> ItemRecord | Chunk | None:
         """The item that may start first, or the block that it is in, where the values take much memory."""
         deepest = self._deepest
         best = ready.best(deepest, self._held_back)
@@ -167,7 +167,7 @@ class Leasing(Flow):
             return serial
         return best
 
-    def _claim_by_depth(self, ready: ByDepth, lease: int, worker: int, most: int) -> ItemRecord | Block | None:
+    def _claim_by_depth(self, ready: ByDepth, lease: int, worker: int, most: int) -> ItemRecord | Chunk | None:
         item = self._most_urgent(ready)
         if item is None:
             return None
@@ -177,8 +177,8 @@ class Leasing(Flow):
         else:
             item = ready.pop(item, 1 if item.place in self._grown else most)
         self._lease(item, lease, worker)
-        if type(item) is Block and item.place in self._grown:
-            (item,) = self.single_out(item, lease, worker)  # one by one, for each may add much
+        if type(item) is Chunk and item.place in self._grown:
+            (item,) = self.split_off(item, lease, worker)  # one by one, for each may add much
         return item
 
     def _go_by_depth(self) -> None:
@@ -196,14 +196,14 @@ class Leasing(Flow):
             del self._grown[place]
 
     @property
-    def _serial_item(self) -> ItemRecord | Block | None:
+    def _serial_item(self) -> ItemRecord | Chunk | None:
         """The serial item that may start now, if there is one."""
         if self.serial_order is None or self._serial_running or not self._serial_ready:
             return None
         first = self._serial_ready.first()
         return first if self.serial_order.may_start(first) else None
 
-    def _left_block(self, block: Block) -> None:
+    def _left_block(self, block: Chunk) -> None:
         """These are among the items of blocks no more."""
         self.in_blocks -= len(block)
         self._commit.ranges.append((block.first, len(block)))
@@ -217,8 +217,8 @@ class Leasing(Flow):
         serial = self._serial_item
         return serial is not None and (not self._ready or self._ready.yields_to(serial))
 
-    def _lease(self, item: ItemRecord | Block, lease: int, worker: int) -> None:
-        if isinstance(item, Block):
+    def _lease(self, item: ItemRecord | Chunk, lease: int, worker: int) -> None:
+        if isinstance(item, Chunk):
             self.leased_blocks[item.first] = item.first + len(item)
             self.leased += len(item)
         else:
@@ -229,7 +229,7 @@ class Leasing(Flow):
                 item.making = self._grown.get(item.place, 0)
                 self._making += item.making
 
-    def _unlease(self, item: ItemRecord, fact: ItemFact) -> None:
+    def _unlease(self, item: ItemRecord, fact: ItemEvent) -> None:
         item.status = ITEM[item.status, fact]
         item.lease = 0
         self.leased -= 1
@@ -239,7 +239,7 @@ class Leasing(Flow):
         if self._serial_running and self.plan.places[item.place].spec.serial:
             self._serial_running = False
 
-    def _unlease_block(self, block: Block) -> None:
+    def _unlease_block(self, block: Chunk) -> None:
         """It, or a part of it, was leased as a whole."""
         first, stop = block.first, block.first + len(block)
         start = first if first in self.leased_blocks else max(n for n in self.leased_blocks if n < first)

@@ -33,8 +33,8 @@ class Place:
     number: int
     node: int
     spec: NodeSpec
-    chain: Chain
-    owner: bool  # its steps open a scope
+    scope_path: Chain
+    opens_scope: bool  # its steps open a scope
     arms: tuple[tuple[Target, ...], ...] = ()
     on_failure: tuple[Target, ...] | None = None
 
@@ -112,8 +112,8 @@ class Plan:
             for target in self._leaving(place):
                 if target.level:
                     (before if target.level < 0 else joined)[target.place].append(place.number)
-            if place.owner:  # of an empty fan-out, its joins come next
-                for join in self.scopes[(*place.chain, place.node)].joins.values():
+            if place.opens_scope:  # of an empty fan-out, its joins come next
+                for join in self.scopes[(*place.scope_path, place.node)].joins.values():
                     joined[join].append(place.number)
         steps = [0 if place.spec.serial else -1 for place in self.places]
         found = [number for number, distance in enumerate(steps) if distance == 0]
@@ -143,7 +143,7 @@ class Plan:
         return found
 
     @cached_property
-    def ahead(self) -> tuple[tuple[int, ...], ...]:
+    def chained(self) -> tuple[tuple[int, ...], ...]:
         """For each node and arm, the node whose step a worker may run next by itself, or -1: where there is one
         successor, nothing is to be counted, collected, timed or kept apart on the way, and both may be begun again:
         who dies ahead is not known, and what led there is not told.
@@ -156,7 +156,7 @@ class Plan:
         return tuple(found.get(node, ()) for node in range(len(self.graph.nodes)))
 
     def _next(self, place: Place, arm: tuple[Target, ...]) -> int:
-        if len(arm) != 1 or arm[0].level >= 0 or place.owner or self.scopes[place.chain].window is not None:
+        if len(arm) != 1 or arm[0].level >= 0 or place.opens_scope or self.scopes[place.scope_path].window is not None:
             return -1
         after = self.places[arm[0].place].spec
         for spec in (place.spec, after):
@@ -178,14 +178,14 @@ class Plan:
         while done < len(self.places) and len(self.problems) < 20:
             place = self.places[done]
             done += 1
-            inner = (*place.chain, place.node) if place.owner else place.chain
+            inner = (*place.scope_path, place.node) if place.opens_scope else place.scope_path
             place.arms = tuple(
                 tuple(t for to in arm if (t := self._target(place, to, inner))) for arm in place.spec.arms
             )
             failure = place.spec.on_failure
             if failure is not None:
                 # What fails of a batch is the batch, which is a step of the scope around its own.
-                outer = place.chain if place.spec.window is None else place.chain[:-1]
+                outer = place.scope_path if place.spec.window is None else place.scope_path[:-1]
                 place.on_failure = tuple(t for to in failure if (t := self._target(place, to, outer)))
 
     def _target(self, origin: Place, node: int, chain: Chain) -> Target | None:
@@ -217,12 +217,12 @@ class Plan:
         return number
 
     def _chains(self) -> set[Chain]:
-        opened = {(*p.chain, p.node) for p in self.places if p.owner}
+        opened = {(*p.scope_path, p.node) for p in self.places if p.opens_scope}
         return {()} | opened
 
     def _scope(self, chain: Chain) -> ScopePlan:
         depth = len(chain)
-        inside = [p for p in self.places if p.chain[:depth] == chain]
+        inside = [p for p in self.places if p.scope_path[:depth] == chain]
         exits = self._exits(chain)
         members = [p.number for p in inside] + exits
         local = {number: i for i, number in enumerate(members)}
@@ -254,7 +254,7 @@ class Plan:
             for number in after:
                 predecessors[number] += 1
         rank = {place: number for number, place in enumerate(sorted(joins.values()))}
-        window = next((p.spec.window for p in inside if p.chain == chain and p.spec.window), None)
+        window = next((p.spec.window for p in inside if p.scope_path == chain and p.spec.window), None)
         return ScopePlan(component_of, successors, predecessors, joins, rank, window)
 
     def _exits(self, chain: Chain) -> list[int]:
@@ -262,7 +262,7 @@ class Plan:
         if not chain:
             return []
         outer = chain[:-1]
-        return [p.number for p in self.places if p.chain == outer and p.spec.join_of == chain[-1]]
+        return [p.number for p in self.places if p.scope_path == outer and p.spec.join_of == chain[-1]]
 
     def _leaving(self, place: Place) -> list[Target]:
         return [t for arm in place.arms for t in arm] + list(place.on_failure or ())

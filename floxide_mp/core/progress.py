@@ -10,9 +10,9 @@ from typing import Final
 
 from .plan import Place, Plan, Target
 from .ready import ByDepth, Ranked, Ready
-from .records import Arrival, ArrivalBlock, Block, Commit, ItemRecord, OutputBlock, OutputRecord, Scope, ScopeRecord
+from .records import Chunk, Commit, ItemRecord, JoinInput, JoinInputChunk, OutputChunk, OutputRecord, Scope, ScopeRecord
 from .serial_order import SerialOrder
-from .types import ErrorRecord, Given, Order, Payload, behind, size_of
+from .types import ErrorRecord, OrderKey, Payload, StreamOffset, offset_key, size_of
 from .window import Window
 
 JOINED_RUN: Final = 1 << 59  # branch numbers from here on are joins': they sort behind the branches they join
@@ -20,7 +20,7 @@ JOINED: Final = 1 << 60  # ... and from here on those of joins whose scope is on
 MOST: Final = 4096  # items of one block: what is over of it is given free with it
 
 _order: Final = attrgetter("order")
-NOTHING: Final = Given()
+NOTHING: Final = StreamOffset()
 
 Value = tuple[int, Payload]  # (arm, payload)
 
@@ -49,7 +49,7 @@ class Flow:
     # -- items come ----------------------------------------------------------------------------------
 
     def _add(
-        self, place: int, order: Order, payload: Payload, scope: Scope, error: ErrorRecord | None = None
+        self, place: int, order: OrderKey, payload: Payload, scope: Scope, error: ErrorRecord | None = None
     ) -> ItemRecord:
         self._last_id += 1
         item = ItemRecord(self._last_id, place, order, payload, scope, error)
@@ -60,8 +60,8 @@ class Flow:
         self._enter(place, order[0], scope, 1)
         return item
 
-    def _add_block(self, place: int, order: Order, payloads: list[Payload], scope: Scope) -> Block:
-        block = Block(self._last_id + 1, place, order, payloads, scope)
+    def _add_block(self, place: int, order: OrderKey, payloads: list[Payload], scope: Scope) -> Chunk:
+        block = Chunk(self._last_id + 1, place, order, payloads, scope)
         count = len(payloads)
         self._last_id += count
         self.in_blocks += count
@@ -102,7 +102,7 @@ class Flow:
     def _create(
         self,
         target: Target,
-        order: Order,
+        order: OrderKey,
         payload: Payload,
         scope: Scope,
         origin: str,
@@ -113,42 +113,42 @@ class Flow:
         if target.level < 0:
             item = self._add(target.place, order, payload, scope, error)
             if alone > 0:
-                item.alone = alone
+                item.unchained_steps = alone
             self._queue(item)
             return
         scope = self._collecting(scope, target)
-        arrival = Arrival(scope.id, target.place, order, origin, payload)
+        arrival = JoinInput(scope.id, target.place, order, origin, payload)
         scope.arrivals.setdefault(target.place, []).append(arrival)
         self._commit.arrived.append(arrival)
 
     def _create_many(
-        self, target: Target, order: Order, payloads: list[Payload], scope: Scope, origin: str, alone: int = 0
+        self, target: Target, order: OrderKey, payloads: list[Payload], scope: Scope, origin: str, alone: int = 0
     ) -> None:
         """Successors side by side, ``order`` that of the first."""
         if target.level >= 0:
             scope = self._collecting(scope, target)
-            arrivals = ArrivalBlock(scope.id, target.place, order, origin, payloads)
+            arrivals = JoinInputChunk(scope.id, target.place, order, origin, payloads)
             scope.arrivals.setdefault(target.place, []).append(arrivals)
             self._commit.arrived_blocks.append(arrivals)
         elif self.plan.places[target.place].spec.serial or scope.window is not None:
             for number, payload in enumerate(payloads):
-                self._create(target, behind(order, number), payload, scope, origin)
+                self._create(target, offset_key(order, number), payload, scope, origin)
         else:
             for at in range(0, len(payloads), MOST):
                 part = payloads if len(payloads) <= MOST else payloads[at : at + MOST]
-                block = self._add_block(target.place, behind(order, at), part, scope)
-                block.alone = max(0, alone)
+                block = self._add_block(target.place, offset_key(order, at), part, scope)
+                block.unchained_steps = max(0, alone)
                 self._ready.push(block)
 
-    def _pass_on(self, place: Place, arm: int, block: Block, payloads: list[Payload], worker: int) -> None:
+    def _pass_on(self, place: Place, arm: int, block: Chunk, payloads: list[Payload], worker: int) -> None:
         """What a block's steps gave, one value each: outputs or successors."""
         depth, path = block.order
         if not place.arms[arm]:
-            self._commit.output_blocks.append(OutputBlock(block.order, place.spec.name, payloads, worker))
+            self._commit.output_blocks.append(OutputChunk(block.order, place.spec.name, payloads, worker))
         else:
             (target,) = place.arms[arm]
             name = place.spec.name
-            self._create_many(target, (depth + 1, path), payloads, block.scope, name, block.alone - 1)
+            self._create_many(target, (depth + 1, path), payloads, block.scope, name, block.unchained_steps - 1)
 
     @staticmethod
     def _collecting(scope: Scope, target: Target) -> Scope:
@@ -158,7 +158,7 @@ class Flow:
         return scope
 
     def _fan_out(
-        self, item: ItemRecord, place: Place, values: Sequence[Value], scope: Scope, given: Given = NOTHING
+        self, item: ItemRecord, place: Place, values: Sequence[Value], scope: Scope, given: StreamOffset = NOTHING
     ) -> int:
         """``given`` is what the step gave before; how many successors there are by now."""
         depth, path = item.order
@@ -179,7 +179,7 @@ class Flow:
         arm: int,
         payloads: list[Payload],
         scope: Scope,
-        given: Given = NOTHING,
+        given: StreamOffset = NOTHING,
     ) -> int:
         """As ``_fan_out``, of values that all take one arm."""
         targets = place.arms[arm]
@@ -192,11 +192,11 @@ class Flow:
     def _to_on_failure(
         self,
         place: Place,
-        order: Order,
+        order: OrderKey,
         payload: Payload,
         scope: Scope,
         error: ErrorRecord,
-        given: Given = NOTHING,
+        given: StreamOffset = NOTHING,
     ) -> None:
         targets = place.on_failure or ()
         depth, path = order
@@ -255,7 +255,7 @@ class Flow:
     # -- scopes --------------------------------------------------------------------------------------
 
     def _open_scope(self, item: ItemRecord, place: Place) -> Scope:
-        plan = self.plan.scopes[(*place.chain, place.node)]
+        plan = self.plan.scopes[(*place.scope_path, place.node)]
         batch = item.payload if plan.window else None
         self._commit.opened.append(ScopeRecord(item.id, item.scope.id, item.place, item.order, batch))
         return Scope.open(item.id, plan, item.scope, item.order, batch)
@@ -265,7 +265,7 @@ class Flow:
         self._settle(scope, [c for c, before in enumerate(scope.plan.predecessors) if not before])
 
     def _settle(self, scope: Scope, components: list[int]) -> None:
-        if scope.filling:
+        if scope.open_ended:
             return
         while components:
             at = components.pop()
@@ -292,7 +292,7 @@ class Flow:
         self._commit.joined.append((scope.id, join))
         if scope.window is not None and scope.window.failed is not None:
             return  # the batch has gone to ``on_failure`` instead
-        payload = tuple([(a.node, a.payloads if isinstance(a, ArrivalBlock) else a.payload) for a in arrivals])
+        payload = tuple([(a.node, a.payloads if isinstance(a, JoinInputChunk) else a.payload) for a in arrivals])
         self._queue(self._add(join, (depth, self._join_path(scope, join)), payload, scope.parent or scope))
 
     def _join_path(self, scope: Scope, join: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from .plan import Plan
-from .records import Block, ItemRecord
+from .records import Chunk, ItemRecord
 
 K = TypeVar("K", bound=Hashable)
 
@@ -29,32 +29,32 @@ class Ready:
     __slots__ = ("_count", "_heap", "_queue")
 
     def __init__(self) -> None:
-        self._queue: deque[ItemRecord | Block] = deque()
-        self._heap: list[ItemRecord | Block] = []
+        self._queue: deque[ItemRecord | Chunk] = deque()
+        self._heap: list[ItemRecord | Chunk] = []
         self._count = 0
 
-    def push(self, item: ItemRecord | Block) -> None:
-        self._count += len(item) if type(item) is Block else 1
+    def push(self, item: ItemRecord | Chunk) -> None:
+        self._count += len(item) if type(item) is Chunk else 1
         if not self._queue or self._queue[-1].order < item.order:
             self._queue.append(item)
         else:
             heapq.heappush(self._heap, item)
 
-    def first(self) -> ItemRecord | Block:
+    def first(self) -> ItemRecord | Chunk:
         """The next one, or the block that it is in. There must be one, as for ``pop``."""
         if not self._heap or (self._queue and self._queue[0] < self._heap[0]):
             return self._queue[0]
         return self._heap[0]
 
-    def yields_to(self, item: ItemRecord | Block) -> bool:
+    def yields_to(self, item: ItemRecord | Chunk) -> bool:
         """Whether that one goes before all of these. There must be one."""
         return item.order < self.first().order
 
-    def pop(self, most: int = 1) -> ItemRecord | Block:
+    def pop(self, most: int = 1) -> ItemRecord | Chunk:
         """The next one; of a block, up to ``most``."""
         queued = not self._heap or bool(self._queue and self._queue[0] < self._heap[0])
         item = self._queue.popleft() if queued else heapq.heappop(self._heap)
-        if type(item) is not Block:
+        if type(item) is not Chunk:
             self._count -= 1
             return item
         if len(item) > most:
@@ -69,14 +69,14 @@ class Ready:
     def __len__(self) -> int:
         return self._count
 
-    def entries(self) -> Iterator[ItemRecord | Block]:
+    def entries(self) -> Iterator[ItemRecord | Chunk]:
         """All of them, in no order, blocks whole."""
         yield from (*self._queue, *self._heap)
 
     def __iter__(self) -> Iterator[ItemRecord]:
         """All of them, in no order."""
         for item in (*self._queue, *self._heap):
-            if isinstance(item, Block):
+            if isinstance(item, Chunk):
                 yield from item.items()
             else:
                 yield item
@@ -94,7 +94,7 @@ class Queues(Generic[K]):
     def __len__(self) -> int:
         return self._count
 
-    def entries(self) -> Iterator[ItemRecord | Block]:
+    def entries(self) -> Iterator[ItemRecord | Chunk]:
         """All of them, in no order, blocks whole."""
         for ready in self._ready.values():
             yield from ready.entries()
@@ -154,32 +154,32 @@ class Ranked(Queues[int]):
         self.level = level
         self._levels: list[int] = []  # a heap of these levels
 
-    def push(self, item: ItemRecord | Block) -> None:
+    def push(self, item: ItemRecord | Chunk) -> None:
         level = self.level[item.place]
         ready = self._ready.get(level)
         if ready is None:
             ready = self._ready[level] = Ready()
             heapq.heappush(self._levels, level)
         ready.push(item)
-        self._count += len(item) if type(item) is Block else 1
+        self._count += len(item) if type(item) is Chunk else 1
 
-    def first(self) -> ItemRecord | Block:
+    def first(self) -> ItemRecord | Chunk:
         """The next one, or the block that it is in. There must be one, as for ``pop``."""
         return self._ready[self._levels[0]].first()
 
-    def yields_to(self, item: ItemRecord | Block) -> bool:
+    def yields_to(self, item: ItemRecord | Chunk) -> bool:
         """Whether that one goes before all of these. There must be one."""
         level, first = self.level[item.place], self._levels[0]
         return level < first or (level == first and item.order < self.first().order)
 
-    def pop(self, most: int = 1) -> ItemRecord | Block:
+    def pop(self, most: int = 1) -> ItemRecord | Chunk:
         """The next one; of a block, up to ``most``."""
         level = self._levels[0]
         ready = self._ready[level]
         item = ready.pop(most)
         if not ready:
             del self._ready[heapq.heappop(self._levels)]
-        self._count -= len(item) if type(item) is Block else 1
+        self._count -= len(item) if type(item) is Chunk else 1
         return item
 
 
@@ -202,33 +202,33 @@ class ByDepth(Queues[tuple[int, int]]):
         while before:
             self.push(before.pop(len(before)))
 
-    def push(self, item: ItemRecord | Block) -> None:
+    def push(self, item: ItemRecord | Chunk) -> None:
         at = item.order[0], item.place
         ready = self._ready.get(at)
         if ready is None:
             ready = self._ready[at] = Ready()
         ready.push(item)
-        self._count += len(item) if type(item) is Block else 1
+        self._count += len(item) if type(item) is Chunk else 1
 
-    def best(self, deepest: bool, held: Callable[[int], bool]) -> ItemRecord | Block | None:
+    def best(self, deepest: bool, held: Callable[[int], bool]) -> ItemRecord | Chunk | None:
         """The one that goes first, or the block that it is in; None if all wait at places that are ``held``."""
         found = [ready.first() for (_, place), ready in self._ready.items() if not held(place)]
         return min(found, key=lambda item: self.urgency(item, deepest), default=None)
 
-    def urgency(self, item: ItemRecord | Block, deepest: bool) -> tuple[int, object]:
+    def urgency(self, item: ItemRecord | Chunk, deepest: bool) -> tuple[int, object]:
         """Items go in the order of this."""
         if deepest:
             return -item.order[0], item.order
         return (self.level[item.place] if self.level else 0), item.order
 
-    def pop(self, item: ItemRecord | Block, most: int = 1) -> ItemRecord | Block:
+    def pop(self, item: ItemRecord | Chunk, most: int = 1) -> ItemRecord | Chunk:
         """Take the one that is the ``best``; of a block, up to ``most``."""
         at = item.order[0], item.place
         ready = self._ready[at]
         taken = ready.pop(most)
         if not ready:
             del self._ready[at]
-        self._count -= len(taken) if type(taken) is Block else 1
+        self._count -= len(taken) if type(taken) is Chunk else 1
         return taken
 
     def count(self, held: Callable[[int], bool]) -> int:

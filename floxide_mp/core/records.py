@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 
 from ..types import WorkItemStatus
 from .plan import ScopePlan
-from .types import ErrorRecord, Given, Order, Packed, Payload, behind, size_of, total_size
+from .types import ErrorRecord, OrderKey, Packed, Payload, StreamOffset, offset_key, size_of, total_size
 from .window import Window
 
 
 class EventRecord(NamedTuple):
     """One write to the context. ``(order, index)`` is unique in the run, and what replays are sorted by."""
 
-    order: Order
+    order: OrderKey
     index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     field: int
@@ -31,68 +31,68 @@ class EventRecord(NamedTuple):
 class OutputRecord(NamedTuple):
     """One output of the run, listed by ``(order, index)``. ``worker`` is who made it: the only part left to chance."""
 
-    order: Order
+    order: OrderKey
     index: int  # type: ignore[assignment]  # hides tuple.index
     node: str
     payload: Payload
     worker: int | None = None
 
 
-class OutputBlock(NamedTuple):
+class OutputChunk(NamedTuple):
     """Outputs made side by side by steps of one node: each its own one. ``order`` is that of the first."""
 
-    order: Order
+    order: OrderKey
     node: str
     payloads: list[Payload]
     worker: int | None = None
 
-    def behind(self, number: int) -> OutputBlock:
+    def after(self, number: int) -> OutputChunk:
         """All but the first so many."""
         if not number:
             return self
-        return self._replace(order=behind(self.order, number), payloads=self.payloads[number:])
+        return self._replace(order=offset_key(self.order, number), payloads=self.payloads[number:])
 
     def records(self) -> Iterator[OutputRecord]:
         for number, payload in enumerate(self.payloads):
-            yield OutputRecord(behind(self.order, number), 0, self.node, payload, self.worker)
+            yield OutputRecord(offset_key(self.order, number), 0, self.node, payload, self.worker)
 
 
-def place(record: EventRecord | OutputRecord) -> tuple[Order, int]:
+def place(record: EventRecord | OutputRecord) -> tuple[OrderKey, int]:
     """Where a record stands in the run's order: the key to sort by."""
     return record.order, record.index
 
 
-def one_by_one(outputs: Iterable[OutputRecord | OutputBlock]) -> Iterator[OutputRecord]:
+def one_by_one(outputs: Iterable[OutputRecord | OutputChunk]) -> Iterator[OutputRecord]:
     """The outputs, each as a record."""
     for output in outputs:
-        if isinstance(output, OutputBlock):
+        if isinstance(output, OutputChunk):
             yield from output.records()
         else:
             yield output
 
 
-class Arrival(NamedTuple):
+class JoinInput(NamedTuple):
     """A value waiting at a join (``place``) of the scope with that id."""
 
     scope: int
     place: int
-    order: Order
+    order: OrderKey
     node: str
     payload: Payload
 
 
-class ArrivalBlock(NamedTuple):
+class JoinInputChunk(NamedTuple):
     """Values waiting at a join that were made side by side by steps of one node. ``order`` is that of the first."""
 
     scope: int
     place: int
-    order: Order
+    order: OrderKey
     node: str
     payloads: list[Payload]
 
-    def records(self) -> Iterator[Arrival]:
+    def records(self) -> Iterator[JoinInput]:
         for number, payload in enumerate(self.payloads):
-            yield Arrival(self.scope, self.place, behind(self.order, number), self.node, payload)
+            yield JoinInput(self.scope, self.place, offset_key(self.order, number), self.node, payload)
 
 
 @dataclass(slots=True, eq=False)
@@ -111,11 +111,11 @@ class Scope:
     depth: list[int]
     fired: set[int] = field(default_factory=set)
     closed: set[int] = field(default_factory=set)
-    arrivals: dict[int, list[Arrival | ArrivalBlock]] = field(default_factory=dict)
-    filling: bool = False  # the step that opened it has more to give: nothing in it is closed
+    arrivals: dict[int, list[JoinInput | JoinInputChunk]] = field(default_factory=dict)
+    open_ended: bool = False  # the step that opened it has more to give: nothing in it is closed
 
     @staticmethod
-    def open(id: int, plan: ScopePlan, parent: Scope | None, order: Order, batch: Payload | None = None) -> Scope:
+    def open(id: int, plan: ScopePlan, parent: Scope | None, order: OrderKey, batch: Payload | None = None) -> Scope:
         count = len(plan.predecessors)
         level = 0 if parent is None else parent.level + 1
         window: Window[ItemRecord, ErrorRecord] | None = Window(plan.window) if plan.window else None
@@ -129,7 +129,7 @@ class ScopeRecord(NamedTuple):
     id: int
     parent: int
     place: int
-    order: Order
+    order: OrderKey
     batch: Payload | None
 
 
@@ -139,7 +139,7 @@ class ItemRecord:
 
     id: int
     place: int
-    order: Order
+    order: OrderKey
     payload: Payload
     scope: Scope
     error: ErrorRecord | None = None  # what an ``on_failure`` node is told
@@ -148,16 +148,18 @@ class ItemRecord:
     lease: int = 0
     worker: int = -1
     due: float = 0.0
-    alone: int = 0  # so many steps, from this one on, nobody is to go ahead of: one of those behind ended a worker
+    unchained_steps: int = (
+        0  # so many steps, from this one on, nobody is to go ahead of: one of those behind ended a worker
+    )
     making: int = 0  # while it is leased: bytes by which it is likely to add to the unfinished values
     size: int = 0  # bytes of the payload, about
 
-    def __lt__(self, other: ItemRecord | Block) -> bool:
+    def __lt__(self, other: ItemRecord | Chunk) -> bool:
         return self.order < other.order
 
 
 @dataclass(slots=True, eq=False)
-class Block:
+class Chunk:
     """Items made side by side, as one: number k has the id ``first + k``, and the order key k places behind ``order``.
 
     They are at one place, in one scope, at their first attempt; one with which anything else is the matter steps out.
@@ -166,10 +168,10 @@ class Block:
 
     first: int
     place: int
-    order: Order
+    order: OrderKey
     payloads: list[Payload]
     scope: Scope
-    alone: int = 0  # as of ``ItemRecord``
+    unchained_steps: int = 0  # as of ``ItemRecord``
     _size: int = field(default=-1, init=False)
 
     def __len__(self) -> int:
@@ -182,15 +184,15 @@ class Block:
             self._size = sum(map(len, self.payloads))
         return self._size
 
-    def __lt__(self, other: ItemRecord | Block) -> bool:
+    def __lt__(self, other: ItemRecord | Chunk) -> bool:
         return self.order < other.order
 
-    def part(self, start: int, stop: int | None = None) -> Block:
+    def part(self, start: int, stop: int | None = None) -> Chunk:
         """Those from number ``start`` up to ``stop``."""
-        order = behind(self.order, start) if start else self.order
-        return Block(self.first + start, self.place, order, self.payloads[start:stop], self.scope, self.alone)
+        order = offset_key(self.order, start) if start else self.order
+        return Chunk(self.first + start, self.place, order, self.payloads[start:stop], self.scope, self.unchained_steps)
 
-    def split(self, at: int) -> tuple[Block, Block]:
+    def split(self, at: int) -> tuple[Chunk, Chunk]:
         """Those before number ``at``, and the others."""
         first, rest = self.part(0, at), self.part(at)
         rest._size = self.size - first.size  # so that each payload is looked at once, and not once a lease
@@ -208,15 +210,17 @@ class Block:
     def items(self) -> Iterator[ItemRecord]:
         """Each as an item of its own."""
         for number, payload in enumerate(self.payloads):
-            order = behind(self.order, number)
-            item = ItemRecord(self.first + number, self.place, order, payload, self.scope, alone=self.alone)
+            order = offset_key(self.order, number)
+            item = ItemRecord(
+                self.first + number, self.place, order, payload, self.scope, unchained_steps=self.unchained_steps
+            )
             item.size = len(payload)
             yield item
 
 
-def id_of(item: ItemRecord | Block) -> int:
+def id_of(item: ItemRecord | Chunk) -> int:
     """Of a block, the first one's."""
-    return item.first if isinstance(item, Block) else item.id
+    return item.first if isinstance(item, Chunk) else item.id
 
 
 class ItemRow(NamedTuple):
@@ -224,7 +228,7 @@ class ItemRow(NamedTuple):
 
     id: int
     place: int
-    order: Order
+    order: OrderKey
     payload: Payload
     scope: int
     error: ErrorRecord | None
@@ -241,24 +245,28 @@ class Commit:
     run makes blocks anew: what is a range in one of these may have come one by one, or in several blocks.
     """
 
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Chunk] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)  # (first, how many) of what is in blocks no more
     created: list[ItemRecord] = field(default_factory=list)
     changed: list[ItemRecord] = field(default_factory=list)  # attempt, status or due time
     finished: list[int] = field(default_factory=list)
-    arrived: list[Arrival] = field(default_factory=list)
-    arrived_blocks: list[ArrivalBlock] = field(default_factory=list)
+    arrived: list[JoinInput] = field(default_factory=list)
+    arrived_blocks: list[JoinInputChunk] = field(default_factory=list)
     joined: list[tuple[int, int]] = field(default_factory=list)  # (scope, place): it fired; what arrived is used up
     opened: list[ScopeRecord] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)  # scopes in which nothing is alive any more
     depths: dict[tuple[int, int], int] = field(default_factory=dict)  # (scope, component) -> deepest level so far
-    passed: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
+    nodes_emitted: list[int] = field(default_factory=list)  # nodes that passed something on: what they held is released
     held: list[tuple[int, int]] = field(default_factory=list)  # (node, item): held, and finished all the same
-    spoilt: dict[int, tuple[int, ErrorRecord]] = field(default_factory=dict)  # batch's scope -> its first failure
-    given: dict[int, Given | None] = field(default_factory=dict)  # item -> what it gave, in all; None: it is over
+    failed_batches: dict[int, tuple[int, ErrorRecord]] = field(
+        default_factory=dict
+    )  # batch's scope -> its first failure
+    given: dict[int, StreamOffset | None] = field(
+        default_factory=dict
+    )  # item -> what it gave, in all; None: it is over
     events: list[EventRecord] = field(default_factory=list)
     outputs: list[OutputRecord] = field(default_factory=list)
-    output_blocks: list[OutputBlock] = field(default_factory=list)  # listed behind the others
+    output_blocks: list[OutputChunk] = field(default_factory=list)  # listed behind the others
     errors: list[ErrorRecord] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)  # node -> how many of its steps were completed
     phase_changed: bool = False
@@ -312,16 +320,16 @@ class Snapshot(NamedTuple):
     """
 
     items: Sequence[ItemRow]
-    arrivals: Sequence[Arrival]
+    arrivals: Sequence[JoinInput]
     scopes: Sequence[ScopeRecord]
     joined: Collection[tuple[int, int]]
     depths: Mapping[tuple[int, int], int]
-    passed: Collection[int]
+    nodes_emitted: Collection[int]
     held: Mapping[int, Sequence[int]]
-    spoilt: Mapping[int, tuple[int, ErrorRecord]]
+    failed_batches: Mapping[int, tuple[int, ErrorRecord]]
     events: int
     outputs: int
-    given: Mapping[int, Given] = MappingProxyType({})
+    given: Mapping[int, StreamOffset] = MappingProxyType({})
 
 
 MOST_ERRORS: Final = 16 << 20  # characters of a run's errors, from where on the texts of others are cut short

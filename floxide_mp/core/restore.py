@@ -12,11 +12,11 @@ from ..api.retry import RetryPolicy
 from ..types import RunMetrics, WorkItemStatus
 from .plan import Plan
 from .progress import MOST
-from .records import Block, ItemRecord, ItemRow, Scope, Snapshot
+from .records import Chunk, ItemRecord, ItemRow, Scope, Snapshot
 from .run_state import RunState
 from .streams import Kept
 from .transitions import Phase
-from .types import ErrorRecord, Given, size_of
+from .types import ErrorRecord, StreamOffset, size_of
 
 
 def restored(
@@ -46,7 +46,7 @@ def restored(
     state._dropped = state._last_id - metrics.total_work_items
     state._completed, state._failed, state._retries = metrics.completed, metrics.failed, metrics.retries
     state.held = {node: list(items) for node, items in snapshot.held.items()}
-    state._passed = set(snapshot.passed)
+    state._passed = set(snapshot.nodes_emitted)
     state.failed = sum([row.status is WorkItemStatus.FAILED for row in snapshot.items])
     scopes = _scopes(state, snapshot)
     batches: dict[int, list[tuple[int, ItemRecord]]] = {}
@@ -83,10 +83,10 @@ def _scopes(state: RunState, snapshot: Snapshot) -> dict[int, Scope]:
     plan, scopes = state.plan, {0: state.root}
     for record in sorted(snapshot.scopes):  # by the item that opened it: outer ones first
         opener = plan.places[record.place]
-        inner = plan.scopes[(*opener.chain, opener.node)]
+        inner = plan.scopes[(*opener.scope_path, opener.node)]
         made = Scope.open(record.id, inner, scopes[record.parent], record.order, record.batch)
         if made.window is not None:
-            made.window.failed = snapshot.spoilt.get(record.id)
+            made.window.failed = snapshot.failed_batches.get(record.id)
         scopes[record.id] = made
     for (number, component), depth in snapshot.depths.items():
         scopes[number].depth[component] = depth
@@ -126,7 +126,7 @@ def _fresh(row: ItemRow) -> bool:
 
 def _put_block(state: RunState, rows: Sequence[ItemRow], scope: Scope) -> None:
     first, count = rows[0], len(rows)
-    block = Block(first.id, first.place, first.order, [row.payload for row in rows], scope)
+    block = Chunk(first.id, first.place, first.order, [row.payload for row in rows], scope)
     state._ready.push(block)
     state.in_blocks += count
     if state.serial_order is not None:
@@ -164,9 +164,9 @@ def _alive(scope: Scope, place: int, count: int) -> None:
         within = within.parent
 
 
-def _open_source(state: RunState, item: ItemRecord, given: Given, scopes: dict[int, Scope]) -> None:
+def _open_source(state: RunState, item: ItemRecord, given: StreamOffset, scopes: dict[int, Scope]) -> None:
     scope = scopes.get(item.id, item.scope)
-    scope.filling |= scope is not item.scope
+    scope.open_ended |= scope is not item.scope
     state._open_source(item, scope, given)
 
 

@@ -16,17 +16,17 @@ from .leases import Leaseholder
 from .plan import Place, Plan
 from .progress import NOTHING, Value
 from .ready import Ready
-from .records import Block, Commit, ItemRecord, Scope, bounded, error_size
-from .streams import Holding, Sources, Write
-from .transitions import FINAL, ITEM, RUN, STATUS, STOPPING, ItemFact, Phase, RunFact
-from .types import ErrorRecord, Given, Packed, Payload, behind
+from .records import Chunk, Commit, ItemRecord, Scope, bounded, error_size
+from .streams import Holding, StreamingItems, Write
+from .transitions import FINAL, ITEM, RUN, STATUS, STOPPING, ItemEvent, Phase, RunEvent
+from .types import ErrorRecord, Packed, Payload, StreamOffset, offset_key
 
 MAX_DEATHS: Final = 3  # workers that an item may take with it where its node has no retry policy
 
 
 # A global is found at once, a member of an enum is looked for.
 _RUNNING: Final = Phase.RUNNING
-_SUCCEEDED: Final = ItemFact.SUCCEEDED
+_SUCCEEDED: Final = ItemEvent.SUCCEEDED
 
 
 class RunState(Holding):
@@ -71,11 +71,11 @@ class RunState(Holding):
         before = self.bytes
         place, scope, given = self._succeeded(item, writes)
         after = None
-        if not spread and not place.owner and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
+        if not spread and not place.opens_scope and len(values) == 1 and len(place.arms[values[0][0]]) == 1:
             arm, payload = values[0]
             order = item.order[0] + 1, item.order[1]
             if on is None:
-                self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.alone - 1)
+                self._create(place.arms[arm][0], order, payload, scope, place.spec.name, alone=item.unchained_steps - 1)
             else:
                 after = self._add(place.arms[arm][0].place, order, payload, scope)
                 if self.serial_order is not None:
@@ -85,33 +85,33 @@ class RunState(Holding):
             self._fan_out(item, place, values, scope, given)
         if self._grown or self.bytes - before > self.memory.growth:
             self._grew(item.place, self.bytes - before)
-        if place.owner:
+        if place.opens_scope:
             self._settle_all(scope)
         self._leave(item)
         self._check_end()
         return after
 
-    def spread(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
+    def fan_out(self, item: ItemRecord, arm: int, payloads: list[Payload], writes: tuple[Write, ...]) -> None:
         """A step is over that was a ``NextAll`` of many values, which all take one arm."""
         before = self.bytes
         place, scope, given = self._succeeded(item, writes)
         self._fan_out_alike(item, place, arm, payloads, scope, given)
         if self._grown or self.bytes - before > self.memory.growth:
             self._grew(item.place, self.bytes - before)
-        if place.owner:
+        if place.opens_scope:
             self._settle_all(scope)
         self._leave(item)
         self._check_end()
 
     def succeed_all(
         self,
-        block: Block,
+        block: Chunk,
         arm: int,
         payloads: list[Payload],
         writes: Sequence[tuple[Write, ...]],
         worker: int,
         ahead: bool = False,
-    ) -> Block | None:
+    ) -> Chunk | None:
         """Steps side by side are over, each with one value; these take one arm.
 
         Args:
@@ -120,8 +120,8 @@ class RunState(Holding):
             ahead: as ``on`` of ``succeed``, for the successors.
         """
         place = self.plan.places[block.place]
-        if place.owner or len(place.arms[arm]) > 1:
-            items = self.single_out(block, worker=worker)
+        if place.opens_scope or len(place.arms[arm]) > 1:
+            items = self.split_off(block, worker=worker)
             for item, payload, written in zip(items, payloads, writes or ((),) * len(block), strict=True):
                 self.succeed(item, ((arm, payload),), written, False)
             return None
@@ -131,7 +131,7 @@ class RunState(Holding):
         self.bytes -= block.size
         for number, written in enumerate(writes):
             if written:
-                self._write(behind(block.order, number), place, written)
+                self._write(offset_key(block.order, number), place, written)
         self._count(place, count)
         after = None
         if ahead:
@@ -146,7 +146,7 @@ class RunState(Holding):
         self._check_end()
         return after
 
-    def release_all(self, block: Block) -> None:
+    def release_all(self, block: Chunk) -> None:
         """As ``release``, of the items of a block."""
         self._unlease_block(block)
         self._ready.push(block)
@@ -172,7 +172,7 @@ class RunState(Holding):
             self.abandon(error)
         self.release(item)
 
-    def die(self, item: ItemRecord, error: ErrorRecord, now: float) -> None:
+    def worker_died(self, item: ItemRecord, error: ErrorRecord, now: float) -> None:
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
         policy = self._policy(item)
         error = self._record(item, error)
@@ -186,7 +186,7 @@ class RunState(Holding):
 
     def release(self, item: ItemRecord) -> None:
         """The lease is over and the item was not started, or no harm came of it: it is as it was."""
-        self._unlease(item, ItemFact.RELEASED)
+        self._unlease(item, ItemEvent.RELEASED)
         self._requeue(item)
         self._check_end()
 
@@ -196,7 +196,7 @@ class RunState(Holding):
             _, number = heapq.heappop(self._timers)
             item = self.items.get(number)
             if item is not None and item.status is WorkItemStatus.WAITING_RETRY and item.due <= now:
-                item.status = ITEM[item.status, ItemFact.DUE]
+                item.status = ITEM[item.status, ItemEvent.DUE]
                 self._waiting -= 1
                 self._commit.changed.append(item)
                 self._requeue(item)
@@ -204,30 +204,30 @@ class RunState(Holding):
     def pause(self) -> None:
         """Start nothing until resumed; what runs is finished. Only a run that is RUNNING can be paused."""
         if self.phase is Phase.RUNNING:
-            self._move(RunFact.PAUSE)
+            self._move(RunEvent.PAUSE)
 
     def time_out(self, error: ErrorRecord) -> None:
         """The run was longer than allowed: start nothing any more, and end as failed."""
-        if (self.phase, RunFact.TIMED_OUT) in RUN:
+        if (self.phase, RunEvent.TIMED_OUT) in RUN:
             self.failure = self.failure or error
-            self._move(RunFact.TIMED_OUT)
+            self._move(RunEvent.TIMED_OUT)
             self._check_end()
 
     def cancel(self) -> None:
         """Start nothing any more, and end as cancelled. Without effect on a run that is over."""
         if self.phase not in FINAL:
-            self._move(RunFact.CANCEL)
+            self._move(RunEvent.CANCEL)
             self._check_end()
 
     def resume(self, now: float) -> None:
         """Go on. From FAILED, what is unfinished is tried again as if for the first time."""
         failed = self.phase is Phase.FAILED
-        self._move(RunFact.RESUME)
+        self._move(RunEvent.RESUME)
         if failed:
             self.failure = None
             self._timers.clear()
             self._waiting = 0
-            self.forsake()
+            self.release_affinity()
             for item in self.items.values():
                 self._start_over(item)
             self.close()  # nobody feeds it any more
@@ -246,21 +246,21 @@ class RunState(Holding):
         item.attempt = 1
         self._commit.changed.append(item)
         if not pending:
-            item.status = ITEM[item.status, ItemFact.RESUMED]
+            item.status = ITEM[item.status, ItemEvent.RESUMED]
             self._requeue(item)
 
     def abandon(self, error: ErrorRecord) -> None:
         """The run cannot go on for a reason that is no item's (workers cannot start): it fails."""
         if self.phase not in FINAL:
             self.failure = self.failure or error
-            self._move(RunFact.ITEM_FAILED)
+            self._move(RunEvent.ITEM_FAILED)
             self._check_end()
 
     def crash(self, error: ErrorRecord) -> None:
         """The run cannot be trusted to go on, to be drained, or to have ended: it fails on the spot."""
         if self.phase is not Phase.BROKEN:
             self.failure = error
-            self._move(RunFact.BROKEN)
+            self._move(RunEvent.BROKEN)
 
     # -- what there is to know -----------------------------------------------------------------------
 
@@ -290,8 +290,8 @@ class RunState(Holding):
         """What was decided since the last time."""
         commit, self._commit = self._commit, Commit()
         memory, told = self.memory, 0 if self.phase in FINAL else self.bytes + self._making
-        memory.used += told - self._told
-        self._told = told
+        memory.used += told - self._counted_bytes
+        self._counted_bytes = told
         if memory.used > memory.deep:
             self._go_by_depth()
         return commit
@@ -301,7 +301,7 @@ class RunState(Holding):
     def _policy(self, item: ItemRecord) -> RetryPolicy | None:
         return self.plan.places[item.place].spec.retry or self.default_retry
 
-    def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, Given]:
+    def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, StreamOffset]:
         """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
         place = self._finish(item, _SUCCEEDED)
         source = self._given_all(item) if self._sources.known else None
@@ -309,12 +309,12 @@ class RunState(Holding):
         if writes:
             self._write(item.order, place, writes, given)
         self._count(place, 1)
-        if source is None and not place.owner:
+        if source is None and not place.opens_scope:
             return place, item.scope, given
         return place, self._scope_within(item, place, source), given
 
     def _again(self, item: ItemRecord, due: float, now: float) -> None:
-        self._unlease(item, ItemFact.RETRIED)
+        self._unlease(item, ItemEvent.RETRIED)
         item.attempt += 1
         item.due = due
         self._retries += 1
@@ -328,22 +328,22 @@ class RunState(Holding):
         self._failed += 1
         if self.plan.places[item.place].on_failure is None:
             # The item stays where it is: what waits for it must not go on as if it had been dealt with.
-            self._unlease(item, ItemFact.FAILED)
+            self._unlease(item, ItemEvent.FAILED)
             self.bytes -= item.size
             self._commit.changed.append(item)
             self.failure = self.failure or error
             self.failed += 1
             if not self.finish:
-                self._move(RunFact.ITEM_FAILED)
+                self._move(RunEvent.ITEM_FAILED)
             self._check_end()
             return
-        place = self._finish(item, ItemFact.FAILED)
+        place = self._finish(item, ItemEvent.FAILED)
         source = self._given_all(item)  # what it gave stays given
         given = source.given if source else NOTHING
         if place.spec.window is None:
             self._to_on_failure(place, item.order, item.payload, item.scope, error, given)
         elif item.scope.window is not None and item.scope.window.fail(item.order[1][-1], error):
-            self._commit.spoilt[item.scope.id] = item.order[1][-1], error
+            self._commit.failed_batches[item.scope.id] = item.order[1][-1], error
         if source is not None and source.scope is not item.scope:
             self._settle_all(source.scope)
         self._leave(item)
@@ -364,21 +364,21 @@ class RunState(Holding):
             if self._open:
                 return
             if not self.items and not self.in_blocks:
-                self._move(RunFact.STUCK if self.held else RunFact.IDLE)
+                self._move(RunEvent.STUCK if self.held else RunEvent.IDLE)
             elif self.failure and not (
                 self.leased or self._ready or self._serial_ready or self._waiting or self._sources.pending
             ):
-                self._move(RunFact.LEFT)
+                self._move(RunEvent.LEFT)
         elif self.phase not in FINAL and not self.leased:
-            self._move(RunFact.IDLE)
+            self._move(RunEvent.IDLE)
             if self.phase is Phase.CANCELLED:
                 self._drop_all()
 
     def _drop_all(self) -> None:
         """Nobody will do what is left: it is not kept, neither here nor in the store."""
         commit, scopes = self._commit, {0: self.root}
-        blocks = [part for part in self._ready.entries() if isinstance(part, Block)]
-        unfinished: list[ItemRecord | Block] = [*self.items.values(), *blocks]
+        blocks = [part for part in self._ready.entries() if isinstance(part, Chunk)]
+        unfinished: list[ItemRecord | Chunk] = [*self.items.values(), *blocks]
         kept = [one for found in self.kept.values() for one in found]
         for item in (*unfinished, *kept):
             within: Scope | None = item.scope
@@ -391,10 +391,10 @@ class RunState(Holding):
         commit.joined += [(scope.id, place) for scope in scopes.values() for place in scope.arrivals]
         commit.closed += [number for number in scopes if number]
         self.items, self.held, self.kept, self._timers, self.failed = {}, {}, {}, [], 0
-        self._ready, self._serial_ready, self._sources = Ready(), Ready(), Sources()
+        self._ready, self._serial_ready, self._sources = Ready(), Ready(), StreamingItems()
         self.in_blocks = self._waiting = self.bytes = 0
         self.root = Scope.open(0, self.plan.scopes[()], None, (0, ()))
 
-    def _move(self, fact: RunFact) -> None:
+    def _move(self, fact: RunEvent) -> None:
         self.phase = RUN[self.phase, fact]
         self._commit.phase_changed = True

@@ -16,8 +16,8 @@ from typing import Final
 
 from ..types import WorkItemStatus
 from .plan import Plan
-from .records import Block, ItemRecord
-from .types import Order, behind
+from .records import Chunk, ItemRecord
+from .types import OrderKey, offset_key
 
 LATE: Final = 1 << 61  # branch numbers from here on are those of writes that came late; others are below 2 ** 61
 
@@ -27,7 +27,7 @@ class _Span:
 
     __slots__ = ("_gaps", "_order", "end", "first", "low")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Chunk) -> None:
         self.first = self.low = block.first
         self.end = block.first + len(block)
         self._order = block.order
@@ -44,9 +44,9 @@ class _Span:
         return left.difference(*(range(first, stop) for first, stop in self._gaps.items()))
 
     @property
-    def order(self) -> Order:
+    def order(self) -> OrderKey:
         """That of the first that is left."""
-        return behind(self._order, self.low - self.first)
+        return offset_key(self._order, self.low - self.first)
 
 
 class SerialOrder:
@@ -66,7 +66,7 @@ class SerialOrder:
     """
 
     def __init__(self, plan: Plan, items: Mapping[int, ItemRecord]) -> None:
-        self.last: Order | None = None
+        self.last: OrderKey | None = None
         self.looked = False
         self._steps = plan.steps_to_serial
         self._items = items
@@ -87,7 +87,7 @@ class SerialOrder:
             depth, path = item.order
             heapq.heappush(self._heap, (depth + steps, path, next(self._numbers), item))
 
-    def add_block(self, block: Block) -> None:
+    def add_block(self, block: Chunk) -> None:
         """As ``add``, of the items of a block."""
         steps = self._steps[block.place]
         if steps >= 0:
@@ -112,7 +112,7 @@ class SerialOrder:
 
     # -- who may start, and where it writes ----------------------------------------------------------
 
-    def may_start(self, item: ItemRecord | Block) -> bool:
+    def may_start(self, item: ItemRecord | Chunk) -> bool:
         """Whether nothing that is waited for may come to a serial step before this one."""
         heap = self._heap
         while heap:
@@ -130,7 +130,7 @@ class SerialOrder:
             return (depth, path) >= item.order
         return True
 
-    def place(self, order: Order) -> Order:
+    def place(self, order: OrderKey) -> OrderKey:
         """The key under which a serial step of that key writes: its own, unless it has read what stands behind that."""
         if self.last is not None and order < self.last:
             if not self.looked:

@@ -1,9 +1,9 @@
 """What comes bit by bit, and how steps come to their end: a part of the core, in the coordinator's process.
 
-``Sources`` are items whose ``NextAll`` was given an iterator that has more values than were taken so far. Its values
-are taken in portions, as fast as the run works them off. Between two of them the item is pending, but not among those
-that are ready: it is here. ``Giving`` handles the values of ``Sources`` and of an input that is sent value by value.
-``Holding`` handles the ends of steps, and what is held until a step of its node passes something on.
+``StreamingItems`` are items whose ``NextAll`` was given an iterator that has more values than were taken so far. Its
+values are taken in portions, as fast as the run works them off. Between two of them the item is pending, but not among
+those that are ready: it is here. ``Streaming`` handles the values of ``StreamingItems`` and of an input that is sent
+value by value. ``Holding`` handles the ends of steps, and what is held until a step of its node passes something on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .leases import Leasing
 from .plan import Place, Plan
 from .progress import NOTHING, Value
 from .records import EventRecord, ItemRecord, Scope
-from .transitions import FINAL, ItemFact, Phase
-from .types import Given, Order, Packed, Payload, total_size
+from .transitions import FINAL, ItemEvent, Phase
+from .types import OrderKey, Packed, Payload, StreamOffset, total_size
 
 MOST_ITEMS: Final = 16384  # of a run that are in work or about to be, from where on nothing more is taken
 MOST_BYTES: Final = 64 << 20  # ... or of about that many bytes
@@ -26,7 +26,7 @@ LEAST: Final = 16  # ... but no fewer than these, however large they are
 
 
 @dataclass(slots=True, eq=False)
-class Source:
+class StreamingItem:
     """One of them.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
 
     item: ItemRecord
     scope: Scope
-    given: Given
+    given: StreamOffset
     home: int = 0
     size: int = 0
 
@@ -52,29 +52,29 @@ class Source:
         return max(LEAST, min(MOST_ITEMS, MOST_BYTES // (self.size + 1)))
 
 
-class Sources:
+class StreamingItems:
     """Those of one run. ``known``: by item; ``pending``: in order, those that nobody is at."""
 
     __slots__ = ("known", "pending")
 
     def __init__(self) -> None:
-        self.known: dict[int, Source] = {}
+        self.known: dict[int, StreamingItem] = {}
         self.pending: list[ItemRecord] = []
 
-    def add(self, source: Source) -> None:
+    def add(self, source: StreamingItem) -> None:
         self.known[source.item.id] = source
 
-    def get(self, item: int) -> Source | None:
+    def get(self, item: int) -> StreamingItem | None:
         return self.known.get(item)
 
-    def remove(self, item: int) -> Source | None:
+    def remove(self, item: int) -> StreamingItem | None:
         return self.known.pop(item, None)
 
     def push(self, item: ItemRecord) -> None:
         """Nobody is at it any more."""
         insort(self.pending, item)
 
-    def first(self, busy: int, session: int | None) -> Source | None:
+    def first(self, busy: int, session: int | None) -> StreamingItem | None:
         """The one that this session, or any, may take more from, when ``busy`` items are in work.
 
         The last in order: what others gave may be sources as well, and they would never be done otherwise.
@@ -85,11 +85,11 @@ class Sources:
                 return source
         return None
 
-    def pop(self, source: Source) -> None:
+    def pop(self, source: StreamingItem) -> None:
         """Somebody is at it now."""
         del self.pending[bisect(self.pending, source.item) - 1]
 
-    def forsake(self, session: int | None) -> None:
+    def release_affinity(self, session: int | None) -> None:
         """The iterators that this session had are gone; None: those of all."""
         for source in self.known.values():
             if session in (None, source.home):
@@ -98,7 +98,7 @@ class Sources:
     def __len__(self) -> int:
         return len(self.known)
 
-    def __iter__(self) -> Iterator[Source]:
+    def __iter__(self) -> Iterator[StreamingItem]:
         """All of them, in no order."""
         return iter(self.known.values())
 
@@ -113,7 +113,7 @@ class Alike(NamedTuple):
     payloads: list[Payload]
 
 
-class Giving(Leasing):
+class Streaming(Leasing):
     """A run whose steps may give what they have bit by bit.
 
     Args:
@@ -123,7 +123,7 @@ class Giving(Leasing):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._waiting = 0  # for their retry
-        self._sources = Sources()
+        self._sources = StreamingItems()
         self._open = False  # more input may come
         self._fed = 0
 
@@ -188,7 +188,7 @@ class Giving(Leasing):
         payloads = values.payloads if isinstance(values, Alike) else [payload for _, payload in values]
         if payloads:
             source.scope = scope = self._scope_within(item, place, source)
-            scope.filling |= place.owner
+            scope.open_ended |= place.opens_scope
             before = source.given
             self._write(item.order, place, writes, before)
             if isinstance(values, Alike):
@@ -196,19 +196,19 @@ class Giving(Leasing):
             else:
                 targets = self._fan_out(item, place, values, scope, before)
             source.gave(payloads)
-            source.given = Given(before.values + len(payloads), targets, before.writes + len(writes), *sign)
+            source.given = StreamOffset(before.values + len(payloads), targets, before.writes + len(writes), *sign)
             self._commit.given[item.id] = source.given
             if item.attempt > 1:  # it has come further, so its attempts count anew
                 item.attempt = 1
                 self._commit.changed.append(item)
         source.home = home
-        self._unlease(item, ItemFact.GAVE)
+        self._unlease(item, ItemEvent.YIELDED)
         self._requeue(item)
         self._check_end()
 
-    def forsake(self, session: int | None = None) -> None:
+    def release_affinity(self, session: int | None = None) -> None:
         """A worker's session is over, or all are to begin anew what they alone could go on with."""
-        self._sources.forsake(session)
+        self._sources.release_affinity(session)
 
     # -- what there is to know -----------------------------------------------------------------------
 
@@ -229,31 +229,31 @@ class Giving(Leasing):
         """Whether some item has more to give, when there is room for it."""
         return len(self._sources) > 0
 
-    def gives(self, session: int | None) -> bool:
+    def has_stream_for(self, session: int | None) -> bool:
         """Whether ``pull`` would give something."""
         return self._source_for(session) is not None
 
-    def given(self, item: int) -> Given | None:
+    def values_taken(self, item: int) -> StreamOffset | None:
         """What the ``NextAll`` of an unfinished item has given; None: nothing."""
         source = self._sources.get(item)
         return None if source is None or not source.given.values else source.given
 
-    def keeps(self, item: int, session: int) -> bool:
+    def holds_iterator_of(self, item: int, session: int) -> bool:
         """Whether that session is to go on with what the item gives."""
         source = self._sources.get(item)
         return source is not None and source.home == session and self.phase not in FINAL
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _open_source(self, item: ItemRecord, scope: Scope, given: Given) -> Source:
+    def _open_source(self, item: ItemRecord, scope: Scope, given: StreamOffset) -> StreamingItem:
         """From now on it is one of those that give bit by bit."""
-        source = Source(item, scope, given)
+        source = StreamingItem(item, scope, given)
         self._sources.add(source)
         if self.serial_order is not None:
             self.serial_order.exempt(item)
         return source
 
-    def _source_for(self, session: int | None) -> Source | None:
+    def _source_for(self, session: int | None) -> StreamingItem | None:
         if not self._sources.pending or self.phase is not Phase.RUNNING:
             return None
         busy = len(self._ready) + len(self._serial_ready) + self.leased + self._waiting
@@ -276,22 +276,22 @@ class Giving(Leasing):
         if source is not None:
             source.home = 0
 
-    def _given_all(self, item: ItemRecord) -> Source | None:
+    def _given_all(self, item: ItemRecord) -> StreamingItem | None:
         """It is over, and gives no more."""
         source = self._sources.remove(item.id)
         if source is not None:
             self._commit.given[item.id] = None
             if source.scope is not item.scope:
-                source.scope.filling = False
+                source.scope.open_ended = False
         return source
 
-    def _scope_within(self, item: ItemRecord, place: Place, source: Source | None) -> Scope:
+    def _scope_within(self, item: ItemRecord, place: Place, source: StreamingItem | None) -> Scope:
         """The scope of its successors: opened before the first of them, or, in a changed graph, the next."""
         if source is not None and source.scope is not item.scope:
             return source.scope
-        return self._open_scope(item, place) if place.owner else item.scope
+        return self._open_scope(item, place) if place.opens_scope else item.scope
 
-    def _write(self, order: Order, place: Place, writes: tuple[Write, ...], given: Given = NOTHING) -> bool:
+    def _write(self, order: OrderKey, place: Place, writes: tuple[Write, ...], given: StreamOffset = NOTHING) -> bool:
         """Whether the writes stand in the log under the item's own key."""
         own = order
         if writes and place.spec.serial and self.serial_order is not None:
@@ -312,7 +312,7 @@ class Kept(NamedTuple):
     scope: Scope
 
 
-class Holding(Giving):
+class Holding(Streaming):
     """A run whose steps may hold.
 
     Args:
@@ -338,7 +338,7 @@ class Holding(Giving):
         if held and own and self.plan.keeps_held[item.place]:
             self._keep(item, place)
         else:
-            self._finish(item, ItemFact.HELD)
+            self._finish(item, ItemEvent.HELD)
             self._count(place, 1, passed=False)
             if held:
                 self._commit.held.append((place.node, item.id))
@@ -351,7 +351,7 @@ class Holding(Giving):
 
     def _keep(self, item: ItemRecord, place: Place) -> None:
         """It is held, and what it was given stays in the store, where it is looked for if it is to start over."""
-        self._unlease(item, ItemFact.HELD)
+        self._unlease(item, ItemEvent.HELD)
         del self.items[item.id]
         self.bytes -= item.size
         self._commit.changed.append(item)
@@ -365,7 +365,7 @@ class Holding(Giving):
             self._count(self.plan.places[place], 1, passed=False)
             self._exit(place, scope, 1)
 
-    def _finish(self, item: ItemRecord, fact: ItemFact) -> Place:
+    def _finish(self, item: ItemRecord, fact: ItemEvent) -> Place:
         self._unlease(item, fact)
         del self.items[item.id]
         self.bytes -= item.size
@@ -379,6 +379,6 @@ class Holding(Giving):
         done[name] = done.get(name, 0) + steps
         if passed and place.node not in self._passed:
             self._passed.add(place.node)
-            self._commit.passed.append(place.node)
+            self._commit.nodes_emitted.append(place.node)
             if self.held:
                 self._let_go(place.node)

@@ -8,13 +8,13 @@ from typing import Final
 from ..types import RunStatus, WorkItemStatus
 
 
-class ItemFact(enum.Enum):
+class ItemEvent(enum.Enum):
     """What can happen to an item."""
 
     CLAIMED = "claimed"
     SUCCEEDED = "succeeded"
     HELD = "held"
-    GAVE = "gave a portion"
+    YIELDED = "gave a portion"
     RETRIED = "failed, to be tried again"
     FAILED = "failed for good"
     RELEASED = "lease lost"
@@ -24,7 +24,7 @@ class ItemFact(enum.Enum):
     __hash__ = object.__hash__  # looked up twice a step; Enum's own is written in Python
 
 
-class RunFact(enum.Enum):
+class RunEvent(enum.Enum):
     """What can happen to a run."""
 
     ITEM_FAILED = "an item failed for good"
@@ -54,46 +54,46 @@ class Phase(enum.Enum):
 
 _PENDING, _LEASED, _WAITING = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY
 
-ITEM: Final[dict[tuple[WorkItemStatus, ItemFact], WorkItemStatus]] = {
-    (_PENDING, ItemFact.CLAIMED): _LEASED,
-    (_LEASED, ItemFact.SUCCEEDED): WorkItemStatus.COMPLETED,
-    (_LEASED, ItemFact.HELD): WorkItemStatus.HELD,
-    (_LEASED, ItemFact.GAVE): _PENDING,
-    (_LEASED, ItemFact.RETRIED): _WAITING,
-    (_LEASED, ItemFact.FAILED): WorkItemStatus.FAILED,
-    (_LEASED, ItemFact.RELEASED): _PENDING,
-    (_WAITING, ItemFact.DUE): _PENDING,
-    (_WAITING, ItemFact.RESUMED): _PENDING,
-    (WorkItemStatus.FAILED, ItemFact.RESUMED): _PENDING,
+ITEM: Final[dict[tuple[WorkItemStatus, ItemEvent], WorkItemStatus]] = {
+    (_PENDING, ItemEvent.CLAIMED): _LEASED,
+    (_LEASED, ItemEvent.SUCCEEDED): WorkItemStatus.COMPLETED,
+    (_LEASED, ItemEvent.HELD): WorkItemStatus.HELD,
+    (_LEASED, ItemEvent.YIELDED): _PENDING,
+    (_LEASED, ItemEvent.RETRIED): _WAITING,
+    (_LEASED, ItemEvent.FAILED): WorkItemStatus.FAILED,
+    (_LEASED, ItemEvent.RELEASED): _PENDING,
+    (_WAITING, ItemEvent.DUE): _PENDING,
+    (_WAITING, ItemEvent.RESUMED): _PENDING,
+    (WorkItemStatus.FAILED, ItemEvent.RESUMED): _PENDING,
 }
 
-RUN: Final[dict[tuple[Phase, RunFact], Phase]] = {
-    (Phase.RUNNING, RunFact.IDLE): Phase.COMPLETED,
-    (Phase.RUNNING, RunFact.STUCK): Phase.FAILED,
-    (Phase.RUNNING, RunFact.LEFT): Phase.FAILED,
-    (Phase.RUNNING, RunFact.PAUSE): Phase.PAUSED,
-    (Phase.RUNNING, RunFact.ITEM_FAILED): Phase.FAILING,
-    (Phase.RUNNING, RunFact.TIMED_OUT): Phase.EXPIRING,
-    (Phase.RUNNING, RunFact.CANCEL): Phase.CANCELLING,
-    (Phase.PAUSED, RunFact.IDLE): Phase.COMPLETED,
-    (Phase.PAUSED, RunFact.STUCK): Phase.FAILED,
-    (Phase.PAUSED, RunFact.LEFT): Phase.FAILED,
-    (Phase.PAUSED, RunFact.RESUME): Phase.RUNNING,
-    (Phase.PAUSED, RunFact.ITEM_FAILED): Phase.FAILING,
-    (Phase.PAUSED, RunFact.CANCEL): Phase.CANCELLING,
-    (Phase.FAILING, RunFact.ITEM_FAILED): Phase.FAILING,
-    (Phase.FAILING, RunFact.TIMED_OUT): Phase.EXPIRING,
-    (Phase.FAILING, RunFact.CANCEL): Phase.CANCELLING,
-    (Phase.FAILING, RunFact.IDLE): Phase.FAILED,
-    (Phase.EXPIRING, RunFact.ITEM_FAILED): Phase.EXPIRING,
-    (Phase.EXPIRING, RunFact.CANCEL): Phase.CANCELLING,
-    (Phase.EXPIRING, RunFact.IDLE): Phase.FAILED,
-    (Phase.CANCELLING, RunFact.ITEM_FAILED): Phase.CANCELLING,
-    (Phase.CANCELLING, RunFact.CANCEL): Phase.CANCELLING,
-    (Phase.CANCELLING, RunFact.IDLE): Phase.CANCELLED,
-    (Phase.FAILED, RunFact.RESUME): Phase.RUNNING,
+RUN: Final[dict[tuple[Phase, RunEvent], Phase]] = {
+    (Phase.RUNNING, RunEvent.IDLE): Phase.COMPLETED,
+    (Phase.RUNNING, RunEvent.STUCK): Phase.FAILED,
+    (Phase.RUNNING, RunEvent.LEFT): Phase.FAILED,
+    (Phase.RUNNING, RunEvent.PAUSE): Phase.PAUSED,
+    (Phase.RUNNING, RunEvent.ITEM_FAILED): Phase.FAILING,
+    (Phase.RUNNING, RunEvent.TIMED_OUT): Phase.EXPIRING,
+    (Phase.RUNNING, RunEvent.CANCEL): Phase.CANCELLING,
+    (Phase.PAUSED, RunEvent.IDLE): Phase.COMPLETED,
+    (Phase.PAUSED, RunEvent.STUCK): Phase.FAILED,
+    (Phase.PAUSED, RunEvent.LEFT): Phase.FAILED,
+    (Phase.PAUSED, RunEvent.RESUME): Phase.RUNNING,
+    (Phase.PAUSED, RunEvent.ITEM_FAILED): Phase.FAILING,
+    (Phase.PAUSED, RunEvent.CANCEL): Phase.CANCELLING,
+    (Phase.FAILING, RunEvent.ITEM_FAILED): Phase.FAILING,
+    (Phase.FAILING, RunEvent.TIMED_OUT): Phase.EXPIRING,
+    (Phase.FAILING, RunEvent.CANCEL): Phase.CANCELLING,
+    (Phase.FAILING, RunEvent.IDLE): Phase.FAILED,
+    (Phase.EXPIRING, RunEvent.ITEM_FAILED): Phase.EXPIRING,
+    (Phase.EXPIRING, RunEvent.CANCEL): Phase.CANCELLING,
+    (Phase.EXPIRING, RunEvent.IDLE): Phase.FAILED,
+    (Phase.CANCELLING, RunEvent.ITEM_FAILED): Phase.CANCELLING,
+    (Phase.CANCELLING, RunEvent.CANCEL): Phase.CANCELLING,
+    (Phase.CANCELLING, RunEvent.IDLE): Phase.CANCELLED,
+    (Phase.FAILED, RunEvent.RESUME): Phase.RUNNING,
     # Also from where a run ends: that it has may be what could not be written.
-    **{(phase, RunFact.BROKEN): Phase.BROKEN for phase in Phase if phase is not Phase.BROKEN},
+    **{(phase, RunEvent.BROKEN): Phase.BROKEN for phase in Phase if phase is not Phase.BROKEN},
 }
 
 STATUS: Final[dict[Phase, RunStatus]] = {

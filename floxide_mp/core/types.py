@@ -37,13 +37,13 @@ class Shared(ABC):
         return bytes, (self.tobytes(),)
 
 
-Order: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
+OrderKey: TypeAlias = tuple[int, tuple[int, ...]]  # (depth, branch path): the order of the one-process run
 Packed: TypeAlias = bytes | Shared  # one value
 # A join's is (name of the node it came from, value) for each value, or for a list of them.
 Payload: TypeAlias = "Packed | tuple[tuple[str, Payload | list[Payload]], ...]"
 
 
-def behind(order: Order, number: int) -> Order:
+def offset_key(order: OrderKey, number: int) -> OrderKey:
     """The order key that stands ``number`` places further among those made side by side."""
     depth, path = order
     return depth, (*path[:-1], path[-1] + number)
@@ -67,7 +67,7 @@ class ErrorRecord(NamedTuple):
     input: str | None = None
 
 
-class Given(NamedTuple):
+class StreamOffset(NamedTuple):
     """How far the iterator of a ``NextAll`` has come: values, how many successors these have, writes to the context.
 
     ``digest`` is of the values, ``hash_probe`` of the process that gave the last of them: in one with another, what it

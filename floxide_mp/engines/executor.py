@@ -18,18 +18,18 @@ from typing import Any, Final, NamedTuple
 
 from ..clock import monotonic, monotonic_ns, sleep
 from ..coordinator.critical import Thread
-from ..coordinator.leases import Overdue
-from ..coordinator.scheduler import Ledger
-from ..core.types import Given
+from ..coordinator.leases import KillRequest
+from ..coordinator.scheduler import Scheduler
+from ..core.types import StreamOffset
 from ..errors import WorkerDiedError
 from ..messages import ONE_BY_ONE, Description, EventPage, Grant, Lease, Outcome, Report, only
 from ..sigint import interruptibly, uninterrupted
 from ..types import WorkerHealth
 from ..wire import codec, hash_seed
-from ..wire.status_page import SIZE, Board
+from ..wire.status_page import SIZE, StatusPage
 from ..worker.context_log import pages
 from ..worker.forks import Working
-from ..worker.step import WORKFLOW, Calls, Steps, calls_of
+from ..worker.step import WORKFLOW, Calls, StepRunner, calls_of
 from ..worker.step_errors import trouble
 from ..worker.worker import KEEP
 from .health import healths
@@ -44,7 +44,7 @@ class _Post(NamedTuple):
 
     session: int
     worker_id: int
-    board: Board
+    status_page: StatusPage
     over: futures.Future[Any]
 
 
@@ -53,15 +53,15 @@ class ExecutorEngine:
 
     Args:
         executor: runs the steps. It stays the user's, and must be open until the coordinator is closed.
-        ledger: what they are run for.
+        scheduler: what they are run for.
         count: how many are submitted at a time; at least one is.
     """
 
     runs_by_itself: Final = True
 
-    def __init__(self, executor: futures.Executor, ledger: Ledger, count: int) -> None:
+    def __init__(self, executor: futures.Executor, scheduler: Scheduler, count: int) -> None:
         self._executor = executor
-        self._ledger = ledger
+        self._scheduler = scheduler
         self._count = max(1, count)
         self._lock = threading.Lock()  # around what follows
         self._posts: dict[int, _Post] = {}  # by session
@@ -73,23 +73,23 @@ class ExecutorEngine:
         self._last_end = 0  # when a future ended last (``monotonic_ns``)
 
     def start(self) -> None:
-        self._ledger.on_deadline = self._word.set
+        self._scheduler.on_deadline = self._word.set
         self._start_thread(self._watch)
         for worker_id in range(self._count):
             self._hire(worker_id)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        return self._ledger.wait(run_id, seen, timeout)
+        return self._scheduler.wait(run_id, seen, timeout)
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        return healths(self._ledger, threshold)
+        return healths(self._scheduler, threshold)
 
     @uninterrupted
     def stop(self, grace: float) -> None:
         end = monotonic() + grace
         with self._lock:
             self._stopping = True
-        self._ledger.stop()
+        self._scheduler.stop()
         self._word.set()
         try:
             interruptibly(self._await_ends, end)
@@ -98,7 +98,7 @@ class ExecutorEngine:
                 self._give_up(session)
             for thread in self._threads:
                 thread.join()
-            self._ledger.detach()
+            self._scheduler.detach()
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -107,27 +107,29 @@ class ExecutorEngine:
             sleep(min(left, ENDING))
 
     def _start_thread(self, target: Callable[..., None], *arguments: Any) -> None:
-        thread = Thread(target, "floxide-executor", arguments, self._ledger.died)
+        thread = Thread(target, "floxide-executor", arguments, self._scheduler.died)
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), thread]
         thread.start()
 
     def _hire(self, worker_id: int) -> None:
         with self._lock:
             if not self._stopping:
-                board = Board(memoryview(bytearray(SIZE)))
-                post = _Post(self._ledger.reserve(), worker_id, board, futures.Future())
+                status_page = StatusPage(memoryview(bytearray(SIZE)))
+                post = _Post(self._scheduler.new_session_id(), worker_id, status_page, futures.Future())
                 self._posts[post.session] = post
-                self._ledger.enlist(post.session, worker_id, board, os.getpid())
+                self._scheduler.register_session(post.session, worker_id, status_page, os.getpid())
                 self._start_thread(self._work, post)
 
-    def _give_up(self, session: int, late: Overdue | None = None, error: BaseException | None = None) -> None:
+    def _give_up(self, session: int, late: KillRequest | None = None, error: BaseException | None = None) -> None:
         """What the worker brings from now on is refused; there is another one in its place."""
         with self._lock:
             post = self._posts.pop(session, None)
         if post is not None:
             post.over.set_result(None)
             about = f"{type(self._executor).__name__} raised {error!r}"
-            self._ledger.gone(session, lambda what: WorkerDiedError(f"{about} when it was to run {what}"), "", late)
+            self._scheduler.session_lost(
+                session, lambda what: WorkerDiedError(f"{about} when it was to run {what}"), "", late
+            )
             self._hire(post.worker_id)
 
     def _watch(self) -> None:
@@ -138,13 +140,13 @@ class ExecutorEngine:
             self._word.clear()  # what is said from here on is heard by the next wait
             if self._stopping:
                 return
-            overdue, again = self._ledger.overdue()
+            overdue, again = self._scheduler.overdue()
             for late in overdue:
                 self._give_up(late.session, late)
 
     def _work(self, post: _Post) -> None:
         reports: list[Report] = []
-        while not (reply := self._ledger.exchange(post.session, reports, ONE_BY_ONE)).stop:
+        while not (reply := self._scheduler.exchange(post.session, reports, ONE_BY_ONE)).stop:
             try:
                 reports = [Report(lease.id, self._run(post, lease), ()) for lease in reply.leases]
             except BaseException as error:  # the executor's: it is broken, shut down, or lost a process
@@ -153,12 +155,12 @@ class ExecutorEngine:
 
     def _run(self, post: _Post, lease: Lease) -> tuple[Outcome, ...]:
         """The result of the lease's one item, or none if it was not begun."""
-        post.board.begin(lease.id)
-        post.board.enter(0, NEVER)
-        facts = self._ledger.describe(lease.run_id, ())
-        view = View(self._ledger, lease, post.board)
-        if facts.key in self._ledger.bundles:
-            _keep(facts.key, self._ledger.bundles[facts.key])
+        post.status_page.begin(lease.id)
+        post.status_page.enter(0, NEVER)
+        facts = self._scheduler.describe(lease.run_id, ())
+        view = EventsView(self._scheduler, lease, post.status_page)
+        if facts.key in self._scheduler.bundles:
+            _keep(facts.key, self._scheduler.bundles[facts.key])
         for workflow in (None, facts.workflow):  # it is sent only where it is not known yet
             sent = facts._replace(workflow=workflow)
             future = self._executor.submit(run_step, lease.run_id, only(lease), sent, view, lease.given)
@@ -167,7 +169,7 @@ class ExecutorEngine:
             if (ran := future.result()) is not None:
                 result, warning = ran
                 if warning is not None:
-                    self._ledger.describe(lease.run_id, (facts.key,), (warning,))
+                    self._scheduler.describe(lease.run_id, (facts.key,), (warning,))
                 return (result,)
         return ()
 
@@ -179,13 +181,13 @@ class ExecutorEngine:
                 runs = self._running[post.session] = future.running()
                 since, before = self._since(runs, submitted, since), since
                 if since != before:
-                    post.board.enter(0, since)
+                    post.status_page.enter(0, since)
                     self._word.set()
                 futures.wait((future, post.over), None if runs and since < NEVER else QUEUED, futures.FIRST_COMPLETED)
                 if future.done():
                     self._last_end = monotonic_ns()
                     return True
-                if (post.over.done() or post.board.revoked(lease.id)) and (future.cancel() or post.over.done()):
+                if (post.over.done() or post.status_page.revoked(lease.id)) and (future.cancel() or post.over.done()):
                     return False
         finally:
             self._running.pop(post.session, None)
@@ -210,23 +212,23 @@ class ExecutorEngine:
 # -- in the executor ----------------------------------------------------------------------------------------------
 
 
-class View:
+class EventsView:
     """What a step may ask while it runs. Where it has to travel, a copy goes: the log as of then."""
 
-    def __init__(self, ledger: Ledger, lease: Lease, board: Board) -> None:
-        self._ledger, self._lease, self._board = ledger, lease, board
+    def __init__(self, scheduler: Scheduler, lease: Lease, status_page: StatusPage) -> None:
+        self._scheduler, self._lease, self._status_page = scheduler, lease, status_page
 
     def events(self, since: int) -> EventPage:
-        return self._ledger.events(self._lease.run_id, since)
+        return self._scheduler.events(self._lease.run_id, since)
 
     def cancelled(self) -> bool:
-        return self._board.cancelled(self._lease.id)
+        return self._status_page.cancelled(self._lease.id)
 
     def __reduce__(self) -> Any:
-        return ViewCopy, (EventPage([entry for page in pages(0, self.events) for entry in page], False),)
+        return EventsCopy, (EventPage([entry for page in pages(0, self.events) for entry in page], False),)
 
 
-class ViewCopy(NamedTuple):
+class EventsCopy(NamedTuple):
     log: EventPage
 
     def events(self, since: int) -> EventPage:
@@ -247,7 +249,7 @@ def _keep(key: bytes, bundle: codec.Bundle) -> None:
 
 
 def run_step(
-    run_id: str, grant: Grant, facts: Description, view: View | ViewCopy, given: Given | None
+    run_id: str, grant: Grant, facts: Description, view: EventsView | EventsCopy, given: StreamOffset | None
 ) -> tuple[Outcome, str | None] | None:
     """Run one item; what came of it, and a sentence for the log, if any. None: the workflow is needed for it."""
     try:
@@ -256,7 +258,7 @@ def run_step(
         known = _known.get(facts.key)
         if known is None:
             return None
-        steps = Steps(run_id, *known, facts, view.events)
+        steps = StepRunner(run_id, *known, facts, view.events)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:

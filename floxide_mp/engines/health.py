@@ -9,22 +9,22 @@ import os
 from ..clock import monotonic, time
 from ..coordinator.leases import Session
 from ..coordinator.liveness import STOPPED, TRACED, Look, last_sign, liveness
-from ..coordinator.scheduler import Ledger
-from ..core.records import Block, ItemRecord
+from ..coordinator.scheduler import Scheduler
+from ..core.records import Chunk, ItemRecord
 from ..types import WorkerHealth, WorkerStatus
 
 
 def look(worker: Session, now: float) -> Look:
-    """See whether its process can run. Under the ledger's lock, as everything of a session."""
+    """See whether its process can run. Under the scheduler's lock, as everything of a session."""
     found = Look.after(worker.look, now, *_stat(worker.pid))
     worker.seen = last_sign(worker.seen, worker.look, found)
     worker.look = found
     return found
 
 
-def healths(ledger: Ledger, threshold: float) -> list[WorkerHealth]:
+def healths(scheduler: Scheduler, threshold: float) -> list[WorkerHealth]:
     """What ``ports.Engine.workers`` gives, by ``worker_id``."""
-    found = ledger.look_at_workers(lambda worker: _health(worker, threshold))
+    found = scheduler.look_at_workers(lambda worker: _health(worker, threshold))
     return sorted(found, key=lambda worker: worker.worker_id)
 
 
@@ -33,7 +33,7 @@ def _health(worker: Session, threshold: float) -> WorkerHealth:
     now = monotonic()
     state = look(worker, now).state
     age = now - worker.seen
-    at = worker.board.at()
+    at = worker.status_page.at()
     lease = worker.leases.get(at.lease) if at else None
     found = lease.find(at) if lease else None
     return WorkerHealth(
@@ -48,8 +48,8 @@ def _health(worker: Session, threshold: float) -> WorkerHealth:
     )
 
 
-def _number(item: ItemRecord | Block, number: int) -> int:
-    return item.first + number if isinstance(item, Block) else item.id
+def _number(item: ItemRecord | Chunk, number: int) -> int:
+    return item.first + number if isinstance(item, Chunk) else item.id
 
 
 def _status(worker: Session, state: str, busy: bool) -> WorkerStatus:

@@ -8,12 +8,12 @@ import threading
 
 from ..clock import monotonic
 from ..coordinator.critical import owned
-from ..coordinator.scheduler import Ledger
+from ..coordinator.scheduler import Scheduler
 from ..errors import FloxideError
 from ..messages import ONE_BY_ONE
-from ..sigint import interruptibly, uninterrupted, whole
+from ..sigint import defer_sigint, interruptibly, uninterrupted
 from ..types import WorkerHealth
-from ..wire.status_page import SIZE, Board
+from ..wire.status_page import SIZE, StatusPage
 from ..worker.worker import Worker
 from .health import healths
 
@@ -23,26 +23,26 @@ PATIENCE = 0.05  # seconds: how soon a wait that another thread is in the way of
 class InlineEngine:
     """See ``ports.Engine``. Steps run only while somebody waits, one at a time."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._turn = threading.RLock()  # two threads may wait; one of them works
         self._working: int | None = None  # which of them
-        self._board = _Board(ledger)
+        self._status_page = _StatusPage(scheduler)
         self._session: int | None = None
 
     def start(self) -> None:
-        self._session = session = self._ledger.reserve()
-        self._ledger.enlist(session, 0, self._board, os.getpid())
-        self._worker = Worker(session, self._ledger, self._board, self._ledger.bundles, ONE_BY_ONE)
+        self._session = session = self._scheduler.new_session_id()
+        self._scheduler.register_session(session, 0, self._status_page, os.getpid())
+        self._worker = Worker(session, self._scheduler, self._status_page, self._scheduler.bundles, ONE_BY_ONE)
 
-    @whole
+    @defer_sigint
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
         end = math.inf if timeout is None else monotonic() + timeout
-        while not self._ledger.wait(run_id, seen, 0):
+        while not self._scheduler.wait(run_id, seen, 0):
             left = end - monotonic()
             if left <= 0:
                 return False
-            self._ledger.critical.check_outside(f"waiting for run {run_id!r}")
+            self._scheduler.critical.check_outside(f"waiting for run {run_id!r}")
             if self._working == threading.get_ident():
                 raise FloxideError("an inline step cannot wait for a run of its own coordinator: nobody would run it")
             if self._take_turn(min(left, PATIENCE)):
@@ -63,13 +63,13 @@ class InlineEngine:
     def _step(self, run_id: str, seen: int | None, end: float) -> None:
         self._working = threading.get_ident()
         try:
-            while not self._ledger.wait(run_id, seen, 0) and monotonic() < end:
+            while not self._scheduler.wait(run_id, seen, 0) and monotonic() < end:
                 # Ctrl-C comes in the step, or while there is nothing to do, and in nothing that is around it.
-                if not interruptibly(self._worker.turn).leases:
-                    self._ledger.overdue()  # loops of the user's own may be at what everybody waits for
+                if not interruptibly(self._worker.run_once).leases:
+                    self._scheduler.overdue()  # loops of the user's own may be at what everybody waits for
                 if seen is not None:
                     self._worker.hand_in()  # who streams has each output before the next step is begun
-                    self._ledger.settle(run_id)
+                    self._scheduler.flush(run_id)
             self._worker.hand_in()  # or what is done would not count when this was the last wait
         except BaseException:
             # Ctrl-C in a notebook, or what a handler of a signal raises: the step has not happened, and whoever waits
@@ -81,7 +81,7 @@ class InlineEngine:
 
     @uninterrupted
     def _begin_again(self) -> None:
-        self._board.end()
+        self._status_page.end()
         self._give_up()
         try:
             self._worker.close()
@@ -92,14 +92,14 @@ class InlineEngine:
         """The step that runs, if one does, has not happened: what it still brings is refused."""
         session, self._session = self._session, None
         if session is not None:
-            self._ledger.gone(session, FloxideError, "")
+            self._scheduler.session_lost(session, FloxideError, "")
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        return healths(self._ledger, threshold)
+        return healths(self._scheduler, threshold)
 
     @uninterrupted
     def stop(self, grace: float) -> None:
-        self._ledger.stop()
+        self._scheduler.stop()
         mine = False
         try:
             if self._working != threading.get_ident():
@@ -111,15 +111,15 @@ class InlineEngine:
                 self._turn.release()
 
 
-class _Board(Board):
+class _StatusPage(StatusPage):
     """Of a worker that no supervisor looks after: asked whether to stop, it looks whether its run is too long."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         super().__init__(memoryview(bytearray(SIZE)))
-        self._ledger = ledger
+        self._scheduler = scheduler
         self._pid = os.getpid()
 
     def cancelled(self, lease: int) -> bool:
-        if self._pid == os.getpid():  # else a node has forked, and some lock of the ledger's may be held for ever
-            self._ledger.overdue()
+        if self._pid == os.getpid():  # else a node has forked, and some lock of the scheduler's may be held for ever
+            self._scheduler.overdue()
         return super().cancelled(lease)

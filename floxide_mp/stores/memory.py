@@ -9,19 +9,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ..core.records import (
-    Arrival,
-    ArrivalBlock,
-    Block,
+    Chunk,
     Commit,
     EventRecord,
     ItemRecord,
     ItemRow,
-    OutputBlock,
+    JoinInput,
+    JoinInputChunk,
+    OutputChunk,
     OutputRecord,
     ScopeRecord,
     Snapshot,
 )
-from ..core.types import ErrorRecord, Given, Order
+from ..core.types import ErrorRecord, OrderKey, StreamOffset
 from ..errors import NotStartedError, StoreError
 from ..ports import Progress, RunRecord
 from ..types import WorkItemStatus
@@ -39,9 +39,9 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._firsts: list[int] = []  # ascending
-        self._blocks: dict[int, Block] = {}
+        self._blocks: dict[int, Chunk] = {}
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Chunk) -> None:
         insort(self._firsts, block.first)
         self._blocks[block.first] = block
 
@@ -69,7 +69,7 @@ class _Outputs:
 
     def __init__(self) -> None:
         self.count = 0
-        self._records: list[OutputRecord | OutputBlock] = []
+        self._records: list[OutputRecord | OutputChunk] = []
         self._ends: list[int] = []  # how many there are up to the end of each record
 
     def add(self, commit: Commit) -> None:
@@ -78,23 +78,23 @@ class _Outputs:
         for block in commit.output_blocks:
             self._add(block, len(block.payloads))
 
-    def _add(self, record: OutputRecord | OutputBlock, count: int) -> None:
+    def _add(self, record: OutputRecord | OutputChunk, count: int) -> None:
         self.count += count
         self._records.append(record)
         self._ends.append(self.count)
 
-    def since(self, number: int, most: int | None) -> list[OutputRecord | OutputBlock]:
+    def since(self, number: int, most: int | None) -> list[OutputRecord | OutputChunk]:
         at = bisect_right(self._ends, number)
         stop = None if most is None else bisect_left(self._ends, number + most) + 1
         found = self._records[at:stop]
-        if found and isinstance(found[0], OutputBlock):
-            found[0] = found[0].behind(number - (self._ends[at - 1] if at else 0))
+        if found and isinstance(found[0], OutputChunk):
+            found[0] = found[0].after(number - (self._ends[at - 1] if at else 0))
         return found
 
 
-def _single(arrivals: Iterable[Arrival | ArrivalBlock]) -> Iterator[Arrival]:
+def _single(arrivals: Iterable[JoinInput | JoinInputChunk]) -> Iterator[JoinInput]:
     for arrival in arrivals:
-        if isinstance(arrival, ArrivalBlock):
+        if isinstance(arrival, JoinInputChunk):
             yield from arrival.records()
         else:
             yield arrival
@@ -110,14 +110,14 @@ class _Run:
         self.items: dict[int, ItemRecord | ItemRow] = {}
         self.blocks = _Blocks()
         self.changed: dict[int, tuple[int, WorkItemStatus, float]] = {}
-        self.arrived: dict[tuple[int, int], list[Arrival | ArrivalBlock]] = {}
+        self.arrived: dict[tuple[int, int], list[JoinInput | JoinInputChunk]] = {}
         self.scopes: dict[int, ScopeRecord] = {}
         self.joined: dict[int, list[int]] = {}  # by scope
         self.depths: dict[int, dict[int, int]] = {}  # by scope, then component
-        self.passed: set[int] = set()
+        self.nodes_emitted: set[int] = set()
         self.held: dict[int, list[int]] = {}
-        self.spoilt: dict[int, tuple[int, ErrorRecord]] = {}
-        self.given: dict[int, Given] = {}
+        self.failed_batches: dict[int, tuple[int, ErrorRecord]] = {}
+        self.given: dict[int, StreamOffset] = {}
         self.events: list[EventRecord] = []
         self.outputs = _Outputs()
         self.errors: list[ErrorRecord] = []
@@ -139,7 +139,7 @@ class _Run:
                 self.blocks.take_out(number, number + 1)
             if self.changed:
                 self.changed.pop(number, None)
-        arrived: list[Arrival | ArrivalBlock] = [*commit.arrived, *commit.arrived_blocks]
+        arrived: list[JoinInput | JoinInputChunk] = [*commit.arrived, *commit.arrived_blocks]
         for arrival in arrived:
             self.arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
         for scope, place in commit.joined:
@@ -149,11 +149,11 @@ class _Run:
             self.depths.setdefault(scope, {})[component] = depth
         for number, item_id in commit.held:
             self.held.setdefault(number, []).append(item_id)
-        for number in commit.passed:
-            self.passed.add(number)
+        for number in commit.nodes_emitted:
+            self.nodes_emitted.add(number)
             self.held.pop(number, None)
         self.scopes.update((opened.id, opened) for opened in commit.opened)
-        self.spoilt.update(commit.spoilt)
+        self.failed_batches.update(commit.failed_batches)
         for item_id, given in commit.given.items():
             if given is None:
                 self.given.pop(item_id, None)
@@ -161,7 +161,7 @@ class _Run:
                 self.given[item_id] = given
         for number in commit.closed:
             del self.scopes[number]
-            for table in (self.joined, self.depths, self.spoilt):
+            for table in (self.joined, self.depths, self.failed_batches):
                 table.pop(number, None)
         self.events += commit.events
         self.outputs.add(commit)
@@ -177,9 +177,9 @@ class _Run:
             scopes=list(self.scopes.values()),
             joined=[(scope, place) for scope, places in self.joined.items() for place in places],
             depths={(s, c): depth for s, components in self.depths.items() for c, depth in components.items()},
-            passed=set(self.passed),
+            nodes_emitted=set(self.nodes_emitted),
             held={node: list(items) for node, items in self.held.items()},
-            spoilt=dict(self.spoilt),
+            failed_batches=dict(self.failed_batches),
             events=len(self.events),
             outputs=self.outputs.count,
             given=dict(self.given),
@@ -202,7 +202,11 @@ class _Run:
         for (scope, component), depth in snapshot.depths.items():
             self.depths.setdefault(scope, {})[component] = depth
         self.scopes = {scope.id: scope for scope in snapshot.scopes}
-        self.passed, self.spoilt, self.given = set(snapshot.passed), dict(snapshot.spoilt), dict(snapshot.given)
+        self.nodes_emitted, self.failed_batches, self.given = (
+            set(snapshot.nodes_emitted),
+            dict(snapshot.failed_batches),
+            dict(snapshot.given),
+        )
         self.held = {node: list(items) for node, items in snapshot.held.items()}
 
 
@@ -225,7 +229,7 @@ class MemoryStore:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self._run(run_id).apply(commit, progress)
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[OrderKey] = ()) -> None:
         known = self._run(run.run_id)
         known.record = run
         if withdrawn:
@@ -248,7 +252,7 @@ class MemoryStore:
     def events(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[EventRecord]:
         return self._run(run_id).events[since : None if most is None else since + most]
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputChunk]:
         return self._run(run_id).outputs.since(since, most)
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:

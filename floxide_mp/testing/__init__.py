@@ -3,7 +3,7 @@ pytest.
 
     from floxide_mp.testing import check_engine, check_store
 
-    check_engine(lambda ledger, workers: MyEngine(ledger, workers), workers=2)
+    check_engine(lambda scheduler, workers: MyEngine(scheduler, workers), workers=2)
     check_store(MyStore)
 
 What a check finds wrong is an ``AssertionError`` that says what was promised, what was expected and what there was.

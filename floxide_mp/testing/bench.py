@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from ..coordinator.coordinator import Coordinator, EngineFactory
 from ..coordinator.run_handle import Run, RunResult
-from ..coordinator.scheduler import Ledger
+from ..coordinator.scheduler import Scheduler
 from ..engines.inline import InlineEngine
 from ..ports import Engine
 from .answers import Answer, Case, answer, equal, same, start
@@ -68,8 +68,8 @@ class Bench:
         self._coordinators.append(made)
         return made
 
-    def _noted(self, ledger: Ledger, workers: int) -> Engine:
-        self.engines.append(self._engine(ledger, workers))
+    def _noted(self, scheduler: Scheduler, workers: int) -> Engine:
+        self.engines.append(self._engine(scheduler, workers))
         return self.engines[-1]
 
     def gate(self, *, opened: bool = False) -> Gate:
@@ -119,7 +119,7 @@ class Bench:
 
     def expected(self, case: Case, run_id: str) -> Answer:
         """What the inline engine makes of it."""
-        with Coordinator(0, engine=lambda ledger, _: InlineEngine(ledger)) as reference:
+        with Coordinator(0, engine=lambda scheduler, _: InlineEngine(scheduler)) as reference:
             return answer(start(reference, case, run_id), self.limit)
 
 

@@ -48,7 +48,7 @@ def engine_checks(
     """The checks for an engine: each has a name, and is called to run it (``pytest.mark.parametrize`` takes the list).
 
     Args:
-        engine: a function of ledger and number of workers, as ``Coordinator(engine=...)`` takes it. It is called
+        engine: a function of scheduler and number of workers, as ``Coordinator(engine=...)`` takes it. It is called
             for each coordinator that a check needs, one or two.
         workers: the number it is called with. With 2 or more, so many steps must run at a time; 0 is for an engine
             whose steps run in the threads that wait.

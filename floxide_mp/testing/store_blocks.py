@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..core.records import (
-    Arrival,
-    ArrivalBlock,
-    Block,
+    Chunk,
     Commit,
     ItemRecord,
     ItemRow,
-    OutputBlock,
+    JoinInput,
+    JoinInputChunk,
+    OutputChunk,
     OutputRecord,
     one_by_one,
 )
-from ..core.types import Order, Payload
+from ..core.types import OrderKey, Payload
 from ..ports import CheckpointStore, GroupStore
 from ..stores.memory import MemoryStore
 from ..types import WorkItemStatus
@@ -29,7 +29,7 @@ _MANY: Final = 300
 def blocks_are_items_side_by_side(store: CheckpointStore, reopen: Reopen) -> None:
     """However many, wherever, with payloads of any kind and size."""
     joined: Payload = (("a", [b"", BYTES]), (TEXT, b"x"), ("b", []), ("c", [b"1", (("d", b""), ("e", [b"2"]))]))
-    kinds: list[tuple[Order, list[Payload]]] = [
+    kinds: list[tuple[OrderKey, list[Payload]]] = [
         ((1, (0,)), [b"p%d" % k for k in range(_MANY)]),
         ((1, (1 << 59, 7)), [b"q"] * _FEW),
         ((2, (3, 250)), [b"x" * (k % 2) for k in range(20)]),
@@ -120,12 +120,12 @@ def a_range_is_of_items_however_they_came(store: CheckpointStore, reopen: Reopen
 
 def outputs_in_blocks_count_as_many_as_there_are(store: CheckpointStore, reopen: Reopen) -> None:
     """Also from a number in the middle of a block on."""
-    parts: list[tuple[list[OutputRecord], list[OutputBlock]]] = [
-        ([], [OutputBlock((1, (0,)), "n", [b"a%d" % k for k in range(40)], 3)]),
-        ([OutputRecord((0, ()), 5, TEXT, b"o")], [OutputBlock((9, (2, 7)), TEXT, [b"", BYTES], None)]),
-        ([], [OutputBlock((1, (40,)), "n", [b"b"] * 9, 3), OutputBlock((1, (49,)), "n", [b"c"] * 9, 4)]),
+    parts: list[tuple[list[OutputRecord], list[OutputChunk]]] = [
+        ([], [OutputChunk((1, (0,)), "n", [b"a%d" % k for k in range(40)], 3)]),
+        ([OutputRecord((0, ()), 5, TEXT, b"o")], [OutputChunk((9, (2, 7)), TEXT, [b"", BYTES], None)]),
+        ([], [OutputChunk((1, (40,)), "n", [b"b"] * 9, 3), OutputChunk((1, (49,)), "n", [b"c"] * 9, 4)]),
         ([OutputRecord((8, (n,)), 0, "n", b"%d" % n, 1) for n in range(20)], []),
-        ([], [OutputBlock((1, (60,)), "n", [(("a", [b"d"]),)] * 10), OutputBlock((1, (80,)), "n", [BYTES * 5000] * 8)]),
+        ([], [OutputChunk((1, (60,)), "n", [(("a", [b"d"]),)] * 10), OutputChunk((1, (80,)), "n", [BYTES * 5000] * 8)]),
     ]
     expected: list[OutputRecord] = []
     started(store)
@@ -146,19 +146,19 @@ def outputs_in_blocks_count_as_many_as_there_are(store: CheckpointStore, reopen:
 
 def values_in_blocks_wait_at_joins(store: CheckpointStore, reopen: Reopen) -> None:
     side: list[Payload] = [b"v%d" % k for k in range(30)]
-    found: list[ArrivalBlock] = [
-        ArrivalBlock(0, 1, (2, (10,)), "n", side),
-        ArrivalBlock(0, 2, (2, (40,)), TEXT, side[:_FEW]),
-        ArrivalBlock(5, 1, (3, (0, 0)), "n", [b"", BYTES * 3000, (("a", [b""]),), *side]),
+    found: list[JoinInputChunk] = [
+        JoinInputChunk(0, 1, (2, (10,)), "n", side),
+        JoinInputChunk(0, 2, (2, (40,)), TEXT, side[:_FEW]),
+        JoinInputChunk(5, 1, (3, (0, 0)), "n", [b"", BYTES * 3000, (("a", [b""]),), *side]),
     ]
-    single = Arrival(0, 1, (2, (5,)), "m", b"s")
+    single = JoinInput(0, 1, (2, (5,)), "m", b"s")
     started(store)
     store.commit("run", Commit(arrived=[single], arrived_blocks=found[:1], phase_changed=True), at(1))
     store.commit("run", Commit(arrived_blocks=found[1:], phase_changed=True), at(1))
     store = reopen(store)
     expected = [single, *(one for arrivals in found for one in arrivals.records())]
     same(list(store.snapshot("run").arrivals), sorted(expected, key=lambda a: a.order), "arrivals")
-    brief = ArrivalBlock(0, 1, (4, (0,)), "n", side)
+    brief = JoinInputChunk(0, 1, (4, (0,)), "n", side)
     store.commit("run", Commit(arrived_blocks=[brief], joined=[(0, 1)], finished=[1]), at(1))
     store = reopen(store)
     expected = [one for arrivals in found[1:] for one in arrivals.records()]
@@ -176,11 +176,11 @@ def blocks_are_written_together_as_one_by_one(store: CheckpointStore, reopen: Re
         one.commit("run", Commit(blocks=[block(2, (1, (0,)), 100)]), at(101))
     again, new = list(block(2, (1, (0,)), 100).part(30, 33).items()), block(102, (2, (0,)), 100)
     commits = [
-        Commit(ranges=[(2, 20)], output_blocks=[OutputBlock((1, (0,)), "n", [b"o"] * 20, 1)], done={"n": 20}),
+        Commit(ranges=[(2, 20)], output_blocks=[OutputChunk((1, (0,)), "n", [b"o"] * 20, 1)], done={"n": 20}),
         Commit(blocks=[new], finished=[1]),
         Commit(ranges=[(32, 3)], created=again, changed=again[:2], errors=[ERROR]),
-        Commit(ranges=[(102, 40), (150, 10)], arrived_blocks=[ArrivalBlock(0, 1, (3, (0,)), "n", [b"a"] * 40)]),
-        Commit(ranges=[(22, 10), (142, 8)], finished=[32], output_blocks=[OutputBlock((1, (20,)), "n", [b"o"] * 10)]),
+        Commit(ranges=[(102, 40), (150, 10)], arrived_blocks=[JoinInputChunk(0, 1, (3, (0,)), "n", [b"a"] * 40)]),
+        Commit(ranges=[(22, 10), (142, 8)], finished=[32], output_blocks=[OutputChunk((1, (20,)), "n", [b"o"] * 10)]),
         Commit(blocks=[block(202, (3, (0,)), 50)], ranges=[(202, 50)]),
         Commit(ranges=[(60, 5), (160, 42)], joined=[(0, 1)]),
     ]
@@ -194,7 +194,7 @@ def blocks_are_written_together_as_one_by_one(store: CheckpointStore, reopen: Re
     compare(reopen(store), memory)
 
 
-def _rows(blocks: Sequence[Block]) -> list[ItemRow]:
+def _rows(blocks: Sequence[Chunk]) -> list[ItemRow]:
     """The items of blocks, whose orders ascend, as they come back."""
 
     def row(one: ItemRecord) -> ItemRow:

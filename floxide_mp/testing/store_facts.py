@@ -10,11 +10,11 @@ from typing import Any, Final
 from ..api.retry import RetryPolicy
 from ..core.graph import RUN_SCOPE, Graph, NodeSpec
 from ..core.plan import Plan
-from ..core.records import Block, Commit, EventRecord, ItemRecord, Scope, one_by_one
+from ..core.records import Chunk, Commit, EventRecord, ItemRecord, Scope, one_by_one
 from ..core.restore import restored
 from ..core.run_state import RunState
 from ..core.transitions import Phase
-from ..core.types import ErrorRecord, Given, Order, Payload
+from ..core.types import ErrorRecord, OrderKey, Payload, StreamOffset
 from ..ports import CheckpointStore, Progress, RunRecord
 from ..stores.memory import MemoryStore
 from ..types import RunMetrics
@@ -34,14 +34,16 @@ def record(run_id: str = "run", **changes: Any) -> RunRecord:
     return plain._replace(**changes)
 
 
-def item(number: int, order: Order = (0, ()), payload: Payload = b"p", error: ErrorRecord | None = None) -> ItemRecord:
+def item(
+    number: int, order: OrderKey = (0, ()), payload: Payload = b"p", error: ErrorRecord | None = None
+) -> ItemRecord:
     return ItemRecord(number, number % 3, order, payload, _ROOT, error)
 
 
-def block(first: int, order: Order, payloads: int | list[Payload]) -> Block:
+def block(first: int, order: OrderKey, payloads: int | list[Payload]) -> Chunk:
     """So many, or with these."""
     found: list[Payload] = [b"p%d" % k for k in range(payloads)] if isinstance(payloads, int) else payloads
-    return Block(first, first % 3, order, found, _ROOT)
+    return Chunk(first, first % 3, order, found, _ROOT)
 
 
 def at(items: int = 0, phase: Phase = Phase.RUNNING) -> Progress:
@@ -76,9 +78,9 @@ def facts(store: CheckpointStore, run_id: str = "run") -> dict[str, Any]:
         "scopes": sorted(snapshot.scopes),
         "joined": sorted(snapshot.joined),
         "depths": dict(snapshot.depths),
-        "passed": sorted(snapshot.passed),
+        "nodes_emitted": sorted(snapshot.nodes_emitted),
         "held": {node: list(items) for node, items in snapshot.held.items()},
-        "spoilt": dict(snapshot.spoilt),
+        "failed_batches": dict(snapshot.failed_batches),
         "given": dict(snapshot.given),
         "events": list(store.events(run_id)),
         "outputs": list(one_by_one(store.outputs(run_id))),
@@ -160,13 +162,13 @@ def _stimulus(state: RunState, choose: Callable[[int], int]) -> None:
         elif state.next_due is not None:
             state.due(state.next_due)
         return
-    if isinstance(item, Block):
+    if isinstance(item, Chunk):
         if choose(4):
             written = [((0, b"e%d" % (item.first + n)),) for n in range(len(item))] if choose(2) else []
             arm = choose(len(state.plan.places[item.place].arms))
             state.succeed_all(item, arm, [b"b%d" % choose(9) for _ in range(len(item))], written, 1)
             return
-        item, *others = state.single_out(item, 1, 1)
+        item, *others = state.split_off(item, 1, 1)
         for other in others:
             state.release(other)
     spec = state.plan.places[item.place].spec
@@ -183,7 +185,7 @@ def _stimulus(state: RunState, choose: Callable[[int], int]) -> None:
     else:
         arms, wide = len(spec.arms), spec.name in ("split", "batch/in")
         if wide and choose(2):
-            state.spread(item, choose(arms), [b"w%d" % choose(9) for _ in range(8 + choose(8))], writes)
+            state.fan_out(item, choose(arms), [b"w%d" % choose(9) for _ in range(8 + choose(8))], writes)
             return
         values = tuple((choose(arms), b"v%d" % choose(9)) for _ in range(1 + choose(4) if wide else 1))
         state.succeed(item, values, writes, wide)
@@ -216,18 +218,25 @@ def withdrawn_events_are_taken_out(store: CheckpointStore, reopen: Reopen) -> No
 def what_items_have_given_is_kept_until_they_are_over(store: CheckpointStore, reopen: Reopen) -> None:
     started(store, *(item(n, (0, (n,))) for n in range(1, 9)))
     store.commit(
-        "run", Commit(given={1: Given(3, 2, 1, 5, 6), 2: Given(1, 0, 0), 9: Given(8, 8, 8)}, created=[item(9)]), at(9)
+        "run",
+        Commit(
+            given={1: StreamOffset(3, 2, 1, 5, 6), 2: StreamOffset(1, 0, 0), 9: StreamOffset(8, 8, 8)},
+            created=[item(9)],
+        ),
+        at(9),
     )
     store = reopen(store)
-    expected = {1: Given(3, 2, 1, 5, 6), 2: Given(1, 0, 0), 9: Given(8, 8, 8)}
+    expected = {1: StreamOffset(3, 2, 1, 5, 6), 2: StreamOffset(1, 0, 0), 9: StreamOffset(8, 8, 8)}
     same(dict(store.snapshot("run").given), expected, "what items have given")
     before = store.snapshot("run").given
-    store.commit("run", Commit(given={1: Given(2**40, 2**41, 7, 2**32 - 1, 1)}), at(9))
-    store.commit("run", Commit(given={2: None, 3: Given(5, 6, 7), 4: Given(1, 1, 1)}, finished=[2]), at(9))
+    store.commit("run", Commit(given={1: StreamOffset(2**40, 2**41, 7, 2**32 - 1, 1)}), at(9))
+    store.commit(
+        "run", Commit(given={2: None, 3: StreamOffset(5, 6, 7), 4: StreamOffset(1, 1, 1)}, finished=[2]), at(9)
+    )
     store.commit("run", Commit(given={4: None}, finished=[4]), at(9))
     same(dict(before), expected, "what was read before")
     store = reopen(store)
-    expected = {1: Given(2**40, 2**41, 7, 2**32 - 1, 1), 3: Given(5, 6, 7), 9: Given(8, 8, 8)}
+    expected = {1: StreamOffset(2**40, 2**41, 7, 2**32 - 1, 1), 3: StreamOffset(5, 6, 7), 9: StreamOffset(8, 8, 8)}
     same(dict(store.snapshot("run").given), expected, "what items have given, as of the last commits")
     store.commit("run", Commit(given={1: None, 9: None}, finished=[1, 9]), at(9))
-    same(dict(store.snapshot("run").given), {3: Given(5, 6, 7)}, "what items have given that are not over")
+    same(dict(store.snapshot("run").given), {3: StreamOffset(5, 6, 7)}, "what items have given that are not over")

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ..core.records import Arrival, Commit, EventRecord, ItemRow, OutputRecord, ScopeRecord
+from ..core.records import Commit, EventRecord, ItemRow, JoinInput, OutputRecord, ScopeRecord
 from ..core.transitions import Phase
-from ..core.types import Given, Order, Payload
+from ..core.types import OrderKey, Payload, StreamOffset
 from ..errors import NotStartedError, StoreError
 from ..ports import CheckpointStore, GroupStore, Progress
 from ..stores.memory import header
@@ -131,7 +131,7 @@ def runs_come_oldest_first_as_they_were_written(store: CheckpointStore, reopen: 
 
 
 def items_come_in_order_as_they_were_written(store: CheckpointStore, reopen: Reopen) -> None:
-    orders: list[Order] = [(d, path) for d in (0, 1, 247, 248, 65536) for path in ((), (0,), (0, 0), (1,), (255,))]
+    orders: list[OrderKey] = [(d, path) for d in (0, 1, 247, 248, 65536) for path in ((), (0,), (0, 0), (1,), (255,))]
     orders += [(1, (number,)) for number in (247, 248, 256, 1 << 16, 1 << 32, 1 << 59, 1 << 60, (1 << 62) + 5)]
     orders += [(1, (1 << 60, 3)), (1, (3, 1 << 60))]
     payloads: list[Payload] = [b"", b"p", BYTES, b"x" * 100_000, (), ((TEXT, b""),), (("a", (("b", BYTES),)),)]
@@ -176,15 +176,15 @@ def finished_items_are_forgotten(store: CheckpointStore, reopen: Reopen) -> None
 
 
 def values_wait_at_joins_until_they_fire(store: CheckpointStore, reopen: Reopen) -> None:
-    late, early = Arrival(0, 1, (2, (1,)), TEXT, BYTES), Arrival(0, 1, (2, (0,)), "n", (("m", b""),))
-    other, inner = Arrival(0, 2, (2, (2,)), "n", b"o"), Arrival(1, 1, (1, ()), "n", b"i")
+    late, early = JoinInput(0, 1, (2, (1,)), TEXT, BYTES), JoinInput(0, 1, (2, (0,)), "n", (("m", b""),))
+    other, inner = JoinInput(0, 2, (2, (2,)), "n", b"o"), JoinInput(1, 1, (1, ()), "n", b"i")
     started(store)
     store.commit("run", Commit(finished=[1], arrived=[late, other]), at(1))
     store.commit("run", Commit(created=[item(2)], opened=[ScopeRecord(1, 0, 0, (0, ()), None)]), at(2))
     store.commit("run", Commit(arrived=[early, inner], phase_changed=True), at(2))
     store = reopen(store)
     same(list(store.snapshot("run").arrivals), [inner, early, late, other], "arrivals")
-    brief = Arrival(0, 1, (9, ()), "n", b"")
+    brief = JoinInput(0, 1, (9, ()), "n", b"")
     store.commit("run", Commit(arrived=[brief], joined=[(0, 1)], created=[item(3)]), at(3))
     store = reopen(store)
     same(list(store.snapshot("run").arrivals), [inner, other], "arrivals after a join has fired")
@@ -198,14 +198,16 @@ def scopes_and_what_is_theirs_are_forgotten_when_closed(store: CheckpointStore, 
     depths = {(0, 0): 1, (1, 0): 2, (1, 1): 3}
     store.commit("run", Commit(opened=[one, two], joined=[(0, 7), (1, 7)], depths=depths, phase_changed=True), at(1))
     more = {(0, 0): 4, (2, 5): 6}
-    store.commit("run", Commit(opened=[three], spoilt={2: (4, ERROR)}, depths=more, phase_changed=True), at(1))
-    store.commit("run", Commit(spoilt={2: (1, ERROR), 3: (0, ERROR._replace(payload=None))}, finished=[]), at(1))
+    store.commit("run", Commit(opened=[three], failed_batches={2: (4, ERROR)}, depths=more, phase_changed=True), at(1))
+    store.commit(
+        "run", Commit(failed_batches={2: (1, ERROR), 3: (0, ERROR._replace(payload=None))}, finished=[]), at(1)
+    )
     store = reopen(store)
     snapshot = store.snapshot("run")
     same(sorted(snapshot.scopes), [one, two, three], "open scopes")
     same(sorted(snapshot.joined), [(0, 7), (1, 7)], "joins that have fired")
     same(dict(snapshot.depths), {**depths, **more}, "depths")
-    same(dict(snapshot.spoilt), {2: (1, ERROR), 3: (0, ERROR._replace(payload=None))}, "failed batches")
+    same(dict(snapshot.failed_batches), {2: (1, ERROR), 3: (0, ERROR._replace(payload=None))}, "failed batches")
     brief = ScopeRecord(4, 0, 2, (3, ()), None)
     store.commit("run", Commit(opened=[brief], depths={(4, 0): 9, (2, 6): 9}, joined=[(4, 7)], closed=[2, 4]), at(1))
     store = reopen(store)
@@ -213,20 +215,20 @@ def scopes_and_what_is_theirs_are_forgotten_when_closed(store: CheckpointStore, 
     same(sorted(snapshot.scopes), [one, three], "open scopes")
     same(sorted(snapshot.joined), [(0, 7), (1, 7)], "joins that have fired")
     same(dict(snapshot.depths), {(0, 0): 4, (1, 0): 2, (1, 1): 3}, "depths")
-    same(list(snapshot.spoilt), [3], "failed batches")
+    same(list(snapshot.failed_batches), [3], "failed batches")
 
 
 def what_nodes_hold_is_released_when_they_pass(store: CheckpointStore, reopen: Reopen) -> None:
     started(store)
     store.commit("run", Commit(held=[(5, 9), (4, 3), (5, 2)], phase_changed=True), at(1))
-    store.commit("run", Commit(held=[(5, 1), (6, 8)], passed=[3], phase_changed=True), at(1))
+    store.commit("run", Commit(held=[(5, 1), (6, 8)], nodes_emitted=[3], phase_changed=True), at(1))
     store = reopen(store)
     same(dict(store.snapshot("run").held), {5: [9, 2, 1], 4: [3], 6: [8]}, "held items, in the order of commits")
-    same(set(store.snapshot("run").passed), {3}, "nodes that passed something on")
-    store.commit("run", Commit(held=[(7, 4)], passed=[5, 7], phase_changed=True), at(1))
+    same(set(store.snapshot("run").nodes_emitted), {3}, "nodes that passed something on")
+    store.commit("run", Commit(held=[(7, 4)], nodes_emitted=[5, 7], phase_changed=True), at(1))
     store = reopen(store)
     same(dict(store.snapshot("run").held), {4: [3], 6: [8]}, "held items")
-    same(set(store.snapshot("run").passed), {3, 5, 7}, "nodes that passed something on")
+    same(set(store.snapshot("run").nodes_emitted), {3, 5, 7}, "nodes that passed something on")
 
 
 def events_outputs_and_errors_come_in_the_order_of_commits(store: CheckpointStore, reopen: Reopen) -> None:
@@ -286,7 +288,7 @@ def completed_steps_are_counted_by_node(store: CheckpointStore, reopen: Reopen) 
 
 
 def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: Reopen) -> None:
-    waiting, scope = Arrival(0, 1, (1, ()), "n", b"v"), ScopeRecord(1, 0, 0, (0, ()), b"b")
+    waiting, scope = JoinInput(0, 1, (1, ()), "n", b"v"), ScopeRecord(1, 0, 0, (0, ()), b"b")
     for name in ("first", "run"):
         started(store, item(1), item(2), run_id=name)
     logs = Commit(
@@ -294,10 +296,10 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
         opened=[scope],
         joined=[(1, 7)],
         depths={(0, 0): 1, (1, 0): 2},
-        passed=[3],
+        nodes_emitted=[3],
         held=[(5, 2)],
-        spoilt={1: (4, ERROR)},
-        given={1: Given(4, 3, 2)},
+        failed_batches={1: (4, ERROR)},
+        given={1: StreamOffset(4, 3, 2)},
         events=[EventRecord((0, ()), 0, "n", 0, b"e")],
         outputs=[OutputRecord((0, ()), 0, "n", b"o")],
         errors=[ERROR],
@@ -317,27 +319,30 @@ def a_run_goes_on_as_if_it_had_begun_otherwise(store: CheckpointStore, reopen: R
         scopes=[scope._replace(place=8, order=(0, (1 << 58,)))],
         joined=[(1, 5)],
         depths={(1, 3): 9},
-        passed=[2],
+        nodes_emitted=[2],
         held={6: [2, 1]},
-        spoilt={1: (5, ERROR)},
-        given={2: Given(6, 5, 4)},
+        failed_batches={1: (5, ERROR)},
+        given={2: StreamOffset(6, 5, 4)},
     )
     store.replace(record("first"), new)
-    expected = {**before, **{what: getattr(new, what) for what in ("arrivals", "scopes", "joined", "depths", "passed")}}
+    expected = {
+        **before,
+        **{what: getattr(new, what) for what in ("arrivals", "scopes", "joined", "depths", "nodes_emitted")},
+    }
     expected |= {"items": [new.items[0]._replace(due=0.0), new.items[1]], "due": [2000, 0]}
-    expected |= {"held": new.held, "spoilt": new.spoilt, "given": new.given}
+    expected |= {"held": new.held, "failed_batches": new.failed_batches, "given": new.given}
     store = reopen(store)
     same(facts(store, "first"), expected, "what the run has done, and has to do now")
     same(facts(store, "run"), other, "the other run")
-    over = Commit(finished=[2], joined=[(0, 6)], closed=[1], passed=[6], created=[item(3)], given={2: None})
+    over = Commit(finished=[2], joined=[(0, 6)], closed=[1], nodes_emitted=[6], created=[item(3)], given={2: None})
     store.commit("first", over, at(3))
     store = reopen(store)
     snapshot = store.snapshot("first")
     same([row.id for row in snapshot.items], [3, 1], "items")
-    left = snapshot.arrivals, snapshot.scopes, snapshot.depths, snapshot.held, snapshot.spoilt, snapshot.given
+    left = snapshot.arrivals, snapshot.scopes, snapshot.depths, snapshot.held, snapshot.failed_batches, snapshot.given
     same([len(part) for part in left], [0] * 6, "what is left")
     same(list(snapshot.joined), [(0, 6)], "joins that have fired")
-    same(set(snapshot.passed), {2, 6}, "nodes that passed something on")
+    same(set(snapshot.nodes_emitted), {2, 6}, "nodes that passed something on")
 
 
 def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
@@ -347,7 +352,7 @@ def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
         payload = name.encode()
         commit = Commit(
             created=[item(2, (1, ()), payload)],
-            arrived=[Arrival(0, 1, (1, ()), name, payload)],
+            arrived=[JoinInput(0, 1, (1, ()), name, payload)],
             opened=[ScopeRecord(1, 0, 0, (0, ()), payload)],
             depths={(1, 0): len(payload)},
             held=[(4, 2)],
@@ -358,7 +363,7 @@ def runs_do_not_mix(store: CheckpointStore, reopen: Reopen) -> None:
         )
         store.commit(name, commit, at(2))
     before = facts(store, "two")
-    store.commit("one", Commit(finished=[1, 2], joined=[(0, 1)], closed=[1], passed=[4]), at(2, Phase.COMPLETED))
+    store.commit("one", Commit(finished=[1, 2], joined=[(0, 1)], closed=[1], nodes_emitted=[4]), at(2, Phase.COMPLETED))
     store = reopen(store)
     same(facts(store, "two"), before, "the other run")
 

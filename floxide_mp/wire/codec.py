@@ -24,7 +24,7 @@ from ..errors import RemoteError, SerializationError
 from ..texts import clipped
 from . import by_value, global_digests, main_module, search_path
 from .code_digest import OTHER_CODE, UNKNOWN, changed, codes_of
-from .pickle_diagnostics import explained, told
+from .pickle_diagnostics import describe, explained
 
 LARGE: Final = 32 << 20  # bytes of a workflow from which on there is a warning
 _NONE = pickle.dumps(None, 5)
@@ -201,18 +201,19 @@ def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
                 if (error := _trouble(part)) is not None:
                     raise explained(part, what, error, _trouble) from None
         advice = f"; {main_module.ADVICE}" if main_module.script_here() is None else ""
-        raise SerializationError(f"the workflow cannot be pickled: {told(trouble)}{advice}") from None
+        raise SerializationError(f"the workflow cannot be pickled: {describe(trouble)}{advice}") from None
     if len(payload) > LARGE:
         main_module.warn_of_size(len(payload))
     return payload
 
 
-def _beside_script(home: main_module.Home, names: Iterable[str]) -> tuple[dict[str, Any], frozenset[str]]:
+def _beside_script(home: main_module.MainScript, names: Iterable[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """What workers need of ``__main__`` that running the script does not bring, and the names of what cannot be sent.
 
     Args:
         home: the script.
-        names: those that values of the run refer to, some of which another program's ``__main__`` had: see ``lend``.
+        names: those that values of the run refer to, some of which another program's ``__main__`` had: see
+        ``export_main_names``.
     """
     there = vars(sys.modules["__main__"])
     lent = {name: there[name] for name in names if name in there and not main_module.is_own(there[name])}
@@ -274,7 +275,7 @@ def decode_bundle(payload: bytes) -> Bundle:
     return bundle  # type: ignore[no-any-return]
 
 
-def lend(names: Iterable[str], compiled: Compiled) -> None:
+def export_main_names(names: Iterable[str], compiled: Compiled) -> None:
     """Put what a run's values need of ``__main__`` there, where the script that it was is now a module of its workflow.
 
     So a run that a script began goes on in other programs. What is in ``__main__`` already stays.
@@ -322,7 +323,7 @@ def encode_error(error: BaseException, text: str) -> ErrorRecord:
         raise
     except BaseException:
         pickled = None
-    return ErrorRecord(type(error).__qualname__, clipped(told(error)), clipped(text), pickled)
+    return ErrorRecord(type(error).__qualname__, clipped(describe(error)), clipped(text), pickled)
 
 
 def decode_error(record: ErrorRecord) -> BaseException:

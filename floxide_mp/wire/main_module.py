@@ -45,7 +45,7 @@ class Script(NamedTuple):
     source: bytes
 
 
-class Home(NamedTuple):
+class MainScript(NamedTuple):
     """A script that is ``__main__`` in this process, whose things go by name.
 
     Attributes:
@@ -79,7 +79,9 @@ _LOST: Final = "workers get what it defines by value, and not what it sets for i
 _AS_USUAL: Final = 'have everything that only the program does under `if __name__ == "__main__":`'
 _BY_ITSELF: Final = "what needs that belongs into a module, or start the profiler in the script (cProfile.Profile())"
 
-_known: tuple[ModuleType, bool, Home | None] | None = None  # of which ``__main__``, whether at a prompt; what it is
+_known: tuple[ModuleType, bool, MainScript | None] | None = (
+    None  # of which ``__main__``, whether at a prompt; what it is
+)
 _entered: Script | None = None  # by this process, which is a worker
 _entering: Final = RLock()
 _offered: set[str] = set()  # names of a ``__main__`` that goes by value
@@ -87,7 +89,7 @@ _left: list[ModuleType] = []  # former ``__main__``s of a worker: a module that 
 missing: frozenset[str] = frozenset()  # names of the script that could not be sent to this worker
 
 
-def script_here() -> Home | None:
+def script_here() -> MainScript | None:
     """The script that ``__main__`` is in this process, if workers can run it, or this is a worker that has run it."""
     global _known
     main, prompt = sys.modules["__main__"], hasattr(sys, "ps1")
@@ -124,7 +126,7 @@ def definitions() -> tuple[str, ...]:
     return tuple(name for name, value in list(vars(sys.modules["__main__"]).items()) if is_own(value))
 
 
-def unrun(home: Home, globals_of: Callable[[CodeType], Iterable[str]]) -> dict[str, Any]:
+def unrun(home: MainScript, globals_of: Callable[[CodeType], Iterable[str]]) -> dict[str, Any]:
     """What workers do not get by running the script: what is bound under its guard, or again by its functions.
 
     That is: each definition under the guard, and each value that some function of the script looks up by its name.
@@ -175,7 +177,7 @@ def _run(script: Script) -> None:
     module = _module_of(script)
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     _left.append(before[0])
-    _known = module, hasattr(sys, "ps1"), Home(script, frozenset(), frozenset())
+    _known = module, hasattr(sys, "ps1"), MainScript(script, frozenset(), frozenset())
     try:
         if script.package:
             __import__(script.package)
@@ -270,7 +272,7 @@ def _asked_for(failure: BaseException) -> str | None:
 # -- the program's side ---------------------------------------------------------------------------------------------
 
 
-def _looked_at(main: ModuleType, prompt: bool) -> Home | None:
+def _looked_at(main: ModuleType, prompt: bool) -> MainScript | None:
     path = _path_of(main)
     # At a prompt (also behind a script, after ``python -i``) more may be defined than is in the file.
     if path is None or prompt:
@@ -292,7 +294,7 @@ def _looked_at(main: ModuleType, prompt: bool) -> Home | None:
         return None
     spec = getattr(main, "__spec__", None)
     script = Script(path, getattr(spec, "name", None), getattr(main, "__package__", None), source)
-    return Home(script, guards.late, frozenset(main_guard.rebound(source)))
+    return MainScript(script, guards.late, frozenset(main_guard.rebound(source)))
 
 
 def _source(main: ModuleType, path: str) -> bytes:

@@ -37,7 +37,7 @@ def explained(
                 break
         else:
             break
-    kind, why = type(value).__name__, told(reason)
+    kind, why = type(value).__name__, describe(reason)
     if isinstance(reason, RecursionError) or "recursion" in why:
         text = f"{what} cannot be pickled: it is nested too deeply ({kind})"
     else:
@@ -107,7 +107,7 @@ def _state(value: Any) -> Iterator[tuple[str, Any]]:
         yield "'s state", state
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error's text, of which users' code is part."""
     try:
         return str(error)

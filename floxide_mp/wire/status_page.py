@@ -1,4 +1,4 @@
-"""``Board``: a few numbers shared by a worker and its coordinator, written without asking and read at any time.
+"""``StatusPage``: a few numbers shared by a worker and its coordinator, written without asking and read at any time.
 
 The worker says what it is at, so that the coordinator knows whom to blame for a death or a time-out without a
 message per item; the coordinator says which lease is revoked. Every number is written by one side only, and an
@@ -12,15 +12,15 @@ from typing import Final, NamedTuple
 SIZE: Final = 6 * 8  # bytes
 
 
-class At(NamedTuple):
+class CurrentItem(NamedTuple):
     """What a worker is at: item number ``place`` of ``lease``, since ``started`` (``monotonic_ns``)."""
 
     lease: int
-    place: int
+    position: int
     started: int
 
 
-class Board:
+class StatusPage:
     """Args: memory: at least ``SIZE`` bytes, zeroed."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -54,10 +54,10 @@ class Board:
 
     # the coordinator's side
 
-    def at(self) -> At | None:
+    def at(self) -> CurrentItem | None:
         """What the worker is at, or None between leases and before a lease's first item."""
         lease, index, started = self._numbers[0], self._numbers[1], self._numbers[2]
-        return At(lease, index, started) if lease and index >= 0 else None
+        return CurrentItem(lease, index, started) if lease and index >= 0 else None
 
     def revoke(self, lease: int) -> None:
         """Leases up to this one are revoked; their numbers only grow."""

@@ -1,4 +1,5 @@
-"""``Guest``: a worker in a loop that the user wrote, one item a turn. ``Guests``: those of one process.
+"""``ExternalWorker``: a worker in a loop that the user wrote, one item a turn. ``ExternalWorkers``: those of one
+process.
 
 The loop is the user's, and so are process and thread, and the nodes: those of the workflow that is stepped, which may
 hold what only this process has. The step itself is run by the same ``Worker`` as everywhere.
@@ -24,24 +25,24 @@ from ..messages import (
     ONE_BY_ONE,
     Description,
     EventPage,
+    FanOut,
     Lease,
-    Looked,
-    Portion,
+    PartialResult,
+    ReadAndWritten,
     Reply,
     Report,
     Results,
-    Spread,
     Suspect,
-    Trouble,
+    Unreadable,
     only,
 )
-from ..ports import Backend, Desk
+from ..ports import Backend, ExternalSession
 from ..sigint import interruptibly
 from ..texts import printable
 from ..types import WorkItem, WorkItemStatus
 from ..wire import codec
 from ..wire.log import say
-from ..wire.status_page import Board
+from ..wire.status_page import StatusPage
 from .step_errors import users_traceback
 from .worker import Worker
 
@@ -62,18 +63,18 @@ class _Turn:
     idle: bool = False  # there was no item to take
 
 
-class Guest(Backend):
+class ExternalWorker(Backend):
     """One session of a loop, used by one thread at a time. To its worker it is the backend.
 
     Args:
-        desk: the coordinator's verbs.
-        board: what this guest and its coordinator tell each other without asking.
+        external session: the coordinator's verbs.
+        status page: what this external worker and its coordinator tell each other without asking.
         retry: the coordinator's policy for nodes that have none.
     """
 
-    def __init__(self, desk: Desk, board: Board, retry: RetryPolicy | None) -> None:
-        self._desk = desk
-        self._board = board
+    def __init__(self, external_session: ExternalSession, status_page: StatusPage, retry: RetryPolicy | None) -> None:
+        self._external_session = external_session
+        self._status_page = status_page
         self._retry = retry
         self._workflow: Compiled | None = None  # what the next four are of
         self._bundle: codec.Bundle
@@ -88,9 +89,9 @@ class Guest(Backend):
         if workflow is not self._workflow:
             self._take_up(workflow)
         turn = self._turn = _Turn(callbacks, wait)
-        interruptibly(self._worker.turn)
+        interruptibly(self._worker.run_once)
         self._worker.hand_in()
-        self._board.end()  # it is answered: should this process die now, that is not to blame
+        self._status_page.end()  # it is answered: should this process die now, that is not to blame
         if turn.idle:
             self._call(callbacks, "on_idle", "a turn without work")
         if turn.item is None or turn.report is None or not turn.report.results:
@@ -102,8 +103,8 @@ class Guest(Backend):
     def close(self, interrupted: bool) -> None:
         """Work no more. If it was interrupted, what it was at has not happened, and is not to blame."""
         if interrupted:
-            self._board.end()
-        self._desk.leave()
+            self._status_page.end()
+        self._external_session.leave()
 
     # -- the worker's backend ------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Guest(Backend):
         turn = self._turn
         if reports:
             (turn.report,) = reports
-            turn.counted = self._desk.commit(turn.report)
+            turn.counted = self._external_session.commit(turn.report)
             return _NOTHING
         lease = self._take(turn.wait)
         if lease is None:
@@ -119,19 +120,19 @@ class Guest(Backend):
             return _NOTHING
         item = self._item(lease)
         if not self._call(turn.callbacks, "on_started", _named(item), item.run_id, item):
-            self._desk.commit(Report(lease.id, (), ()))
+            self._external_session.commit(Report(lease.id, (), ()))
             sleep(VETOED)
             return _NOTHING
         turn.item, turn.ends = item, self._ends[only(lease)[1]]
         return Reply((lease,), False, 0.0)
 
     def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:
-        facts = self._desk.describe(run_id, known, warnings)
+        facts = self._external_session.describe(run_id, known, warnings)
         self._bundles[facts.key] = self._bundle  # also where the run goes on with other nodes: its graph is the same
         return facts
 
     def events(self, run_id: str, since: int) -> EventPage:
-        return self._desk.events(run_id, since)
+        return self._external_session.events(run_id, since)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -141,17 +142,17 @@ class Guest(Backend):
         self._bundle = codec.Bundle.of(workflow, self._retry)
         self._ends = tuple(tuple(not arm for arm in n.arms) for n in nodes)
         self._bundles = {}
-        self._worker = Worker(0, self, self._board, self._bundles, ONE_BY_ONE, whole=True)
+        self._worker = Worker(0, self, self._status_page, self._bundles, ONE_BY_ONE, whole=True)
 
     def _take(self, wait: float) -> Lease | None:
         assert self._workflow is not None
         graph, end, left = self._workflow.graph, monotonic() + wait, wait
-        while (lease := self._desk.take(graph.name, left)) is None:
+        while (lease := self._external_session.take(graph.name, left)) is None:
             left = end - monotonic()
             if left <= 0:
                 return None
         if lease.key not in self._bundles:
-            there, here = self._desk.shape(lease.run_id), graph.shape()
+            there, here = self._external_session.shape(lease.run_id), graph.shape()
             if list(there.items()) != list(here.items()):
                 changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
                 what = f"{', '.join(changed)} changed" if changed else "its nodes are in another order"
@@ -171,22 +172,22 @@ class Guest(Backend):
         except Exception as error:
             if name not in self._warned:
                 self._warned.add(name)
-                # As text: a log may keep it for longer than this guest lives.
+                # As text: a log may keep it for longer than this external worker lives.
                 what = printable(users_traceback(error)).rstrip()
                 say(logging.WARNING, "%s raised for %s; if it does again, nothing is said:\n%s", name, where, what)
             return False
 
 
-class Guests:
-    """The guests of this process, by ``worker_id``.
+class ExternalWorkers:
+    """The external workers of this process, by ``worker_id``.
 
     Args:
         begin: makes one, whose session takes the place of an earlier one under the same number.
     """
 
-    def __init__(self, begin: Callable[[int], Guest]) -> None:
+    def __init__(self, begin: Callable[[int], ExternalWorker]) -> None:
         self._begin = begin
-        self._idle: dict[int, Guest] = {}  # who is in a step is not here: a second one is a new session
+        self._idle: dict[int, ExternalWorker] = {}  # who is in a step is not here: a second one is a new session
         self._pid = os.getpid()
 
     def step(self, workflow: Compiled, worker_id: int, callbacks: StepCallbacks, wait: float) -> tuple[str, Any] | None:
@@ -198,14 +199,14 @@ class Guests:
         wait = checked_seconds("wait", wait)
         if self._pid != os.getpid():
             self._idle, self._pid = {}, os.getpid()  # forked: those are the other process's
-        guest = self._idle.pop(worker_id, None) or self._begin(worker_id)
+        external = self._idle.pop(worker_id, None) or self._begin(worker_id)
         try:
-            done = guest.step(workflow, callbacks, wait)
+            done = external.step(workflow, callbacks, wait)
         except BaseException as error:
             # A connection that broke during a step may be the step's doing; Ctrl-C is not.
-            guest.close(interrupted=not isinstance(error, Exception))
+            external.close(interrupted=not isinstance(error, Exception))
             raise
-        self._idle[worker_id] = guest
+        self._idle[worker_id] = external
         return done
 
 
@@ -215,13 +216,13 @@ def _named(item: WorkItem) -> str:
 
 def _outcome(item: WorkItem, ends: tuple[bool, ...], report: Report, counted: bool) -> ItemProcessedOutcome:
     (result,) = report.results
-    assert not isinstance(result, Results | Portion)  # it is of one item, and all of it
-    if isinstance(result, Trouble):
+    assert not isinstance(result, Results | PartialResult)  # it is of one item, and all of it
+    if isinstance(result, Unreadable):
         return ItemProcessedOutcome(error=codec.decode_error(result.error), kind=OutcomeKind.REFUSED)
-    if isinstance(result, Suspect | Looked):
+    if isinstance(result, Suspect | ReadAndWritten):
         result = result.part
-    if isinstance(result, Spread):
-        result = NEXT_ALL, tuple([(result.arm, payload) for payload in result.payloads]), result.writes, None, False
+    if isinstance(result, FanOut):
+        result = NEXT_ALL, tuple([(result.branch, payload) for payload in result.payloads]), result.writes, None, False
     kind, values, _, error, _ = result
     if error is not None:
         return ItemProcessedOutcome(error=codec.decode_error(error), kind=OutcomeKind.FAILED)

@@ -1,4 +1,5 @@
-"""``Pull``: an iterator that a ``NextAll`` was given, and how far it has come. ``Pulls``: those a worker has begun.
+"""``IteratorCursor``: an iterator that a ``NextAll`` was given, and how far it has come. ``IteratorCursors``: those a
+worker has begun.
 
 It gives its values in portions. Between two of them it waits here, in the memory of the one worker that can go on with
 it: where that is lost, it is started again, and goes over what it gave before. When it is to give more, the coordinator
@@ -13,7 +14,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from ..clock import monotonic_ns
-from ..core.types import Given, Order, Payload, size_of
+from ..core.types import OrderKey, Payload, StreamOffset, size_of
 from ..errors import FloxideError
 from ..wire import hash_seed
 from .forks import end_child, mark
@@ -42,7 +43,7 @@ class OtherValues(BaseException):
         self.hash_probe = hash_probe
 
 
-class Pull:
+class IteratorCursor:
     """See the module.
 
     Args:
@@ -53,10 +54,10 @@ class Pull:
 
     Attributes:
         given: how many values it gave then and since.
-        digest: of all these, as ``Given.digest``.
+        digest: of all these, as ``StreamOffset.digest``.
     """
 
-    def __init__(self, name: str, iterator: Iterator[Any], given: Given, view: StepView) -> None:
+    def __init__(self, name: str, iterator: Iterator[Any], given: StreamOffset, view: StepView) -> None:
         self.given = given.values
         self.view = view
         self.digest = given.digest
@@ -69,7 +70,7 @@ class Pull:
         self._passed = 0  # the digest of what was passed over, where that is compared
         self._failure: BaseException | None = None  # what it raised, behind values that were told first
 
-    def draw(self, route: Callable[[Any], tuple[int, Payload]], whole: bool) -> tuple[Values, int | None, bool]:
+    def next_page(self, route: Callable[[Any], tuple[int, Payload]], whole: bool) -> tuple[Values, int | None, bool]:
         """Its next values, how many writes to the context belong to them (None: all), and whether they are the last.
 
         What it raises before it has given a first portion is raised, as if it had given nothing. Later, what it gave
@@ -117,7 +118,7 @@ class Pull:
             self.digest = _digest(payload, self.digest)
         return values, written, False
 
-    def _compare(self, payload: Payload, before: Given) -> None:
+    def _compare(self, payload: Payload, before: StreamOffset) -> None:
         """One more value is passed over.
 
         Raises:
@@ -152,19 +153,19 @@ def _digest(payload: Payload, before: int) -> int:
     return crc32(b"large", before)
 
 
-class Pulls:
+class IteratorCursors:
     """See the module. ``kept``: by run and order key."""
 
     def __init__(self) -> None:
-        self.kept: OrderedDict[tuple[str, Order], Pull] = OrderedDict()
+        self.kept: OrderedDict[tuple[str, OrderKey], IteratorCursor] = OrderedDict()
 
-    def keep(self, run_id: str, order: Order, pull: Pull) -> None:
+    def keep(self, run_id: str, order: OrderKey, pull: IteratorCursor) -> None:
         """It has more to give."""
         self.kept[run_id, order] = pull
         if len(self.kept) > KEEP:
             self.kept.popitem(last=False)[1].close()
 
-    def take(self, run_id: str, order: Order, given: int) -> Pull | None:
+    def take(self, run_id: str, order: OrderKey, given: int) -> IteratorCursor | None:
         """The one that has given so many values, if it is here."""
         pull = self.kept.pop((run_id, order), None)
         if pull is None or pull.given == given:
@@ -172,7 +173,7 @@ class Pulls:
         pull.close()  # some of what it gave does not count
         return None
 
-    def drop(self, run_id: str, order: Order) -> None:
+    def drop(self, run_id: str, order: OrderKey) -> None:
         """It is not gone on with here."""
         pull = self.kept.pop((run_id, order), None)
         if pull is not None:

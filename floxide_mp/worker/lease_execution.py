@@ -14,7 +14,7 @@ from ..messages import NEXT, Lease, Outcome, Report, Result, Results, StepResult
 HELD: Final = 3_000_000  # nanoseconds that results of which nobody knows are held back for, behind the time for more
 
 
-class Work:
+class LeaseExecution:
     """See the module. Results of the usual kind, one value and all by one arm, are kept as one.
 
     Args:
@@ -36,13 +36,13 @@ class Work:
         self.cancelled = cancelled
         self.limit = limit
         self.until = until
-        self.index = 0
-        self.cut = self.ahead = False
+        self.done = 0
+        self.truncated = self.chained = False
         self.running = 0
         self._results: list[Result] = []
         self._large = False  # what came of a step is in shared memory: that can be used again when it is told of
         self._stage = 0  # how many of these are of earlier stages
-        self._arm = -1
+        self._branch = -1
         self._payloads: list[Payload] = []  # those after these: a stretch of the usual kind
         self._writes: list[Writes] = []
         self._spent: list[tuple[int, int, float]] = []
@@ -50,7 +50,7 @@ class Work:
 
     def add(self, node: int, result: Outcome, now: int) -> None:
         """One more step is done."""
-        self.index += 1
+        self.done += 1
         if node != self._node:
             self._spend()
             self._node = node
@@ -62,9 +62,9 @@ class Work:
             return
         usual: StepResult = result  # type: ignore[assignment]
         ((arm, payload),), writes = usual[1], usual[2]
-        if arm != self._arm or bool(writes) != bool(self._writes):
+        if arm != self._branch or bool(writes) != bool(self._writes):
             self._close()
-            self._arm = arm
+            self._branch = arm
         if writes:
             self._writes.append(writes)
         self._payloads.append(payload)
@@ -74,23 +74,23 @@ class Work:
     def next(self, count: int) -> tuple[int, list[Payload]] | None:
         """What a stage of so many items came to: arm and values, if all are of the usual kind and more can begin."""
         whole = len(self._results) == self._stage and len(self._payloads) == count and not self._large
-        return (self._arm, self._payloads) if whole and not self.cut and monotonic_ns() < self.until else None
+        return (self._branch, self._payloads) if whole and not self.truncated and monotonic_ns() < self.until else None
 
     def go_on(self) -> None:
         """The next stage begins: the successors."""
         self._close()
         self._stage = len(self._results)
-        self.ahead = True
+        self.chained = True
         self.limit = self.until + HELD
 
     def report(self, last: bool = True) -> Report:
         """What is to be told now; nothing is begun after one that is not the ``last``."""
-        ahead = not last and self.ahead and len(self._results) == self._stage and not self._payloads
+        ahead = not last and self.chained and len(self._results) == self._stage and not self._payloads
         self._close()
         results, self._results, self._stage = tuple(self._results), [], 0
         self._spend()
         spent, self._spent = tuple(self._spent), []
-        self.cut = self.cut or not last
+        self.truncated = self.truncated or not last
         return Report(self.lease.id, results, spent, last, ahead)
 
     def _spend(self) -> None:
@@ -102,7 +102,7 @@ class Work:
         """The stretch is over."""
         if len(self._payloads) == 1:
             writes = self._writes[0] if self._writes else ()
-            self._results.append((NEXT, ((self._arm, self._payloads[0]),), writes, None, False))
+            self._results.append((NEXT, ((self._branch, self._payloads[0]),), writes, None, False))
         elif self._payloads:
-            self._results.append(Results(self._arm, self._payloads, self._writes))
-        self._arm, self._payloads, self._writes = -1, [], []
+            self._results.append(Results(self._branch, self._payloads, self._writes))
+        self._branch, self._payloads, self._writes = -1, [], []

@@ -16,7 +16,7 @@ from ..api import context as contexts
 from ..api.node import Call, called
 from ..api.route import choose
 from ..api.transition import Abort, Hold, Next, NextAll
-from ..core.types import Given, Order, Payload
+from ..core.types import OrderKey, Payload, StreamOffset
 from ..errors import FloxideError, NodeTimeoutError
 from ..messages import (
     FAIL,
@@ -25,15 +25,15 @@ from ..messages import (
     NEXT_ALL,
     Description,
     EventPage,
+    FanOut,
     Grant,
     Grants,
-    Looked,
     Outcome,
-    Portion,
-    Spread,
+    PartialResult,
+    ReadAndWritten,
     StepResult,
     Suspect,
-    Trouble,
+    Unreadable,
     Writes,
     failed,
 )
@@ -45,13 +45,13 @@ from .context_log import RunLog
 from .coroutines import awaited
 from .fixed_values import CHANGED, CHANGED_EARLIER, ChangedEarlierError, FixedValues
 from .forks import end_child, here, mark, refused
-from .iterator_cache import OtherValues, Pull, Pulls, Values
+from .iterator_cache import IteratorCursor, IteratorCursors, OtherValues, Values
 from .kept_state import CHANGED as CHANGED_NODE
 from .kept_state import KeptState, kept_state_of
 from .step_errors import is_callers
 from .step_view import StepView, keyed
 
-MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``Spread``
+MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``FanOut``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
 _ODD = _TRANSITIONS | {list, tuple, type, GeneratorType, AsyncGeneratorType}  # what is not always just a value
 
@@ -74,7 +74,7 @@ def calls_of(bundle: codec.Bundle) -> Calls:
     return calls
 
 
-class Steps:
+class StepRunner:
     """The steps of one run, in one worker.
 
     Args:
@@ -103,12 +103,12 @@ class Steps:
         fetch: Callable[[int], EventPage],
         life: int = 0,
         identify: Callable[[], int] = lambda: 0,
-        pulls: Pulls | None = None,
+        pulls: IteratorCursors | None = None,
     ) -> None:
-        self.key, self.life = facts.key, life
+        self.key, self.generation = facts.key, life
         self._run_id = run_id
         self._bundle = bundle
-        self._ahead = facts.ahead
+        self._chained = facts.chained
         self._asks: set[int] = set()  # nodes whose steps asked for what only the coordinator can say
         self._pid = here()
         self._fetch = fetch
@@ -129,11 +129,11 @@ class Steps:
 
     def after(self, node: int, arm: int) -> int:
         """The node with whose item a worker may go on when a step of ``node`` has taken ``arm``; -1: with none."""
-        after = self._ahead[node][arm] if self._ahead else -1
+        after = self._chained[node][arm] if self._chained else -1
         # Of a step that asks, the worker tells before it answers: then it had better be leased in the first place.
         return -1 if after in self._asks else after
 
-    def run(self, grant: Grant, cancelled: Callable[[], bool], given: Given | None = None) -> Outcome:
+    def run(self, grant: Grant, cancelled: Callable[[], bool], given: StreamOffset | None = None) -> Outcome:
         """Run one item, behind what it has ``given``."""
         item_id, node, attempt, order, payload, error = grant
         name, call, opens, sees, kept = self._calls[node]
@@ -170,7 +170,7 @@ class Steps:
                 told = (
                     self._aborted(node, result, payload)
                     if kind is Abort
-                    else self._told(node, name, result, order, given)
+                    else self._encoded(node, name, result, order, given)
                 )
             else:
                 passed = self._route(node, name, result)
@@ -239,9 +239,9 @@ class Steps:
         """What is to be told of a step that has asked for what only the coordinator can say."""
         self._asks |= set() if item_id else {node}
         follows = self._bundle.nodes[node].serial and self._now.writes and not self._now.saw_cancelled
-        if not follows or failed(told) or isinstance(told, Portion | Suspect | Looked | Trouble):
+        if not follows or failed(told) or isinstance(told, PartialResult | Suspect | ReadAndWritten | Unreadable):
             return told
-        return Looked(told)
+        return ReadAndWritten(told)
 
     def _renew(self) -> StepView:
         """A context for the next steps, which have it in common as long as none of them leaves it to a thread."""
@@ -279,12 +279,12 @@ class Steps:
             self._drop_pulls()
             raise FloxideError(CHANGED.format(node=view.node, field=self._name_of(changed[0])))
 
-    def _changed_earlier(self, found: ChangedEarlierError) -> Trouble:
+    def _changed_earlier(self, found: ChangedEarlierError) -> Unreadable:
         """Results that are committed may be wrong: the run fails, whatever becomes of this step."""
         self._now.end()
         self._drop_pulls()
         text = CHANGED_EARLIER.format(nodes=", ".join(found.nodes), field=self._name_of(found.field))
-        return Trouble(codec.encode_error(FloxideError(text, run_id=self._run_id, node=self._now.node), ""))
+        return Unreadable(codec.encode_error(FloxideError(text, run_id=self._run_id, node=self._now.node), ""))
 
     def _name_of(self, field: int) -> str:
         return f"ctx.{([name for name, _ in self._numbered] or self._fields)[field]}"
@@ -297,25 +297,27 @@ class Steps:
     def in_time(self, grant: Grant, result: Outcome, nanoseconds: int) -> Outcome:
         """The result, or a failure if the step was longer than allowed: where nobody can end it, it is told late."""
         limit = self._bundle.nodes[grant[1]].timeout
-        if limit is None or nanoseconds <= limit * 1e9 or isinstance(result, Trouble):
+        if limit is None or nanoseconds <= limit * 1e9 or isinstance(result, Unreadable):
             return result
         name = self._bundle.names[grant[1]]
         failure = NodeTimeoutError(f"{name} ran longer than its time-out of {limit:g} s; it could not be ended")
         return self._failed(grant[1], failure, grant[4], retry=True)
 
-    def _kept(self, order: Order, given: int) -> Pull | None:
+    def _kept(self, order: OrderKey, given: int) -> IteratorCursor | None:
         """The iterator of an item that has given so many values, if it is here."""
         return None if self._pulls is None else self._pulls.take(self._run_id, order, given)
 
-    def _told(self, node: int, name: str, result: Any, order: Order, given: Given | None) -> Outcome:
+    def _encoded(self, node: int, name: str, result: Any, order: OrderKey, given: StreamOffset | None) -> Outcome:
         """What the node returned, as data, if it is of an odd kind, or has ``given`` something."""
         kind = type(result)
-        if kind is Pull:
+        if kind is IteratorCursor:
             return self._drawn(node, name, order, result)
         if kind is NextAll:
             several = returns.several(name, result.values, self._redacts[node])
             if given is not None or isinstance(several, Iterator):
-                return self._drawn(node, name, order, Pull(name, iter(several), given or Given(), self._now))
+                return self._drawn(
+                    node, name, order, IteratorCursor(name, iter(several), given or StreamOffset(), self._now)
+                )
             values: Values = [self._route(node, name, value) for value in several]
             return _spread(values, self._written())
         if given is not None:
@@ -336,11 +338,11 @@ class Steps:
             )
         return NEXT, (self._route(node, name, result),), self._written(), None, False
 
-    def _drawn(self, node: int, name: str, order: Order, pull: Pull) -> Outcome:
+    def _drawn(self, node: int, name: str, order: OrderKey, pull: IteratorCursor) -> Outcome:
         """What an iterator gives next."""
         # Steps of serial nodes see every commit before them: nothing may come between what one of them gives.
         whole = self._pulls is None or self._bundle.nodes[node].serial
-        values, written, last = pull.draw(partial(self._route, node, name), whole)
+        values, written, last = pull.next_page(partial(self._route, node, name), whole)
         told = _spread(values, self._written()[:written])
         if last or self._pulls is None:
             return told
@@ -351,14 +353,14 @@ class Steps:
             failpoints.hit("worker.portion")
         self._now.end()  # from now on it is this iterator's alone, and goes on with the next portion
         self._pulls.keep(self._run_id, order, pull)
-        return Portion(told, (pull.digest, hash_seed.probe()))
+        return PartialResult(told, (pull.digest, hash_seed.probe()))
 
-    def _begun_elsewhere(self, name: str, failure: OtherValues) -> Trouble:
+    def _begun_elsewhere(self, name: str, failure: OtherValues) -> Unreadable:
         """An iterator has to be begun again, which cannot be done in this process: the item is as it was."""
         theirs = failure.hash_probe
         began = None if self._seed is not None and hash_seed.probe_of(self._seed) == theirs else theirs
         text = f"run {self._run_id!r}: {failure}; {hash_seed.advice(self._seed, began)}"
-        return Trouble(codec.encode_error(FloxideError(text, run_id=self._run_id, node=name), ""))
+        return Unreadable(codec.encode_error(FloxideError(text, run_id=self._run_id, node=name), ""))
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
         if type(value) in _TRANSITIONS:
@@ -394,16 +396,20 @@ class Steps:
         return FAIL, (), (), record, retryable
 
 
-def _spread(values: Values, writes: Writes) -> StepResult | Spread:
+def _spread(values: Values, writes: Writes) -> StepResult | FanOut:
     """The result of a ``NextAll``."""
     if len(values) >= MANY and len(arms := {arm for arm, _ in values}) == 1:
-        return Spread(arms.pop(), [payload for _, payload in values], writes)
+        return FanOut(arms.pop(), [payload for _, payload in values], writes)
     return NEXT_ALL, tuple(values), writes, None, False
 
 
 def _suspect(told: Outcome) -> Outcome:
     """The result of a step that saw that its run is to stop. What fails then is given back as it is."""
-    return told if failed(told) or isinstance(told, Portion | Suspect | Looked | Trouble) else Suspect(told)
+    return (
+        told
+        if failed(told) or isinstance(told, PartialResult | Suspect | ReadAndWritten | Unreadable)
+        else Suspect(told)
+    )
 
 
 def each(items: Iterable[Grant | Grants]) -> Iterator[Grant]:

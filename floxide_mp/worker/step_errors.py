@@ -14,11 +14,11 @@ from typing import Any, Final, TypeVar
 
 from ..core.types import ErrorRecord, Payload, Shared, size_of
 from ..errors import FloxideError, SerializationError
-from ..messages import Trouble
+from ..messages import Unreadable
 from ..sigint import call
 from ..texts import brief, clipped
 from ..wire import codec
-from ..wire.pickle_diagnostics import told
+from ..wire.pickle_diagnostics import describe
 
 _TRACEBACK: Final = vars(BaseException)["__traceback__"]
 
@@ -122,10 +122,10 @@ def _redacted(error: BaseException, text: str) -> ErrorRecord:
     kind = type(error)
     if kind.__module__ == FloxideError.__module__:
         return codec.encode_error(error, text)
-    message = clipped(told(error))
+    message = clipped(describe(error))
     try:
         record = codec.encode_error(kind.__new__(kind, *error.args), text)
-        whole = told(codec.decode_error(record._replace(traceback=""))) == message
+        whole = describe(codec.decode_error(record._replace(traceback=""))) == message
     except KeyboardInterrupt:
         raise
     except BaseException:
@@ -134,13 +134,13 @@ def _redacted(error: BaseException, text: str) -> ErrorRecord:
     return record._replace(message=message, payload=kept)
 
 
-def trouble(what: str, failure: BaseException) -> Trouble:
+def trouble(what: str, failure: BaseException) -> Unreadable:
     """That something which is needed before a node is called cannot be opened in this process."""
     if isinstance(failure, ImportError):
         failure.add_note(_NEEDED)
     record = codec.encode_error(failure, users_traceback(failure))
     text = f"{what} cannot be opened: {record.type_name}: {record.message}"
-    return Trouble(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
+    return Unreadable(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
 
 
 def users_traceback(failure: BaseException) -> str:
@@ -160,7 +160,9 @@ def is_missing(failure: BaseException) -> bool:
     """Whether an input could not be opened for want of a module or of something in one; else it is the pickle's own
     trouble, or that of its classes' code, or the failure is the node's.
     """
-    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][1:]  # the first is that of ``Steps.run``
+    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][
+        1:
+    ]  # the first is that of ``StepRunner.run``
     if not frames or frames[0].f_code is not codec.decode.__code__:
         return False
     if isinstance(failure, ImportError):

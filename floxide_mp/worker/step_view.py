@@ -16,7 +16,7 @@ from ..api.event_log import LoggedEvent
 from ..api.merge import Merge
 from ..api.node import Call
 from ..clock import sleep
-from ..core.types import Order, Packed
+from ..core.types import OrderKey, Packed
 from ..messages import Entry, Writes
 from ..wire import oob_pickle
 from .context_log import RunLog
@@ -83,7 +83,7 @@ class StepView:
         self._log = log
         self._fixed = fixed
         self._identify = identify
-        self.about: tuple[str, int, int, BaseException | None, Order]
+        self.about: tuple[str, int, int, BaseException | None, OrderKey]
         self.cancels: Callable[[], bool]
         self.looked: dict[int, Any] = {}
         self.writes: list[tuple[int, Packed]] = []
@@ -97,7 +97,7 @@ class StepView:
         item_id: int,
         attempt: int,
         error: BaseException | None,
-        order: Order,
+        order: OrderKey,
         cancelled: Callable[[], bool],
     ) -> None:
         """A step of this item is run from now on."""

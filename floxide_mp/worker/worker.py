@@ -11,16 +11,16 @@ from typing import Final
 
 from .. import failpoints
 from ..clock import monotonic, monotonic_ns
-from ..core.types import Order
+from ..core.types import OrderKey
 from ..messages import EventPage, Grant, Grants, Lease, Reply, Report
-from ..ports import Backend, Line
+from ..ports import Backend, PipelinedBackend
 from ..wire import codec, hash_seed
-from ..wire.status_page import Board
+from ..wire.status_page import StatusPage
 from .forks import Working
 from .importing import importing
-from .iterator_cache import Pulls
-from .lease_execution import Work
-from .step import WORKFLOW, Calls, Steps, calls_of, each
+from .iterator_cache import IteratorCursors
+from .lease_execution import LeaseExecution
+from .step import WORKFLOW, Calls, StepRunner, calls_of, each
 from .step_errors import is_callers, trouble
 
 FLOOR: Final = 0.004  # seconds of work that a round trip should carry at least: some 60 us are lost to each
@@ -39,7 +39,7 @@ class Worker:
     Args:
         session: what the coordinator knows this worker by.
         backend: the coordinator's verbs.
-        board: what this worker and its coordinator tell each other without asking.
+        status page: what this worker and its coordinator tell each other without asking.
         bundles: workflows that need not be fetched and opened, by key.
         want: seconds of work to ask for at a time, for a worker in the caller's thread; in a process of its own that
             follows from how long a round trip takes.
@@ -51,7 +51,7 @@ class Worker:
         self,
         session: int,
         backend: Backend,
-        board: Board,
+        status_page: StatusPage,
         bundles: dict[bytes, codec.Bundle] | None = None,
         want: float | None = None,
         worn: Callable[[int], bool] | None = None,
@@ -59,23 +59,23 @@ class Worker:
     ) -> None:
         self._session = session
         self._backend = backend
-        self._board = board
-        self._runs: OrderedDict[str, Steps] = OrderedDict()
-        self._pulls = None if whole else Pulls()
-        self._dropped: list[tuple[str, Order]] = []  # of these, what is to be closed
+        self._status_page = status_page
+        self._runs: OrderedDict[str, StepRunner] = OrderedDict()
+        self._pulls = None if whole else IteratorCursors()
+        self._dropped: list[tuple[str, OrderKey]] = []  # of these, what is to be closed
         self._over: list[str] = []  # runs that are to be forgotten
         self._bundles: dict[bytes, codec.Bundle] = {} if bundles is None else bundles
         self._calls: dict[bytes, Calls] = {}  # of these
         self._reports: list[Report] = []
         self._leases: deque[Lease] = deque()  # that were taken in advance
-        self._line = backend if isinstance(backend, Line) else None
+        self._line = backend if isinstance(backend, PipelinedBackend) else None
         self._posted = False  # something was asked of it whose reply is not here yet
         self._want = want or FLOOR
         self._inline = want is not None
         self._worn = worn
         self._count = 0  # items that were run
         self._lock = threading.Lock()  # around each call to the backend, and each beginning of one of several items
-        self._work: Work | None = None  # a lease of several items
+        self._work: LeaseExecution | None = None  # a lease of several items
         self._busy = threading.Event()  # it is there
         self._next_look = 0  # for one that is held up (``monotonic_ns``)
         self._sooner = threading.Event()  # that is too late
@@ -84,7 +84,7 @@ class Worker:
 
     def run(self) -> bool:
         """Work until the coordinator says stop, or this worker is worn; whether it is."""
-        while not self.turn().stop:
+        while not self.run_once().stop:
             if self._worn is not None and self._worn(self._count):
                 self.hand_in()
                 self.close()
@@ -97,7 +97,7 @@ class Worker:
         if self._pulls is not None:
             self._pulls.close()
 
-    def turn(self) -> Reply:
+    def run_once(self) -> Reply:
         """One lease, and the round trip that brought it, unless it was here already."""
         with self._lock:
             reply = self._collect() if self._posted else None
@@ -107,7 +107,7 @@ class Worker:
             if self._line is not None and lease is not None and (reply.more or self._reports):
                 # The next one is on its way while this one is worked on; what is done does not wait for that.
                 reports, self._reports, self._posted = self._reports, [], True
-                self._line.post(self._session, reports, self._want if reply.more else 0.0)
+                self._line.submit(self._session, reports, self._want if reply.more else 0.0)
         while self._dropped and self._pulls is not None:
             self._pulls.drop(*self._dropped.pop())
         while self._over:
@@ -138,7 +138,7 @@ class Worker:
         if self._broken is not None:
             raise self._broken
         self._posted = False
-        reply = self._line.collect()
+        reply = self._line.receive()
         self._leases += reply.leases
         self._dropped += reply.dropped
         self._over += reply.over
@@ -160,11 +160,11 @@ class Worker:
         return [Report(lease.id, (), ()) for lease in leases]
 
     def _run(self, lease: Lease) -> Report:
-        board = self._board
-        board.begin(lease.id)
+        status_page = self._status_page
+        status_page.begin(lease.id)
         # Importing the workflow's modules can end this process, too: then the first item is to blame, or the next
         # worker would try the same for ever. The time it takes is not the node's, so its clock starts later.
-        board.enter(0, monotonic_ns() + IMPORTING)
+        status_page.enter(0, monotonic_ns() + IMPORTING)
         try:
             steps = self._steps(lease)
         except BaseException as failure:  # a module that calls sys.exit() when it is imported, too
@@ -172,7 +172,7 @@ class Worker:
                 raise
             return Report(lease.id, (trouble(WORKFLOW, failure),), ())
         now, want = monotonic_ns(), int(self._want * 1e9)
-        work = Work(lease, partial(board.cancelled, lease.id), now, now + SLOW * want, now + want)
+        work = LeaseExecution(lease, partial(status_page.cancelled, lease.id), now, now + SLOW * want, now + want)
         if self._posted or sum([len(part.payloads) if isinstance(part, Grants) else 1 for part in lease.items]) > 1:
             self._watch(work)
         with Working(steps):
@@ -182,14 +182,15 @@ class Worker:
             report = work.report()
         if failpoints.armed:
             failpoints.hit("worker.worked")
-        # The board is left as it is: a worker that dies before its report is answered dies of its last item, which
-        # may have closed the connection, say. Once it is answered the lease is over, and what the board says is past.
+        # The status page is left as it is: a worker that dies before its report is answered dies of its last item,
+        # which may have closed the connection, say. Once it is answered the lease is over, and what the status page
+        # says is past.
         return report
 
-    def _run_items(self, work: Work, steps: Steps) -> None:
+    def _run_items(self, work: LeaseExecution, steps: StepRunner) -> None:
         """Run the lease's items in order, and then maybe those that come of them."""
         lease = work.lease
-        if not self._run_all(work, steps, each(lease.items)) or not lease.ahead:
+        if not self._run_all(work, steps, each(lease.items)) or not lease.chain:
             return
         (part,) = lease.items
         stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
@@ -198,11 +199,11 @@ class Worker:
             if not self._run_all(work, steps, each((stage,))):
                 return
 
-    def _next(self, work: Work, steps: Steps, stage: Grants) -> Grants | None:
+    def _next(self, work: LeaseExecution, steps: StepRunner, stage: Grants) -> Grants | None:
         """The successors of a stage, if this worker may go on with them by itself."""
         came = work.next(len(stage.payloads))
         node = -1 if came is None else steps.after(stage.node, came[0])
-        if came is None or node < 0 or work.index > MOST_AHEAD:
+        if came is None or node < 0 or work.done > MOST_AHEAD:
             return None
         with self._lock:
             work.go_on()
@@ -210,17 +211,17 @@ class Worker:
         depth, path = stage.order
         return Grants(0, node, (depth + 1, path), came[1])
 
-    def _run_all(self, work: Work, steps: Steps, grants: Iterable[Grant]) -> bool:
+    def _run_all(self, work: LeaseExecution, steps: StepRunner, grants: Iterable[Grant]) -> bool:
         """Run items; False if nothing more is to be begun of the lease."""
-        lock, board, worn, lease = self._lock, self._board, self._worn, work.lease.id
+        lock, status_page, worn, lease = self._lock, self._status_page, self._worn, work.lease.id
         now = monotonic_ns()
         for grant in grants:
-            index = work.index
+            index = work.done
             with lock:
                 # Much slower than thought: what is done is told now, what is not begun goes back for others to take.
-                if work.cut or (index and (now > work.limit or (worn is not None and worn(self._count)))):
+                if work.truncated or (index and (now > work.limit or (worn is not None and worn(self._count)))):
                     return False
-                if not board.enter(index, now, lease):
+                if not status_page.enter(index, now, lease):
                     return False
             result = steps.run(grant, work.cancelled, work.lease.given)
             before, now = now, monotonic_ns()
@@ -233,7 +234,7 @@ class Worker:
 
     # -- telling early -------------------------------------------------------------------------------
 
-    def _watch(self, work: Work) -> None:
+    def _watch(self, work: LeaseExecution) -> None:
         with self._lock:
             if self._work is not work:
                 self._work = work
@@ -259,7 +260,7 @@ class Worker:
                 self._next_look = now + LOOK
                 if work is None:
                     self._busy.clear()
-                elif work.cut:
+                elif work.truncated:
                     self._next_look = 1 << 62  # the next lease says so
                 elif now <= work.limit:
                     # Each look takes a running node some 100 us. Whatever is due sooner by then says so.
@@ -272,25 +273,25 @@ class Worker:
                         self._broken = error
                         return
 
-    def _tell(self, work: Work) -> None:
+    def _tell(self, work: LeaseExecution) -> None:
         reports = (work.report(last=False), *self._unbegun())
         work.running = self._backend.exchange(self._session, reports, 0.0).running
 
     def _tell_ahead(self) -> int:
         """A step that nobody knows of asks for something: first it is told of. Gives its id."""
         work = self._work
-        if work is None or not work.ahead:
+        if work is None or not work.chained:
             return 0
-        if not work.cut:
+        if not work.truncated:
             self._tell(work)
         return work.running
 
     # -- workflows -----------------------------------------------------------------------------------
 
-    def _steps(self, lease: Lease) -> Steps:
+    def _steps(self, lease: Lease) -> StepRunner:
         run_id = lease.run_id
         steps = self._runs.get(run_id)
-        if steps is None or (steps.key, steps.life) != (lease.key, lease.life):
+        if steps is None or (steps.key, steps.generation) != (lease.key, lease.generation):
             with self._lock:
                 if self._posted:
                     self._collect()
@@ -319,7 +320,9 @@ class Worker:
             pulls, identify = self._pulls, self._identify
             if pulls is not None and pulls.kept:
                 pulls.drop_run(run_id)  # of another life, or of other nodes
-            steps = self._runs[run_id] = Steps(run_id, bundle, calls, facts, fetch, lease.life, identify, pulls)
+            steps = self._runs[run_id] = StepRunner(
+                run_id, bundle, calls, facts, fetch, lease.generation, identify, pulls
+            )
             if len(self._runs) > KEEP:
                 dropped, _ = self._runs.popitem(last=False)
                 if pulls is not None and pulls.kept:

@@ -153,7 +153,7 @@ def test_nodes_declared_in_another_order_are_the_same_graph(workers: int, tmp_pa
         assert coordinator.resume(other, "x").wait(LIMIT).output == str(tmp_path)
     (record,) = store.runs()
     assert list(record.shape) == ["last", "second", "first"]
-    assert store.snapshot("x").passed == {0, 1, 2}
+    assert store.snapshot("x").nodes_emitted == {0, 1, 2}
     store.close()
 
 
@@ -166,8 +166,8 @@ def test_the_shape_of_a_graph_is_all_of_it_that_a_plan_needs() -> None:
         again = Graph.of_shape(graph.name, graph.shape())
         assert again.shape() == graph.shape()
         one, other = Plan(graph), Plan(again)
-        assert [(p.node, p.chain, p.arms, p.on_failure) for p in one.places] == [
-            (p.node, p.chain, p.arms, p.on_failure) for p in other.places
+        assert [(p.node, p.scope_path, p.arms, p.on_failure) for p in one.places] == [
+            (p.node, p.scope_path, p.arms, p.on_failure) for p in other.places
         ]
     for shape in ({"a": "b"}, {"a": "([['b']], None, (None, False, True))"}, {"a": "(1,)"}, {"a": "("}):
         with pytest.raises(ValueError, match="no shape of a graph"):
@@ -197,15 +197,15 @@ def test_a_batch_that_has_failed_needs_its_on_failure() -> None:
     one = Workflow.build("One", nodes, "batch", {"batch": ["last"]}, {"batch": ["last"]})
     other = Workflow.build("One", nodes, "batch", {"batch": ["last"]})
     spoilt = {1: (0, ErrorRecord("Boom", "boom", "", None))}
-    was = EMPTY._replace(scopes=[ScopeRecord(1, 0, 0, (0, ()), b"batch")], spoilt=spoilt)
+    was = EMPTY._replace(scopes=[ScopeRecord(1, 0, 0, (0, ()), b"batch")], failed_batches=spoilt)
     plans = one().compiled.plan, other().compiled.plan
-    assert carried(plans[0], plans[0], was).spoilt == spoilt
+    assert carried(plans[0], plans[0], was).failed_batches == spoilt
     with pytest.raises(FloxideError, match=r"a batch of batch/in has failed, and its on_failure is gone"):
         carried(*plans, was)
 
 
 def test_held_items_need_the_node_that_holds_them() -> None:
-    was, old = EMPTY._replace(held={1: [7]}, passed={0, 2}), features.Chain().compiled.plan
+    was, old = EMPTY._replace(held={1: [7]}, nodes_emitted={0, 2}), features.Chain().compiled.plan
     assert carried(old, chain("zeroth", "first", "second")().compiled.plan, was).held == {2: [7]}
     with pytest.raises(FloxideError, match="items are held by second, which is gone"):
         carried(old, chain("first", "last")().compiled.plan, was)

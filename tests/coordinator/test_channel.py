@@ -177,14 +177,14 @@ def test_a_sender_that_would_wait_while_the_run_is_being_started(monkeypatch: py
     sender, values = source(1)
     sender.send(0)
     with Coordinator(0) as coordinator:
-        create = coordinator._ledger.create
+        create = coordinator._scheduler.create
 
         def slowly(*arguments: Any) -> bool:
             with pytest.raises(TimeoutError):
                 sender.send(1, timeout=0.01)
             return create(*arguments)
 
-        monkeypatch.setattr(coordinator._ledger, "create", slowly)
+        monkeypatch.setattr(coordinator._scheduler, "create", slowly)
         run = coordinator.start(flows.Summed, values)
         sender.close()
         assert run.wait(LIMIT).output == 0
@@ -295,10 +295,10 @@ def test_a_serial_start_node_pushes_back_as_well(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             sender.send("/dev/null", timeout=0.05)
         assert run.metrics().total_work_items == 1
-        leases = coordinator._ledger._numbers
+        leases = coordinator._scheduler._numbers
         with pytest.raises(TimeoutError):
             run.wait(0.05)
-        assert coordinator._ledger._numbers == leases, "nor is it given leases without items, one after the other"
+        assert coordinator._scheduler._numbers == leases, "nor is it given leases without items, one after the other"
         gate.open()
         sender.close()
         assert run.wait(LIMIT).outputs == ["through", None, None]

@@ -9,7 +9,7 @@ import pytest
 
 from floxide_mp import Coordinator, Run, Workflow
 from floxide_mp.messages import Grants
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.worker import FLOOR, Worker
 from tests import flows_ahead as flows
 from tests.conftest import LIMIT
@@ -71,13 +71,13 @@ def test_the_values_come_as_they_are_made(processes: Coordinator, one_process: O
 def test_a_block_of_one_is_run_without_a_second_thread() -> None:
     """Its node may fork."""
     with Coordinator(0) as coordinator:
-        ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
-        session = ledger.reserve()
-        ledger.enlist(session, 1, board, 0)
-        worker = Worker(session, ledger, board, ledger.bundles, FLOOR)
+        scheduler, status_page = coordinator._scheduler, StatusPage(memoryview(bytearray(SIZE)))
+        session = scheduler.new_session_id()
+        scheduler.register_session(session, 1, status_page, 0)
+        worker = Worker(session, scheduler, status_page, scheduler.bundles, FLOOR)
         run = coordinator.start(flows.Doubled, 20)
-        worker.turn()
-        (lease,) = worker.turn().leases
+        worker.run_once()
+        (lease,) = worker.run_once().leases
         assert [(type(part), len(part.payloads)) for part in lease.items] == [(Grants, 1)]
         assert worker._teller is None
         worker.hand_in()

@@ -1,4 +1,4 @@
-"""No code that is not ours runs while the ledger's lock is held, and whoever comes in the middle is not let wait."""
+"""No code that is not ours runs while the scheduler's lock is held, and whoever comes in the middle is not let wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from floxide_mp import (
     source,
 )
 from floxide_mp.coordinator.critical import Condition, Critical, owned, postponed, section
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core.records import Commit
 from floxide_mp.ports import Progress
 from floxide_mp.testing import engine_checks
@@ -63,7 +63,7 @@ def on_log() -> Iterator[Callable[[Callable[[logging.LogRecord], object]], None]
 
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What was logged or opened under a ledger's lock, of which there must be nothing."""
+    """What was logged or opened under a scheduler's lock, of which there must be nothing."""
     found: list[str] = []
     every: list[Critical] = []
     begin = Critical.__init__
@@ -110,8 +110,8 @@ def test_row_104_nothing_foreign_under_the_lock_in_the_simulation(foreign: list[
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_row_104_nothing_foreign_under_the_lock_with_engines(workers: int, foreign: list[str]) -> None:
-    def engine(ledger: Ledger, _: int) -> Any:
-        return Coordinator.__engine__(ledger, workers)
+    def engine(scheduler: Scheduler, _: int) -> Any:
+        return Coordinator.__engine__(scheduler, workers)
 
     names = ("deaths", "outputs", "stream", "fail", "cancel", "retry")
     checks = engine_checks(engine, workers=workers, hard=workers > 0)
@@ -343,7 +343,7 @@ def test_row_124_a_handler_of_a_signal_that_asks(workers: int) -> None:
 
 
 class Counter:
-    """Has the ledger's lock, as a ledger."""
+    """Has the scheduler's lock, as a scheduler."""
 
     def __init__(self) -> None:
         self.critical = Critical()
@@ -407,23 +407,23 @@ def test_row_124_a_handler_stops_what_its_own_thread_is_in_the_middle_of() -> No
             act = {"pause": run.pause, "cancel": run.cancel, "drain": coordinator.drain, "close": coordinator.close}[
                 verb
             ]
-            ledger = coordinator._ledger
-            with ledger.critical.lock:
+            scheduler = coordinator._scheduler
+            with scheduler.critical.lock:
                 act()
-                assert run.status is RunStatus.RUNNING and not ledger._stopping, verb
-            ledger.critical.flush()
+                assert run.status is RunStatus.RUNNING and not scheduler._stopping, verb
+            scheduler.critical.flush()
             wanted = {"pause": RunStatus.PAUSED, "cancel": RunStatus.CANCELLED}.get(verb, RunStatus.RUNNING)
             assert run.status is wanted
-            assert ledger._stopping is (verb in ("drain", "close"))
+            assert scheduler._stopping is (verb in ("drain", "close"))
 
 
 def test_row_124_a_sender_in_the_middle() -> None:
     sender, values = source(4)
     with Coordinator(0) as coordinator:
         run = coordinator.start(flows.Echo, values)
-        with coordinator._ledger.critical.lock:
+        with coordinator._scheduler.critical.lock:
             sender.send(1)
             sender.send(2)
             sender.close()
-        coordinator._ledger.critical.flush()
+        coordinator._scheduler.critical.flush()
         assert sorted(run.wait(LIMIT).outputs) == [1, 2]

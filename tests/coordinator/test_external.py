@@ -37,7 +37,7 @@ from floxide_mp import (
     source,
 )
 from floxide_mp.coordinator import external
-from floxide_mp.engines.processes.rpc_client import LedgerProxy
+from floxide_mp.engines.processes.rpc_client import SchedulerProxy
 
 from .. import flows_graphs, flows_run
 from .. import flows_own_loop as flows
@@ -262,7 +262,7 @@ def test_one_of_many_that_wait_is_the_right_one(monkeypatch: pytest.MonkeyPatch)
         step = flows_run.Thousand().step_distributed
         waiting = [Thread(step, coordinator, number, wait=LIMIT) for number in range(3)]
         right = Thread(flows_run.Echo().step_distributed, coordinator, 3, wait=LIMIT)
-        flows_run.until(lambda: sum(s.waiting for s in coordinator._ledger._sessions.values()) == 4)
+        flows_run.until(lambda: sum(s.waiting for s in coordinator._scheduler._sessions.values()) == 4)
         run_id = flows_run.Echo().start_distributed(None, "x", coordinator)
         assert right.result() == (run_id, "x")
         coordinator.drain()
@@ -358,7 +358,7 @@ def test_a_loop_that_always_vetoes_does_not_keep_others_from_the_item() -> None:
     with Coordinator(0) as coordinator:
         threads = [Thread(step, 0, heard), Thread(step, 1, None)]
         for number in range(20):
-            flows_run.until(lambda: sum(s.waiting for s in coordinator._ledger._sessions.values()) == 2)
+            flows_run.until(lambda: sum(s.waiting for s in coordinator._scheduler._sessions.values()) == 2)
             flows_run.Echo().start_distributed(None, number, coordinator)
             assert taken.wait(LIMIT)
             taken.clear()
@@ -527,11 +527,11 @@ def test_row_21_a_step_that_is_committed_as_it_is_given_up(monkeypatch: pytest.M
     """It counts or does not, and either way the loop works on."""
     gate = flows_run.Gate(tmp_path)
     with Coordinator(0) as coordinator:
-        ledger = coordinator._ledger
+        scheduler = coordinator._scheduler
         flows.Slow().start_distributed(None, str(gate.path), coordinator)
         late = Thread(flows.Slow().step_distributed, coordinator, 0)
         gate.entered(1)
-        gone = ledger.gone
+        gone = scheduler.session_lost
 
         def a_moment_later(*arguments: Any) -> bool:
             if threading.current_thread() is not late:
@@ -539,11 +539,11 @@ def test_row_21_a_step_that_is_committed_as_it_is_given_up(monkeypatch: pytest.M
                 late.result()
             return gone(*arguments)
 
-        monkeypatch.setattr(ledger, "gone", a_moment_later)
+        monkeypatch.setattr(scheduler, "session_lost", a_moment_later)
 
         def given_up() -> bool:
-            ledger.overdue()
-            return not any(ledger.look_at_workers(lambda worker: worker.guest))
+            scheduler.overdue()
+            return not any(scheduler.look_at_workers(lambda worker: worker.external))
 
         flows_run.until(given_up)
         gate.open()
@@ -703,7 +703,7 @@ def test_row_120_a_message_that_cannot_be_sent_is_let_go_of(monkeypatch: pytest.
     theirs.close()
     with ours:
         try:
-            LedgerProxy(ours).describe("run", ())
+            SchedulerProxy(ours).describe("run", ())
         except ConnectionError as error:
             kept = [error]
             kept.append(kept)  # type: ignore[arg-type]  # what a user's frame may be: garbage in a cycle

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from floxide_mp import Context, Coordinator, EventLog, FloxideError, RunCancelledError, RunFailedError, Workflow, node
-from floxide_mp.coordinator.active_run import Running
+from floxide_mp.coordinator.active_run import ActiveRun
 from floxide_mp.stores.memory import MemoryStore
 
 
@@ -43,8 +43,8 @@ def test_row_116_of_a_run_that_is_over_the_coordinator_keeps_the_header(store: A
     with Coordinator(0, store) as coordinator:
         run = coordinator.start(Hears, "hello", run_id="r")
         result = run.wait()
-        known = coordinator._ledger.known("r")
-        assert not isinstance(known, Running)
+        known = coordinator._scheduler.known("r")
+        assert not isinstance(known, ActiveRun)
         assert (known.record.workflow, known.record.context, known.record.input) == (b"", b"", None)
         # ... and everything can be asked for as before.
         assert run.wait().output == result.output == "hellohello"
@@ -61,7 +61,7 @@ def test_row_116_a_cancelled_run_as_well_but_not_one_that_can_be_resumed(store: 
         run = coordinator.start(Hears, "hello", run_id="r")
         run.pause()
         run.cancel()
-        assert not isinstance(coordinator._ledger.known("r"), Running)
+        assert not isinstance(coordinator._scheduler.known("r"), ActiveRun)
         with pytest.raises(RunCancelledError):
             run.wait()
         failed = coordinator.start(Hears, "fail", run_id="f")
@@ -87,7 +87,7 @@ def test_row_116_a_store_that_is_opened_has_headers_in_memory_and_goes_on(tmp_pa
     heal.append(True)
     try:
         with Coordinator(0, tmp_path / "runs.db") as coordinator:
-            assert all(not run.record.workflow for run in coordinator._ledger._runs.values())
+            assert all(not run.record.workflow for run in coordinator._scheduler._runs.values())
             assert [logged.event for logged in coordinator.run("one").context().heard.iter()] == ["one"]
             assert coordinator.resume(Hears, "fail").wait().output == "failfail"
     finally:

@@ -28,7 +28,7 @@ from floxide_mp import (
     node,
 )
 from floxide_mp.coordinator import active_run, event_tail
-from floxide_mp.coordinator import group_commit as journal
+from floxide_mp.coordinator import group_commit as commit_queue
 from floxide_mp.core.records import one_by_one
 from floxide_mp.stores.sqlite.row_codec import Prepared
 from tests.coordinator.flows_long import Long
@@ -132,10 +132,10 @@ def test_steps_see_the_events_of_others_before_they_are_on_disk(tmp_path: Path, 
     store = Slow(tmp_path / "runs.db")
     with Coordinator(workers, store=store) as coordinator:
         run = coordinator.start(Reading, 30)
-        known = coordinator._ledger.known(run.run_id)
+        known = coordinator._scheduler.known(run.run_id)
         with pytest.raises(TimeoutError):
             run.wait(0.2)
-        until(lambda: workers == 0 or known.progress.metrics.completed > 2)  # on a loaded machine, too
+        until(lambda: workers == 0 or known.decided.metrics.completed > 2)  # on a loaded machine, too
         assert not store.events(run.run_id)
         store.gate.set()
         assert run.wait(60).output == list(range(31, 0, -1))
@@ -145,7 +145,7 @@ def test_steps_see_the_events_of_others_before_they_are_on_disk(tmp_path: Path, 
 
 def test_very_many_events_are_written_in_several_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between which those who read the log have their turn."""
-    monkeypatch.setattr(journal, "MOST_EVENTS", 4)
+    monkeypatch.setattr(commit_queue, "MOST_EVENTS", 4)
     store = Slow(tmp_path / "runs.db")
     with Coordinator(0, store=store) as coordinator:
         run = coordinator.start(Reading, 30)
@@ -173,9 +173,9 @@ def test_of_a_run_that_is_over_no_events_are_kept_in_memory(tmp_path: Path) -> N
     with Coordinator(0, store=tmp_path / "runs.db") as coordinator:
         for number in range(3):
             coordinator.start(Reading, 50, run_id=f"run{number}").wait(60)
-        known = coordinator._ledger._runs.values()
-        assert not [run for run in known if isinstance(run, active_run.Running)]
-        assert [len(coordinator._ledger.events(f"run{n}", 40).entries) for n in range(3)] == [11, 11, 11]
+        known = coordinator._scheduler._runs.values()
+        assert not [run for run in known if isinstance(run, active_run.ActiveRun)]
+        assert [len(coordinator._scheduler.events(f"run{n}", 40).entries) for n in range(3)] == [11, 11, 11]
 
 
 def test_closing_writes_what_is_done(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest
 
     def waits_on() -> bool:
         """Who waits was told that it is closed, and waits for what is to be written."""
-        ledger = coordinator._ledger
-        with ledger.critical.lock:
-            return ledger._stopping and bool(ledger._changed._waiters)  # type: ignore[attr-defined]
+        scheduler = coordinator._scheduler
+        with scheduler.critical.lock:
+            return scheduler._stopping and bool(scheduler._changed._waiters)  # type: ignore[attr-defined]
 
     waits = threading.Thread(target=wait, daemon=True)
     waits.start()
@@ -223,7 +223,7 @@ def test_who_waits_when_it_is_closed_is_told(tmp_path: Path, monkeypatch: pytest
     if written:
         until(waits_on)
     else:
-        until(lambda: not coordinator._ledger.journal._queue)  # type: ignore[union-attr]
+        until(lambda: not coordinator._scheduler.commit_queue._queue)  # type: ignore[union-attr]
     store.gate.set()
     closing.join()
     waits.join(10)
@@ -258,7 +258,7 @@ def test_a_fork_with_commits_that_wait_neither_writes_nor_waits(tmp_path: Path) 
     store = Slow(tmp_path / "runs.db")
     with Coordinator(1, store=store) as coordinator:
         run = coordinator.start(Durable, str(tmp_path))
-        until(lambda: bool(coordinator._ledger.journal._queue))  # type: ignore[union-attr]
+        until(lambda: bool(coordinator._scheduler.commit_queue._queue))  # type: ignore[union-attr]
         child = os.fork()
         if not child:
             signal.alarm(20)
@@ -281,8 +281,8 @@ def test_two_take_up_a_run_at_once(tmp_path: Path) -> None:
     store = Slow(tmp_path / "runs.db")
     with Coordinator(1, store=store) as coordinator:
         coordinator.start(Chain, str(tmp_path), run_id="x")
-        ledger = coordinator._ledger
-        until(lambda: ledger._runs["x"].state.over)  # type: ignore[attr-defined]
+        scheduler = coordinator._scheduler
+        until(lambda: scheduler._runs["x"].state.over)  # type: ignore[attr-defined]
         (tmp_path / "second").unlink()
 
         def take_up() -> None:
@@ -301,7 +301,7 @@ def test_two_take_up_a_run_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_row_69_no_thread_for_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_69_no_thread_for_the_commit_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refused(thread: threading.Thread) -> None:
@@ -335,20 +335,20 @@ class Full(SQLiteStore):
 def test_nobody_asks_without_a_pause_for_what_is_due_while_nothing_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "FULL", 0.3)
+    monkeypatch.setattr(commit_queue, "FULL", 0.3)
     store = Full(tmp_path / "runs.db")
     with Coordinator(1, store=store) as coordinator:
-        ledger = coordinator._ledger
+        scheduler = coordinator._scheduler
         asked = 0
         seen: list[int] = []
-        grant = ledger._grant
+        grant = scheduler._grant
 
         def counted(*given: Any) -> Any:
             nonlocal asked
             asked += 1
             return grant(*given)
 
-        monkeypatch.setattr(ledger, "_grant", counted)
+        monkeypatch.setattr(scheduler, "_grant", counted)
         store.at_write = lambda: seen.append(asked)
         store.full = True
         run = coordinator.start(Flaky, str(tmp_path))
@@ -377,7 +377,7 @@ def test_a_loop_of_the_users_own_is_told_of_a_step_when_it_is_on_disk(tmp_path: 
         run = coordinator.start(Flaky, str(tmp_path))
         steps = threading.Thread(target=lambda: Flaky().step_distributed(coordinator, 0, told))
         steps.start()
-        until(lambda: bool(coordinator._ledger.journal._queue))  # type: ignore[union-attr]
+        until(lambda: bool(coordinator._scheduler.commit_queue._queue))  # type: ignore[union-attr]
         steps.join(0.2)
         assert steps.is_alive() and not told.outcomes
         store.gate.set()
@@ -390,7 +390,7 @@ def test_a_loop_of_the_users_own_is_told_of_a_step_when_it_is_on_disk(tmp_path: 
 def test_a_loop_of_the_users_own_does_not_keep_a_coordinator_open_that_cannot_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "FULL", 0.1)
+    monkeypatch.setattr(commit_queue, "FULL", 0.1)
     monkeypatch.setattr("floxide_mp.coordinator.closing.SETTLE", 0.1)
     (tmp_path / "mended").touch()
     store, told = Full(tmp_path / "runs.db"), Told()

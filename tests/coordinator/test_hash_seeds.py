@@ -14,7 +14,7 @@ from floxide_mp import Coordinator
 from floxide_mp.coordinator import leases
 from floxide_mp.coordinator.leases import TURN, Session, next_seed
 from floxide_mp.wire import hash_seed
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from tests.coordinator import flows_hash_seeds as flows
 from tests.scripts import ROOT, run_python
 
@@ -312,7 +312,7 @@ def test_row_84_forked_processes_have_the_hashes_of_the_program(where: str, tmp_
 
 
 def sessions(*seeds: int | None) -> list[Session]:
-    made = [Session(n, n, Board(memoryview(bytearray(SIZE))), 0, hash_seed=seed) for n, seed in enumerate(seeds)]
+    made = [Session(n, n, StatusPage(memoryview(bytearray(SIZE))), 0, hash_seed=seed) for n, seed in enumerate(seeds)]
     for session in made:
         session.calls, session.began = 5, 0.0
     return made

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from floxide_mp import Coordinator, NextAll, Workflow, node
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.worker import Worker
 from tests.flows_run import until
 
@@ -39,10 +39,10 @@ def coordinator() -> Iterator[Coordinator]:
 
 def worker(coordinator: Coordinator, number: int) -> Worker:
     """One in this thread, that takes leases of one item."""
-    ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
-    session = ledger.reserve()
-    ledger.enlist(session, number, board, 0)
-    return Worker(session, ledger, board, ledger.bundles, want=1e-6)
+    scheduler, status_page = coordinator._scheduler, StatusPage(memoryview(bytearray(SIZE)))
+    session = scheduler.new_session_id()
+    scheduler.register_session(session, number, status_page, 0)
+    return Worker(session, scheduler, status_page, scheduler.bundles, want=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -56,26 +56,26 @@ def test_row_148_a_worker_that_is_quick_leaves_idle_ones_their_items(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, branches: int, taken: list[int]
 ) -> None:
     """Here the idle one is woken and never comes, so the quick one takes its item all the same: when it asks again."""
-    ledger = coordinator._ledger
+    scheduler = coordinator._scheduler
     quick, idle = worker(coordinator, 1), worker(coordinator, 2)
-    waiting = threading.Thread(target=idle.turn)
+    waiting = threading.Thread(target=idle.run_once)
     waiting.start()
-    until(lambda: ledger._idle == 1)
-    monkeypatch.setattr(ledger._work, "notify", lambda count=1: None)
+    until(lambda: scheduler._idle == 1)
+    monkeypatch.setattr(scheduler._work, "notify", lambda count=1: None)
     run = coordinator.start(Branches, branches)
-    found = [len(quick.turn().leases) for _ in taken]
+    found = [len(quick.run_once().leases) for _ in taken]
     quick.hand_in()
     assert found == taken
     assert sorted(run.wait(LIMIT).outputs) == list(range(branches))
     monkeypatch.undo()
-    ledger.stop()
+    scheduler.stop()
     waiting.join(LIMIT)
-    assert ledger._idle == 0
+    assert scheduler._idle == 0
 
 
 def test_where_nobody_is_idle_nothing_is_left(coordinator: Coordinator) -> None:
     quick, _ = worker(coordinator, 1), worker(coordinator, 2)
     run = coordinator.start(Branches, 2)
-    assert [len(quick.turn().leases) for _ in range(3)] == [1, 1, 1]
+    assert [len(quick.run_once().leases) for _ in range(3)] == [1, 1, 1]
     quick.hand_in()
     assert run.wait(LIMIT).outputs == [0, 1]

@@ -27,10 +27,10 @@ from floxide_mp import (
 )
 from floxide_mp.coordinator import active_run, run_registry
 from floxide_mp.coordinator import coordinator as coordinators
-from floxide_mp.coordinator import scheduler as ledgers
+from floxide_mp.coordinator import scheduler as schedulers
 from floxide_mp.coordinator.leases import Session, stalled
-from floxide_mp.coordinator.liveness import LATE, Attention, Look, last_sign, liveness
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.liveness import LATE, Look, SuspendDetector, last_sign, liveness
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.transitions import Phase
@@ -39,7 +39,7 @@ from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.ports import RunRecord
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite.clock_conversion import Clocks
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 
 from .. import flows_faults as flows
 from ..faults.test_worker_dies import eventually, lines, pids, state
@@ -126,11 +126,11 @@ def test_row_19_what_is_a_stall(looks: list[tuple[float, str, int]], called: flo
 
 
 def session(seen: float) -> Session:
-    return Session(3, 0, Board(memoryview(bytearray(SIZE))), 1, seen=seen)
+    return Session(3, 0, StatusPage(memoryview(bytearray(SIZE))), 1, seen=seen)
 
 
 def test_row_20_time_that_nobody_could_look() -> None:
-    attention = Attention()
+    attention = SuspendDetector()
     assert attention.missed(1e9, 0.0) == 0.0  # nobody has promised to look
     attention.expect(100.0, 50.0, within=2.0)
     assert attention.missed(102.0 + LATE, 50.0) == 0.0  # a little late
@@ -148,48 +148,48 @@ def test_row_20_what_is_spared() -> None:
     """Silence, a stall and the time of what it is at; but not of what it begins later."""
     worker = session(seen=95.0)
     worker.look = Look.after(Look.after(None, 96.0, "T", 7), 98.0, "T", 7)
-    worker.board.begin(1)
-    worker.board.enter(0, 90)
-    worker.spare(60.0, 160.0)
-    worker.spare(5.0, 170.0)
+    worker.status_page.begin(1)
+    worker.status_page.enter(0, 90)
+    worker.extend_deadlines(60.0, 160.0)
+    worker.extend_deadlines(5.0, 170.0)
     assert worker.seen == 160.0
     assert worker.look == (98.0, "T", 7, 161.0)
-    assert worker.spared_at(worker.board.at()) == 65.0
-    worker.board.enter(1, 171)
-    assert worker.spared_at(worker.board.at()) == 0.0
-    worker.spare(1.0, 172.0)
-    assert worker.spared_at(worker.board.at()) == 1.0
-    worker.spare(1e9, 180.0)
+    assert worker.spared_at(worker.status_page.at()) == 65.0
+    worker.status_page.enter(1, 171)
+    assert worker.spared_at(worker.status_page.at()) == 0.0
+    worker.extend_deadlines(1.0, 172.0)
+    assert worker.spared_at(worker.status_page.at()) == 1.0
+    worker.extend_deadlines(1e9, 180.0)
     assert worker.seen == 180.0
 
 
 def test_row_20_what_began_since_is_granted_no_more_than_it_has_taken() -> None:
     """It began after the stop, and before anybody had noticed that."""
     worker = session(seen=95.0)
-    worker.board.begin(1)
-    worker.board.enter(0, 3_699_000_000_000)
-    worker.spare(3600.0, 3700.0)
-    assert worker.spared_at(worker.board.at()) == 1.0
-    worker.board.enter(1, 3_760_000_000_000)  # it still imports its workflow
-    worker.spare(3600.0, 3701.0)
-    assert worker.spared_at(worker.board.at()) == 0.0
+    worker.status_page.begin(1)
+    worker.status_page.enter(0, 3_699_000_000_000)
+    worker.extend_deadlines(3600.0, 3700.0)
+    assert worker.spared_at(worker.status_page.at()) == 1.0
+    worker.status_page.enter(1, 3_760_000_000_000)  # it still imports its workflow
+    worker.extend_deadlines(3600.0, 3701.0)
+    assert worker.spared_at(worker.status_page.at()) == 0.0
 
 
 def test_row_20_a_run_that_is_paused_before_anybody_noticed_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    for module in (run_registry, ledgers):
+    for module in (run_registry, schedulers):
         monkeypatch.setattr(module, "monotonic", lambda: now)
     graph = Graph("one", (NodeSpec("node"),), 0)
     record = RunRecord("run", "one", b"", b"", b"", b"input", 0, 0.0, 30.0, False, {}, ("node",), ())
-    ledger = Ledger(MemoryStore(), 0.0)
-    ledger.enlist(ledger.reserve(), 0, Board(memoryview(bytearray(SIZE))), 0)
-    ledger.create(record, Plan(graph))
-    ledger.overdue(within=2.0)
+    scheduler = Scheduler(MemoryStore(), 0.0)
+    scheduler.register_session(scheduler.new_session_id(), 0, StatusPage(memoryview(bytearray(SIZE))), 0)
+    scheduler.create(record, Plan(graph))
+    scheduler.overdue(within=2.0)
     now = 160.0
-    ledger.pause("run")
-    ledger.resume("run")
-    ledger.overdue(within=2.0)
-    assert ledger.look("run", lambda run, store: run.progress.phase) is Phase.RUNNING
+    scheduler.pause("run")
+    scheduler.resume("run")
+    scheduler.overdue(within=2.0)
+    assert scheduler.read("run", lambda run, store: run.decided.phase) is Phase.RUNNING
 
 
 # -- on real processes ---------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_looks_though_nobody_asks(tmp_path: Path) -> None:
         eventually(lambda: lines(tmp_path, "entered"), "the node runs")
 
         def seen() -> tuple[float, int]:
-            ((when, calls),) = c._ledger.look_at_workers(lambda worker: (worker.seen, worker.calls))
+            ((when, calls),) = c._scheduler.look_at_workers(lambda worker: (worker.seen, worker.calls))
             return when, calls
 
         first, calls = seen()
@@ -318,10 +318,12 @@ def test_row_43_nothing_of_a_run_goes_by_the_clock_on_the_wall(
 def test_a_worker_starts_is_idle_and_is_busy(tmp_path: Path) -> None:
     with Coordinator(1, grace=0) as c:
         (pid,) = pids(c)
-        with subprocess.Popen(["sleep", "600"]) as guest:  # it never calls; our own may have called already
-            c._ledger.enlist(c._ledger.reserve(), 7, Board(memoryview(bytearray(SIZE))), guest.pid)
-            assert of(guest.pid, c.workers()).status is WorkerStatus.STARTING
-            guest.kill()
+        with subprocess.Popen(["sleep", "600"]) as external:  # it never calls; our own may have called already
+            c._scheduler.register_session(
+                c._scheduler.new_session_id(), 7, StatusPage(memoryview(bytearray(SIZE))), external.pid
+            )
+            assert of(external.pid, c.workers()).status is WorkerStatus.STARTING
+            external.kill()
         eventually(lambda: of(pid, c.workers()).status is WorkerStatus.IDLE, "it waits for work")
         c.start(flows.Harm, flows.Plan(str(tmp_path), "holds_the_interpreter"))
         eventually(lambda: lines(tmp_path, "entered"), "the node runs")
@@ -342,20 +344,22 @@ def test_the_inline_worker_is_the_caller(tmp_path: Path) -> None:
 
 def test_any_session_with_a_pid(stopped: list[int]) -> None:
     """A worker's process need not be one that we started; one that is gone gives no sign of life."""
-    with Coordinator(1) as c, subprocess.Popen(["sleep", "600"]) as guest:
+    with Coordinator(1) as c, subprocess.Popen(["sleep", "600"]) as external:
         try:
-            c._ledger.enlist(c._ledger.reserve(), 7, Board(memoryview(bytearray(SIZE))), guest.pid)
-            assert of(guest.pid, c.workers(AT_ONCE)).liveness is ALIVE
-            stopped.append(guest.pid)
-            os.kill(guest.pid, signal.SIGSTOP)
-            eventually(lambda: state(guest.pid) == "T", "stopped")
-            assert of(guest.pid, c.workers(AT_ONCE)).liveness is DEAD
+            c._scheduler.register_session(
+                c._scheduler.new_session_id(), 7, StatusPage(memoryview(bytearray(SIZE))), external.pid
+            )
+            assert of(external.pid, c.workers(AT_ONCE)).liveness is ALIVE
+            stopped.append(external.pid)
+            os.kill(external.pid, signal.SIGSTOP)
+            eventually(lambda: state(external.pid) == "T", "stopped")
+            assert of(external.pid, c.workers(AT_ONCE)).liveness is DEAD
             assert [worker.worker_id for worker in c.workers()] == [0, 7]
         finally:
-            guest.kill()
-        guest.wait()
-        assert of(guest.pid, c.workers(AT_ONCE)).liveness is DEAD
-        assert of(guest.pid, c.workers()).liveness is ALIVE
+            external.kill()
+        external.wait()
+        assert of(external.pid, c.workers(AT_ONCE)).liveness is DEAD
+        assert of(external.pid, c.workers()).liveness is ALIVE
 
 
 @pytest.mark.parametrize("threshold", [-1, "1", True, None, math.nan])

@@ -91,7 +91,7 @@ def test_row_117_two_runs_share_the_memory_and_what_fails_gives_it_back() -> Non
         assert [run.wait().output for run in (runs[0], runs[2])] == [sum(range(COUNT)) * 2] * 2
         with pytest.raises(Exception, match=str(SIZE)):
             runs[1].wait()
-        assert coordinator._ledger.memory.used == 0
+        assert coordinator._scheduler.memory.used == 0
     assert store.most <= 12
 
 

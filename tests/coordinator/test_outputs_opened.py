@@ -13,7 +13,7 @@ import pytest
 
 from floxide_mp import Coordinator, MemoryStore, NextAll, RunFailedError, SQLiteStore, Workflow, node
 from floxide_mp.coordinator.outputs import OutputStream, Sealed
-from floxide_mp.core.records import OutputBlock, OutputRecord, one_by_one
+from floxide_mp.core.records import OutputChunk, OutputRecord, one_by_one
 from floxide_mp.wire import codec
 
 
@@ -135,7 +135,7 @@ def test_row_116_outputs_that_are_streamed_are_read_some_at_a_time(store: Callab
         run.wait()
         most, read = 0, made.outputs
 
-        def outputs(run_id: str, since: int = 0, most_of: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+        def outputs(run_id: str, since: int = 0, most_of: int | None = None) -> Sequence[OutputRecord | OutputChunk]:
             nonlocal most
             found = read(run_id, since, most_of)
             most = max(most, sum(len(output.payload) for output in one_by_one(found)))

@@ -30,9 +30,9 @@ from floxide_mp import (
     with_retry,
 )
 from floxide_mp.coordinator import run_registry
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.messages import Report
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from tests import flows_features as flows
 from tests.conftest import LIMIT, Both
 from tests.flows_run import Echo, Failing, Gate, until
@@ -189,22 +189,22 @@ def test_a_run_that_comes_to_its_end_while_it_is_paused(tmp_path: Path) -> None:
 
 
 def test_what_is_leased_and_not_begun_is_called_back() -> None:
-    """Seen from a worker, which is the test here: it is told by its board, and gives the items back."""
+    """Seen from a worker, which is the test here: it is told by its status page, and gives the items back."""
     with Coordinator(0) as coordinator:
-        ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
-        session = ledger.reserve()
-        ledger.enlist(session, 1, board, 0)
+        scheduler, status_page = coordinator._scheduler, StatusPage(memoryview(bytearray(SIZE)))
+        session = scheduler.new_session_id()
+        scheduler.register_session(session, 1, status_page, 0)
         run = coordinator.start(Echo, 1)
-        (lease,) = ledger.exchange(session, [], 1.0).leases
-        assert not board.revoked(lease.id)
+        (lease,) = scheduler.exchange(session, [], 1.0).leases
+        assert not status_page.revoked(lease.id)
         run.pause()
-        assert board.revoked(lease.id)
-        ledger.exchange(session, [Report(lease.id, (), ())], 0.0)
+        assert status_page.revoked(lease.id)
+        scheduler.exchange(session, [Report(lease.id, (), ())], 0.0)
         assert [item.status for item in run.pending_work()] == [WorkItemStatus.PENDING]
-        assert ledger.exchange(session, [], 1.0).leases == ()
+        assert scheduler.exchange(session, [], 1.0).leases == ()
         run.resume()
-        (again,) = ledger.exchange(session, [], 1.0).leases
-        assert not board.revoked(again.id)
+        (again,) = scheduler.exchange(session, [], 1.0).leases
+        assert not status_page.revoked(again.id)
         assert again.items == lease.items
 
 
@@ -238,7 +238,7 @@ def test_a_step_that_fails_while_its_run_is_paused(workers: int, tmp_path: Path)
         (gate.path / "fails").unlink()
         before = time.monotonic()
         run.resume()
-        deadline = coordinator._ledger._runs[run.run_id].deadline  # type: ignore[attr-defined]
+        deadline = coordinator._scheduler._runs[run.run_id].deadline  # type: ignore[attr-defined]
         assert deadline >= before + LIMIT
         assert run.wait(LIMIT).outputs == [str(gate.path)]
 
@@ -350,7 +350,7 @@ def test_pausing_what_another_coordinator_left(tmp_path: Path) -> None:
 
 
 def test_verbs_of_a_run_that_is_not_there(coordinator: Coordinator) -> None:
-    nobody = Run("nobody", coordinator._ledger, coordinator._engine)
+    nobody = Run("nobody", coordinator._scheduler, coordinator._engine)
     verbs: list[Callable[[], Any]] = [
         lambda: coordinator.run("nobody"),
         lambda: coordinator.resume(Echo, "nobody"),
@@ -631,28 +631,28 @@ def test_a_failure_that_is_neither(inline: Coordinator) -> None:
 class _Nobody:
     """An engine whose workers take their time to start."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
 
     def start(self) -> None:
-        self.session = self._ledger.reserve()
-        self._ledger.enlist(self.session, 0, Board(memoryview(bytearray(SIZE))), 1)
+        self.session = self._scheduler.new_session_id()
+        self._scheduler.register_session(self.session, 0, StatusPage(memoryview(bytearray(SIZE))), 1)
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        self._ledger.overdue()
-        return self._ledger.wait(run_id, seen, timeout)
+        self._scheduler.overdue()
+        return self._scheduler.wait(run_id, seen, timeout)
 
     def workers(self, threshold: float) -> list[Any]:
         return []
 
     def stop(self, grace: float) -> None:
-        self._ledger.stop()
+        self._scheduler.stop()
 
 
 @pytest.fixture
 def starting() -> Iterator[Coordinator]:
     """A coordinator whose workers have not started yet."""
-    with Coordinator(1, engine=lambda ledger, count: _Nobody(ledger)) as made:
+    with Coordinator(1, engine=lambda scheduler, count: _Nobody(scheduler)) as made:
         yield made
 
 
@@ -667,8 +667,8 @@ def test_row_147_a_time_out_begins_when_the_first_worker_can_take_work(starting:
     run.resume()
     assert run.status is RunStatus.RUNNING
     session = starting._engine.session  # type: ignore[attr-defined]
-    assert starting._ledger.exchange(session, (), 1.0).leases
-    until(lambda: starting._ledger.overdue() and run.info().error)
+    assert starting._scheduler.exchange(session, (), 1.0).leases
+    until(lambda: starting._scheduler.overdue() and run.info().error)
     assert "longer than its time-out of 0.001 s" in str(run.info().error)
 
 
@@ -677,6 +677,6 @@ def test_row_147_a_time_out_has_an_end_where_no_worker_ever_starts(
 ) -> None:
     monkeypatch.setattr(run_registry, "STARTING", 0.01)
     run = starting.start(Echo, 1, timeout=0.001)
-    until(lambda: starting._ledger.overdue() and run.info().error)
+    until(lambda: starting._scheduler.overdue() and run.info().error)
     with pytest.raises(RunTimeoutError):
         run.wait(LIMIT)

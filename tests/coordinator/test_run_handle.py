@@ -347,7 +347,7 @@ def test_resume_from_two_threads(inline: Coordinator, tmp_path: Path) -> None:
         run.wait(LIMIT)
     (tmp_path / "there").write_text("!")
     inline.resume(flows.Repairable, run.run_id)
-    run._ledger.resume(run.run_id)
+    run._scheduler.resume(run.run_id)
     assert run.wait(LIMIT).output == ["!"]
 
 
@@ -358,7 +358,7 @@ def test_starting_again_does_not_take_up_what_failed_meanwhile(inline: Coordinat
         failed.wait(LIMIT)
     done.wait(LIMIT)
     for run, status in ((failed, RunStatus.FAILED), (done, RunStatus.COMPLETED)):
-        run._ledger.resume(run.run_id, only=(RunStatus.RUNNING,))
+        run._scheduler.resume(run.run_id, only=(RunStatus.RUNNING,))
         assert run.status is status
 
 

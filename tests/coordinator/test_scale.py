@@ -12,7 +12,7 @@ import pytest
 
 from floxide_mp import Coordinator, Join, LoggedEvent, Node, RetryPolicy, Workflow, node, source
 from floxide_mp.api.node import way_of
-from floxide_mp.coordinator.active_run import Running
+from floxide_mp.coordinator.active_run import ActiveRun
 from floxide_mp.messages import Entry, EventPage
 from floxide_mp.wire import codec
 from floxide_mp.worker.context_log import FEW, RunLog
@@ -60,16 +60,16 @@ def test_runs_that_have_nothing_to_start_are_not_looked_at(
     park: Callable[[Coordinator], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    ready = Running.ready
+    ready = ActiveRun.ready
 
-    def look(run: Running) -> int:
+    def look(run: ActiveRun) -> int:
         nonlocal looks
         looks += 1
         return ready.fget(run)  # type: ignore[attr-defined, no-any-return]
 
     with Coordinator(0) as coordinator:
         found = []
-        monkeypatch.setattr(Running, "ready", property(look))
+        monkeypatch.setattr(ActiveRun, "ready", property(look))
         for parked in (1, 40):
             for _ in range(parked):
                 park(coordinator)
@@ -84,12 +84,12 @@ def test_runs_that_have_nothing_to_start_are_not_looked_at(
 # -- wide graphs --------------------------------------------------------------------------------------------------
 
 
-def ready_after_one_step(coordinator: Coordinator, workflow: type[Workflow]) -> Running:
+def ready_after_one_step(coordinator: Coordinator, workflow: type[Workflow]) -> ActiveRun:
     """The run, of which the first step is done and all others could be."""
     run_id = coordinator.start(workflow, 1).run_id
     workflow().step_distributed(coordinator, 0)
-    run = coordinator._ledger._runs[run_id]
-    assert isinstance(run, Running) and run.ready == 16
+    run = coordinator._scheduler._runs[run_id]
+    assert isinstance(run, ActiveRun) and run.ready == 16
     return run
 
 
@@ -104,11 +104,11 @@ def test_a_lease_has_several_items_of_nodes_that_nobody_has_seen_yet(after: Call
     """Joins, too. In a graph, each node may run once only."""
     with Coordinator(0) as coordinator:
         run = ready_after_one_step(coordinator, wide(after))
-        run.pace.steps, run.pace.spent, run.pace.squares = 10, 0.01, 0.00001
+        run.cost_model.steps, run.cost_model.spent, run.cost_model.squares = 10, 0.01, 0.00001
         assert len(run.claim(1000, 0, 0.004, 1)) == 4
-        run.pace.spent = run.pace.squares = 0.0  # next to nothing, and yet not taken for that
+        run.cost_model.spent = run.cost_model.squares = 0.0  # next to nothing, and yet not taken for that
         assert len(run.claim(1001, 0, 0.004, 1)) == 6  # half of what is there
-        run.pace.steps = 0
+        run.cost_model.steps = 0
         assert len(run.claim(1002, 0, 0.004, 1)) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_step_that_must_not_be_begun_twice_is_leased_alone() -> None:
     once = RetryPolicy(max_attempts=1)
     with Coordinator(0) as coordinator:
         run = ready_after_one_step(coordinator, wide(lambda: node(flows_run.echo.function, retry=once)))
-        run.pace.cost[:] = [1e-6] * len(run.pace.cost)
+        run.cost_model.cost[:] = [1e-6] * len(run.cost_model.cost)
         assert [len(run.claim(1000 + n, 0, 0.004, 1)) for n in range(3)] == [1, 1, 1]
 
 
@@ -155,14 +155,14 @@ def test_what_workers_can_import_goes_by_name_unless_it_is_to_go_by_value() -> N
 @pytest.mark.parametrize("kept", ["in memory", "on disk"])
 def test_a_long_log_comes_page_by_page(workers: int, kept: str, tmp_path: Path) -> None:
     with Coordinator(workers, store=tmp_path / "runs.db" if kept == "on disk" else None) as coordinator:
-        ledger = coordinator._ledger
-        ledger.page, events, pages = 7, ledger.events, []
+        scheduler = coordinator._scheduler
+        scheduler.event_page_size, events, pages = 7, scheduler.events, []
 
         def counted(run_id: str, since: int) -> EventPage:
             pages.append(page := events(run_id, since))
             return page
 
-        ledger.events = counted  # type: ignore[method-assign]
+        scheduler.events = counted  # type: ignore[method-assign]
         result = coordinator.start(Reading, 40).wait(LIMIT)
         assert result.output == [41, *range(40, 0, -1)]
         if kept == "in memory":

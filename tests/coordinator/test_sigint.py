@@ -14,7 +14,7 @@ import pytest
 
 from floxide_mp import Coordinator, MemoryStore, RunStatus
 from floxide_mp.engines.inline import InlineEngine
-from floxide_mp.sigint import interruptibly, uninterrupted, whole
+from floxide_mp.sigint import defer_sigint, interruptibly, uninterrupted
 from tests import flows_critical as flows
 from tests import flows_run
 from tests.interrupting import cases, interrupt
@@ -59,7 +59,7 @@ def test_row_105_the_innermost_mark_counts() -> None:
         press()
         heard.append("never")
 
-    @whole
+    @defer_sigint
     def outer() -> None:
         press()
         heard.append("whole")
@@ -85,7 +85,7 @@ def test_row_105_a_handler_of_the_users_is_called_where_it_may_raise() -> None:
     called: list[str] = []
     before = signal.signal(signal.SIGINT, lambda *_: called.append("handler"))
 
-    @whole
+    @defer_sigint
     def verb() -> None:
         press()
         press()
@@ -114,7 +114,7 @@ def test_row_105_each_handler_is_called_whatever_the_others_raise() -> None:
     before = [signal.signal(number, handler) for number in numbers]
     try:
         with pytest.raises(SystemExit):
-            whole(lambda: [signal.raise_signal(number) for number in numbers])()
+            defer_sigint(lambda: [signal.raise_signal(number) for number in numbers])()
         assert called == numbers
     finally:
         for number, old in zip(numbers, before, strict=True):

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, MemoryStore, RunFailedError, RunStatus, StoreError
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit
 from floxide_mp.core.transitions import Phase
-from floxide_mp.messages import NEXT_ALL, Portion, Report
+from floxide_mp.messages import NEXT_ALL, PartialResult, Report
 from floxide_mp.ports import Progress, RunRecord
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from tests import flows_graphs as flows
 from tests import flows_run
 
@@ -171,23 +171,23 @@ def test_row_31_a_report_of_before_the_run_broke_hides_nothing_of_the_resumed_on
     graph = Graph("one", (NodeSpec("node"),), 0)
     record = RunRecord("run", "one", b"", b"", b"", b"input", 0, 0.0, None, False, {}, ("node",), ())
     store = Store()
-    ledger = Ledger(store, 0.0)
-    first, second = ledger.reserve(), ledger.reserve()
+    scheduler = Scheduler(store, 0.0)
+    first, second = scheduler.new_session_id(), scheduler.new_session_id()
     for number, session in enumerate((first, second)):
-        ledger.enlist(session, number, Board(memoryview(bytearray(SIZE))), 0)
-    ledger.create(record, Plan(graph))
+        scheduler.register_session(session, number, StatusPage(memoryview(bytearray(SIZE))), 0)
+    scheduler.create(record, Plan(graph))
 
     def report(lease: int) -> Report:
-        return Report(lease, (Portion((NEXT_ALL, ((0, b"value"),), (), None, False)),), ())
+        return Report(lease, (PartialResult((NEXT_ALL, ((0, b"value"),), (), None, False)),), ())
 
-    (lease,) = ledger.exchange(first, (), 1.0).leases
-    (lease,) = ledger.exchange(first, (report(lease.id),), 1.0).leases
+    (lease,) = scheduler.exchange(first, (), 1.0).leases
+    (lease,) = scheduler.exchange(first, (report(lease.id),), 1.0).leases
     assert lease.given == 1
     store.broken = True
-    ledger.pause("run")
-    assert ledger.look("run", lambda run, store: run.progress.phase) is Phase.BROKEN
+    scheduler.pause("run")
+    assert scheduler.read("run", lambda run, store: run.decided.phase) is Phase.BROKEN
     store.broken = False
-    ledger.resume("run", record, Plan(graph))
-    assert ledger.exchange(first, (report(lease.id),), 0.0).refused
-    (lease,) = ledger.exchange(second, (), 1.0).leases
-    assert (lease.life, lease.given) == (1, 1)
+    scheduler.resume("run", record, Plan(graph))
+    assert scheduler.exchange(first, (report(lease.id),), 0.0).refused
+    (lease,) = scheduler.exchange(second, (), 1.0).leases
+    assert (lease.generation, lease.given) == (1, 1)

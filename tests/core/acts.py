@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 from floxide_mp.core.graph import NodeSpec
-from floxide_mp.core.types import Order, Payload
+from floxide_mp.core.types import OrderKey, Payload
 
 from .graphs import LINE, WIDE
 from .model import flat
@@ -43,7 +43,7 @@ class Act(NamedTuple):
         return next((cut for cut in self.cuts if cut > given), None)
 
 
-def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: Order, holding: int = HOLDING) -> Act:
+def behaviour(seed: int, spec: NodeSpec, payload: Payload, order: OrderKey, holding: int = HOLDING) -> Act:
     """The same answer for the same question, and nothing else about it can be foreseen.
 
     Args:

@@ -6,18 +6,18 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from floxide_mp.core.ready import ByDepth, Ranked, Ready
-from floxide_mp.core.records import Block, ItemRecord, Scope
+from floxide_mp.core.records import Chunk, ItemRecord, Scope
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.serial_order import SerialOrder
 from floxide_mp.core.streams import Kept
 from floxide_mp.core.transitions import FINAL, Phase
-from floxide_mp.core.types import behind, size_of, total_size
+from floxide_mp.core.types import offset_key, size_of, total_size
 from floxide_mp.types import WorkItemStatus
 
 UNFINISHED = WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS, WorkItemStatus.WAITING_RETRY, WorkItemStatus.FAILED
 
 
-def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
+def check(state: RunState, leased_blocks: Collection[Chunk] = ()) -> None:
     """Assert all of it.
 
     Args:
@@ -33,12 +33,12 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     assert not by_status, "an item in a final state is kept"
     assert len(failed) == state.failed
     queued = _queued(state._ready)
-    ready_blocks = [i for i in queued if isinstance(i, Block)]
+    ready_blocks = [i for i in queued if isinstance(i, Chunk)]
     blocks = [*ready_blocks, *leased_blocks]
     scopes = _scopes(state, blocks)
     parked = [i for scope in scopes if scope.window for _, i in scope.window.parked]
     serial = _queued(state._serial_ready)
-    assert not any(isinstance(i, Block) for i in serial)
+    assert not any(isinstance(i, Chunk) for i in serial)
     waits = (*(i for i in (*queued, *serial) if isinstance(i, ItemRecord)), *state._sources.pending, *parked)
     assert sorted(i.id for i in waits) == sorted(i.id for i in pending), "a pending item is not in one queue"
     _check_sources(state, scopes)
@@ -57,7 +57,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
     if state.serial_order is not None:
         _check_serial_order(state, state.serial_order, blocks, {i.id for i in parked})
     if state.phase is Phase.RUNNING and not (state.leased or waiting or state.open):
-        assert state.ready or state.gives(None), "nothing can go on, and yet the run is not over"
+        assert state.ready or state.has_stream_for(None), "nothing can go on, and yet the run is not over"
     alive = _alive(state, scopes, blocks)
     for scope in scopes:
         assert alive[scope.id] == scope.alive
@@ -68,7 +68,7 @@ def check(state: RunState, leased_blocks: Collection[Block] = ()) -> None:
         assert not state.leased
 
 
-def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection[Block]) -> None:
+def _check_blocks(state: RunState, blocks: Collection[Chunk], leased: Collection[Chunk]) -> None:
     assert sum(map(len, blocks)) == state.in_blocks
     assert all(one < other for ready in _parts(state._ready) for one, other in pairwise(ready._queue))
     numbers = {number for block in leased for number in range(block.first, block.first + len(block))}
@@ -80,14 +80,14 @@ def _check_blocks(state: RunState, blocks: Collection[Block], leased: Collection
     assert not ids or (ids[0][0] > 0 and ids[-1][1] <= state._last_id)
     assert all(number == item.id for number, item in state.items.items())
     ends = [(i.order, i.order) for i in state.items.values()]
-    ends += [(block.order, behind(block.order, len(block) - 1)) for block in blocks]
+    ends += [(block.order, offset_key(block.order, len(block) - 1)) for block in blocks]
     for (_, end), (start, _) in pairwise(sorted(ends)):
         assert end < start, "two items with one order key, or something has its place inside of a block"
     for block in blocks:
         assert not state.plan.places[block.place].spec.serial and block.scope.window is None
 
 
-def _check_memory(state: RunState, blocks: Collection[Block]) -> None:
+def _check_memory(state: RunState, blocks: Collection[Chunk]) -> None:
     unfinished = [i.payload for i in state.items.values() if i.status is not WorkItemStatus.FAILED]
     assert state.bytes == sum(map(size_of, unfinished)) + sum(total_size(block.payloads) for block in blocks)
     assert state._making == sum(i.making for i in state.items.values())
@@ -95,7 +95,7 @@ def _check_memory(state: RunState, blocks: Collection[Block]) -> None:
 
 
 def _check_serial_order(
-    state: RunState, order: SerialOrder, blocks: Collection[Block], parked: Collection[int]
+    state: RunState, order: SerialOrder, blocks: Collection[Chunk], parked: Collection[int]
 ) -> None:
     """Serial steps wait for all that it says there, and for nothing else: see ``SerialOrder``."""
     waits = {what.id for *_, what in order._heap if isinstance(what, ItemRecord) and order._waits(what)}
@@ -115,18 +115,18 @@ def _check_sources(state: RunState, scopes: Collection[Scope]) -> None:
     assert all(state._sources.get(item.id) for item in pending)
     assert all(state.items[s.item.id] is s.item for s in state._sources), "what is over has more to give"
     filling = {s.scope.id for s in state._sources if s.scope is not s.item.scope}
-    assert filling == {scope.id for scope in scopes if scope.filling}
+    assert filling == {scope.id for scope in scopes if scope.open_ended}
 
 
 def _parts(ready: Ready | Ranked | ByDepth) -> Collection[Ready]:
     return (ready,) if isinstance(ready, Ready) else ready._ready.values()
 
 
-def _queued(ready: Ready | Ranked | ByDepth) -> list[ItemRecord | Block]:
+def _queued(ready: Ready | Ranked | ByDepth) -> list[ItemRecord | Chunk]:
     return [item for part in _parts(ready) for item in (*part._queue, *part._heap)]
 
 
-def _scopes(state: RunState, blocks: Iterable[Block]) -> Collection[Scope]:
+def _scopes(state: RunState, blocks: Iterable[Chunk]) -> Collection[Scope]:
     seen: dict[int, Scope] = {0: state.root}
     within = [item.scope for item in state.items.values()]
     within += [block.scope for block in blocks]
@@ -140,7 +140,7 @@ def _scopes(state: RunState, blocks: Iterable[Block]) -> Collection[Scope]:
     return seen.values()
 
 
-def _alive(state: RunState, scopes: Iterable[Scope], blocks: Iterable[Block]) -> dict[int, list[int]]:
+def _alive(state: RunState, scopes: Iterable[Scope], blocks: Iterable[Chunk]) -> dict[int, list[int]]:
     """By number of scope and by component, how many items are alive there."""
     found = {scope.id: [0] * len(scope.alive) for scope in scopes}
     if state.open:
@@ -166,12 +166,12 @@ def _check_scope(state: RunState, scope: Scope) -> None:
             still[to] += component not in scope.closed
     assert before == scope.plan.predecessors
     assert still == scope.waiting_for
-    assert not (scope.filling and scope.closed)
+    assert not (scope.open_ended and scope.closed)
     for component, alive in enumerate(scope.alive):
         if component in scope.closed:
             assert not alive and not still[component]
         else:
-            assert scope.filling or alive or still[component], "nothing can reach it, and yet it is not closed"
+            assert scope.open_ended or alive or still[component], "nothing can reach it, and yet it is not closed"
 
 
 def _kept(state: RunState) -> list[Kept]:

@@ -19,7 +19,7 @@ from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.leases import Memory
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import (
-    Block,
+    Chunk,
     Commit,
     EventRecord,
     ItemRecord,
@@ -32,7 +32,7 @@ from floxide_mp.core.restore import restored
 from floxide_mp.core.run_state import MAX_DEATHS, RunState
 from floxide_mp.core.streams import Alike
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import ErrorRecord, Order, Payload
+from floxide_mp.core.types import ErrorRecord, OrderKey, Payload
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.types import WorkItemStatus
@@ -56,7 +56,7 @@ class Result:
     phase: Phase
     outputs: list[OutputRecord]
     events: list[EventRecord]
-    processed: dict[Order, tuple[str, Payload]]
+    processed: dict[OrderKey, tuple[str, Payload]]
     total: int
     completed: int
     failed: int
@@ -79,17 +79,17 @@ class Simulation:
     deaths: int = 0
     restarts: int = 0
     steps: int = 0
-    running: list[tuple[int, ItemRecord | Block]] = field(default_factory=list)  # by worker
+    running: list[tuple[int, ItemRecord | Chunk]] = field(default_factory=list)  # by worker
     dice: random.Random | None = None  # decides what is done in blocks, and ahead: without, nothing is
     ahead: int = 0  # steps that were run ahead
     together: int = 0  # ... and in blocks
     failures: dict[int, int] = field(default_factory=dict)  # item -> failed attempts
     outputs: list[OutputRecord] = field(default_factory=list)
     events: list[EventRecord] = field(default_factory=list)
-    processed: dict[Order, tuple[str, Payload]] = field(default_factory=dict)
-    orders: set[Order] = field(default_factory=set)
+    processed: dict[OrderKey, tuple[str, Payload]] = field(default_factory=dict)
+    orders: set[OrderKey] = field(default_factory=set)
     holding: int = HOLDING
-    mended: set[Order] = field(default_factory=set)  # of steps that held, and pass something on now
+    mended: set[OrderKey] = field(default_factory=set)  # of steps that held, and pass something on now
     portions: int = 0
     waited: int = 0  # claims for which something was there, but held back
     lives: dict[int, int] = field(default_factory=dict)  # worker -> how often it died
@@ -118,19 +118,19 @@ class Simulation:
 
     # -- stimuli -------------------------------------------------------------------------------------
 
-    def claim(self, worker: int, most: int = 1) -> ItemRecord | Block | None:
+    def claim(self, worker: int, most: int = 1) -> ItemRecord | Chunk | None:
         ready = self.state.ready
         self.waited += bool(self.state._ready and not ready)
         item = self.state.claim(worker + 1, worker, most)
         assert (item is not None) == (ready > 0), "ready and claim disagree"
         if item is not None:
-            assert not isinstance(item, Block) or 1 <= len(item) <= most
+            assert not isinstance(item, Chunk) or 1 <= len(item) <= most
             self._begin(worker, item)
         self._see()
         return item
 
     def pull(self, worker: int) -> ItemRecord | None:
-        gives = self.state.gives(self._session(worker))
+        gives = self.state.has_stream_for(self._session(worker))
         item = self.state.pull(worker + 1, worker, self._session(worker))
         assert (item is not None) == gives, "gives and pull disagree"
         if item is not None:
@@ -138,21 +138,21 @@ class Simulation:
         self._see()
         return item
 
-    def _begin(self, worker: int, item: ItemRecord | Block) -> None:
+    def _begin(self, worker: int, item: ItemRecord | Chunk) -> None:
         self.running.append((worker, item))
         serial = [i for _, i in self.running if self._spec(i).serial]
         assert len(serial) <= 1, "steps of serial nodes overlap"
 
-    def finish(self, item: ItemRecord | Block) -> None:
+    def finish(self, item: ItemRecord | Chunk) -> None:
         """Its node returns, gives some of what it has, or raises: of a block, that of the first item or of several."""
         worker = self._hand_in(item)
-        if isinstance(item, Block):
+        if isinstance(item, Chunk):
             self._finish_block(worker, item)
         else:
             self._finish_one(worker, item)
         self._see()
 
-    def _hand_in(self, item: ItemRecord | Block) -> int:
+    def _hand_in(self, item: ItemRecord | Chunk) -> int:
         """A worker has it no more. Gives the worker."""
         (worker,) = [w for w, i in self.running if i is item]
         self.running = [(w, i) for w, i in self.running if i is not item]
@@ -165,7 +165,7 @@ class Simulation:
         failed = self.failures.get(item.id, 0)
         hopeless = act.hopeless and not (self.heal and spec.on_failure is None)
         failing = hopeless or failed < act.fails
-        before = self.state.given(item.id)
+        before = self.state.values_taken(item.id)
         given = 0 if before is None else before.values
         cut = act.portion(given, failing, self.ordered)
         if cut is not None:
@@ -206,7 +206,7 @@ class Simulation:
         arms = {arm for arm, _ in act.values}
         if act.kind == "all" and len(arms) == 1 and self._decides():
             payloads = [payload for _, payload in act.values]
-            self.state.spread(item, arms.pop(), payloads, act.writes)
+            self.state.fan_out(item, arms.pop(), payloads, act.writes)
             return
         on = None
         if act.kind == "next" and self._goes_ahead(item, act.values[0][0]):
@@ -216,13 +216,13 @@ class Simulation:
         if after is not None:
             self._went_ahead(worker, after)
 
-    def _goes_ahead(self, item: ItemRecord | Block, arm: int) -> bool:
+    def _goes_ahead(self, item: ItemRecord | Chunk, arm: int) -> bool:
         """Whether the worker has run the successor, or is at it, before anybody knows of it."""
         place = self.state.plan.places[item.place]
-        return self.state.plan.ahead[place.node][arm] >= 0 and self._decides()
+        return self.state.plan.chained[place.node][arm] >= 0 and self._decides()
 
-    def _went_ahead(self, worker: int, after: ItemRecord | Block) -> None:
-        before = self.state.plan.ahead
+    def _went_ahead(self, worker: int, after: ItemRecord | Chunk) -> None:
+        before = self.state.plan.chained
         assert any(self.state.plan.places[after.place].node in arms for arms in before)
         self.running.append((worker, after))
         self.ahead += 1
@@ -230,11 +230,11 @@ class Simulation:
     def _decides(self) -> bool:
         return self.dice is not None and self.dice.random() < 0.7
 
-    def _finish_block(self, worker: int, block: Block) -> None:
+    def _finish_block(self, worker: int, block: Chunk) -> None:
         """As many of the first as are of the usual kind, or fewer; else one of them steps out, or all do."""
         assert self.dice is not None
         if self.dice.random() < 0.1:
-            self.running += [(worker, item) for item in self.state.single_out(block, worker + 1, worker)]
+            self.running += [(worker, item) for item in self.state.split_off(block, worker + 1, worker)]
             return
         spec, count = self._spec(block), 0
         acts = [self._act(spec, item) for item in block.items()]
@@ -244,7 +244,7 @@ class Simulation:
         if not count:
             if len(block) > 1:
                 self.running.append((worker, block.part(1)))
-            (item,) = self.state.single_out(block.part(0, 1), worker + 1, worker)
+            (item,) = self.state.split_off(block.part(0, 1), worker + 1, worker)
             self._finish_one(worker, item)
             return
         done, arm = block.part(0, count), acts[0].values[0][0]
@@ -273,19 +273,19 @@ class Simulation:
         """The worker dies; the item that it was at is tried again, the others were not started."""
         for item in [i for w, i in self.running if w == worker]:
             self._hand_in(item)
-            if isinstance(item, Block):
+            if isinstance(item, Chunk):
                 culprit = self._lose(item, culprit)
             elif culprit and self._may_die(item):
                 self.deaths += 1
-                self.state.die(item, ERROR, self.now)
+                self.state.worker_died(item, ERROR, self.now)
                 culprit = False
             else:
                 self.state.release(item)
             self._see()
-        self.state.forsake(self._session(worker))
+        self.state.release_affinity(self._session(worker))
         self.lives[worker] = self.lives.get(worker, 0) + 1
 
-    def _lose(self, block: Block, culprit: bool) -> bool:
+    def _lose(self, block: Chunk, culprit: bool) -> bool:
         """A block goes back, whole or in two parts but for the one between that the worker was at. What ``culprit``
         is from here on."""
         assert self.dice is not None
@@ -294,9 +294,9 @@ class Simulation:
         if not (culprit and self._may_die(item)):
             parts = [block.part(0, number), block.part(number)]
         else:
-            (item,) = self.state.single_out(block.part(number, number + 1), 1, 1)
+            (item,) = self.state.split_off(block.part(number, number + 1), 1, 1)
             self.deaths += 1
-            self.state.die(item, ERROR, self.now)
+            self.state.worker_died(item, ERROR, self.now)
             parts, culprit = [block.part(0, number), block.part(number + 1)], False
         self.dice.shuffle(parts)
         for part in parts:
@@ -376,9 +376,9 @@ class Simulation:
 
     def sequential(self) -> Result:
         """One at a time. A back-off takes no time, so that nothing overtakes the item that waits."""
-        last: Order = (-1, ())
+        last: OrderKey = (-1, ())
         while (item := self.pull(0) or self.claim(0)) is not None:
-            assert not isinstance(item, Block)
+            assert not isinstance(item, Chunk)
             assert item.order >= last, "the one-process run is not in the order of the keys"
             last = item.order
             self.finish(item)
@@ -420,7 +420,7 @@ class Simulation:
         self.pull(schedule.choice(list(filter(self._may_pull, range(workers)))))
 
     def _may_pull(self, worker: int) -> bool:
-        return self.state.gives(self._session(worker))
+        return self.state.has_stream_for(self._session(worker))
 
     def _session(self, worker: int) -> int:
         return 1 + worker + 100 * self.lives.get(worker, 0)
@@ -455,10 +455,10 @@ class Simulation:
             self.state.rank([self.ranks.randrange(4) for _ in self.state.plan.places])
 
     @property
-    def _blocks(self) -> list[Block]:
-        return [i for _, i in self.running if isinstance(i, Block)]
+    def _blocks(self) -> list[Chunk]:
+        return [i for _, i in self.running if isinstance(i, Chunk)]
 
-    def _spec(self, item: ItemRecord | Block) -> NodeSpec:
+    def _spec(self, item: ItemRecord | Chunk) -> NodeSpec:
         return self.state.plan.places[item.place].spec
 
     def _may_die(self, item: ItemRecord) -> bool:
@@ -502,7 +502,7 @@ class Simulation:
 
 
 def sequential(
-    graph: Graph, seed: int, heal: bool = False, holding: int = HOLDING, mended: Collection[Order] = ()
+    graph: Graph, seed: int, heal: bool = False, holding: int = HOLDING, mended: Collection[OrderKey] = ()
 ) -> Simulation:
     """The run that every other one must equal, after it is over."""
     made = Simulation(graph, seed, heal=heal, ordered=True, holding=holding, mended=set(mended))
@@ -514,7 +514,7 @@ def _sorted(found: Mapping[int, list[Any]]) -> dict[int, list[Any]]:
     return {node: sorted(one if isinstance(one, int) else one.id for one in items) for node, items in found.items()}
 
 
-def _compare_scopes(one: RunState, other: RunState, blocks: list[Block]) -> None:
+def _compare_scopes(one: RunState, other: RunState, blocks: list[Chunk]) -> None:
     """The scopes that some item is in are the same in both."""
 
     def facts(state: RunState) -> dict[int, object]:
@@ -524,8 +524,8 @@ def _compare_scopes(one: RunState, other: RunState, blocks: list[Block]) -> None
             for number, s in found.items()
         }
 
-    def blocks_of(state: RunState) -> list[Block]:
-        ready = (i for i in invariants._queued(state._ready) if isinstance(i, Block))
+    def blocks_of(state: RunState) -> list[Chunk]:
+        ready = (i for i in invariants._queued(state._ready) if isinstance(i, Chunk))
         return [*ready, *(blocks if state is one else ())]
 
     assert facts(one) == facts(other)

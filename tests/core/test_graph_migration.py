@@ -14,7 +14,7 @@ from hypothesis import event, given
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.graph_migration import carried
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, Commit, ItemRecord
+from floxide_mp.core.records import Chunk, Commit, ItemRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.errors import FloxideError, WorkflowDefinitionError
 
@@ -181,7 +181,7 @@ class Bound(Carried):
         self.known = {spec.name: spec for spec in self.graph.nodes}
         super().__post_init__()
 
-    def _spec(self, item: ItemRecord | Block) -> NodeSpec:
+    def _spec(self, item: ItemRecord | Chunk) -> NodeSpec:
         return self.known[super()._spec(item).name]
 
 

@@ -8,13 +8,13 @@ from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import Order, Payload
+from floxide_mp.core.types import OrderKey, Payload
 from floxide_mp.errors import WorkflowDefinitionError
 
 Script = dict[str, list[list[tuple[int, bytes]]]]
 
 
-def steps(graph: Graph, act: Script, most: int = 1000) -> list[tuple[str, Order, Payload]]:
+def steps(graph: Graph, act: Script, most: int = 1000) -> list[tuple[str, OrderKey, Payload]]:
     """The one-process run; ``act`` gives each node's values, step by step (default: one, on the first arm)."""
     state = RunState(Plan(graph))
     state.start(b"input")
@@ -30,7 +30,7 @@ def steps(graph: Graph, act: Script, most: int = 1000) -> list[tuple[str, Order,
     return done
 
 
-def of(done: list[tuple[str, Order, Payload]], name: str) -> list[Payload]:
+def of(done: list[tuple[str, OrderKey, Payload]], name: str) -> list[Payload]:
     return [payload for at, _, payload in done if at == name]
 
 

@@ -14,7 +14,7 @@ from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.leases import Memory
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import ByDepth, Ready
-from floxide_mp.core.records import Block, ItemRecord
+from floxide_mp.core.records import Chunk, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import Phase
 from floxide_mp.core.types import ErrorRecord
@@ -50,7 +50,7 @@ class Sweep:
         self.busy: deque[ItemRecord] = deque()
         self.most = 0  # bytes that were unfinished at a time
         self.begin(1)
-        self.state.spread(self.busy.popleft(), 0, [b"n"] * count, ())
+        self.state.fan_out(self.busy.popleft(), 0, [b"n"] * count, ())
         self.look()
 
     def look(self) -> None:
@@ -61,8 +61,8 @@ class Sweep:
     def begin(self, workers: int) -> None:
         """Workers that have nothing take what they may."""
         while len(self.busy) < workers and (item := self.state.claim(1, 0)) is not None:
-            if isinstance(item, Block):
-                (item,) = self.state.single_out(item, 1, 0)
+            if isinstance(item, Chunk):
+                (item,) = self.state.split_off(item, 1, 0)
             self.busy.append(item)
         self.look()
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floxide_mp.coordinator.active_run import Running, progress_of
-from floxide_mp.coordinator.cost_model import Pace
+from floxide_mp.coordinator.active_run import ActiveRun, progress_of
+from floxide_mp.coordinator.cost_model import CostModel
 from floxide_mp.coordinator.event_tail import Tail
 from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import Ranked, levels, upward
-from floxide_mp.core.records import Block, ItemRecord, id_of
+from floxide_mp.core.records import Chunk, ItemRecord, id_of
 from floxide_mp.core.run_state import RunState
 from floxide_mp.ports import RunRecord
 
@@ -36,13 +36,13 @@ def by_name(made: Plan, values: list[float] | list[int]) -> dict[str, float]:
     return dict(zip(made.names(), values, strict=True))
 
 
-def running(made: Plan, cost: list[float | None]) -> Running:
+def running(made: Plan, cost: list[float | None]) -> ActiveRun:
     state = RunState(made)
     state.start(b"input")
-    return Running(RECORD, progress_of(state, None), state, Pace(cost), Tail(0))
+    return ActiveRun(RECORD, progress_of(state, None), state, CostModel(cost), Tail(0))
 
 
-def names(run: Running, items: list[ItemRecord]) -> list[str]:
+def names(run: ActiveRun, items: list[ItemRecord]) -> list[str]:
     return [run.state.plan.places[item.place].spec.name for item in items]
 
 
@@ -136,12 +136,12 @@ def test_it_is_a_priority_queue_by_level_and_order(level: list[int], numbers: li
 
 def test_a_block_is_taken_in_parts_and_counts_as_its_items() -> None:
     state = RunState(DIAMOND)
-    state._ready.push(Block(1, 2, (1, (0,)), [b"short"] * 5, SCOPE))
-    state._ready.push(Block(11, 1, (1, (5,)), [b"long"] * 3, SCOPE))
+    state._ready.push(Chunk(1, 2, (1, (0,)), [b"short"] * 5, SCOPE))
+    state._ready.push(Chunk(11, 1, (1, (5,)), [b"long"] * 3, SCOPE))
     state.rank([0, 1, 2, 3])
     assert len(state._ready) == 8
     taken = [state._ready.pop(2) for _ in range(5)]
-    assert [(id_of(block), len(block)) for block in taken if isinstance(block, Block)] == [
+    assert [(id_of(block), len(block)) for block in taken if isinstance(block, Chunk)] == [
         (11, 2), (13, 1), (1, 2), (3, 2), (5, 1),
     ]  # fmt: skip
     assert not state._ready
@@ -152,7 +152,7 @@ def test_a_block_is_taken_in_parts_and_counts_as_its_items() -> None:
 WIDE = plan(("split", tuple(range(1, 25))), *((f"n{k}", ()) for k in range(1, 25)))
 
 
-def wide(cost: list[float | None], workers: int) -> Running:
+def wide(cost: list[float | None], workers: int) -> ActiveRun:
     """A run whose 24 nodes are ready."""
     run = running(WIDE, [0.001, *cost])
     (split,) = run.claim(1, 0, 0.004, workers)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.ready import Ready
-from floxide_mp.core.records import Block, ItemRecord, id_of
+from floxide_mp.core.records import Chunk, ItemRecord, id_of
 from floxide_mp.core.run_state import RunState
 
 SCOPE = RunState(Plan(Graph("one", (NodeSpec(name="a", arms=((),)),), 0))).root
@@ -47,18 +47,18 @@ def test_what_comes_in_order_goes_out_in_order(count: int) -> None:
     assert not ready
 
 
-def block(first: int, count: int) -> Block:
+def block(first: int, count: int) -> Chunk:
     depth, at = divmod(first, 7)
-    return Block(first, 0, (depth, (at,)), [b"%d" % number for number in range(first, first + count)], SCOPE)
+    return Chunk(first, 0, (depth, (at,)), [b"%d" % number for number in range(first, first + count)], SCOPE)
 
 
 @given(st.lists(st.booleans(), max_size=120), st.integers(0, 2**32))
 @settings(deadline=None)
 def test_blocks_are_taken_part_by_part_and_parts_come_back(takes: list[bool], seed: int) -> None:
     chance = random.Random(seed)
-    ready, there, out = Ready(), set[int](), list[ItemRecord | Block]()
-    coming: list[ItemRecord | Block] = [item(n) if n % 3 else block(7 * n, chance.randint(1, 7)) for n in range(3, 40)]
-    coming = [one if isinstance(one, Block) else item(7 * one.id + chance.randrange(7)) for one in coming]
+    ready, there, out = Ready(), set[int](), list[ItemRecord | Chunk]()
+    coming: list[ItemRecord | Chunk] = [item(n) if n % 3 else block(7 * n, chance.randint(1, 7)) for n in range(3, 40)]
+    coming = [one if isinstance(one, Chunk) else item(7 * one.id + chance.randrange(7)) for one in coming]
     chance.shuffle(coming)
     for take in takes:
         if take and there:
@@ -66,7 +66,7 @@ def test_blocks_are_taken_part_by_part_and_parts_come_back(takes: list[bool], se
             assert id_of(ready.first()) == min(there)
             got = ready.pop(most)
             assert id_of(got) == min(there)
-            if isinstance(got, Block):
+            if isinstance(got, Chunk):
                 assert 1 <= len(got) <= most
                 assert [int(payload) for payload in got.payloads] == [one.id for one in got.items()]
                 assert got.order == item(got.first).order
@@ -84,5 +84,5 @@ def test_blocks_are_taken_part_by_part_and_parts_come_back(takes: list[bool], se
         assert {one.id for one in ready} == there
 
 
-def numbers(one: ItemRecord | Block) -> set[int]:
-    return set(range(one.first, one.first + len(one))) if isinstance(one, Block) else {one.id}
+def numbers(one: ItemRecord | Chunk) -> set[int]:
+    return set(range(one.first, one.first + len(one))) if isinstance(one, Chunk) else {one.id}

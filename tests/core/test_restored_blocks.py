@@ -9,7 +9,7 @@ import pytest
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.progress import MOST
-from floxide_mp.core.records import Block, ItemRow
+from floxide_mp.core.records import Chunk, ItemRow
 from floxide_mp.core.restore import restored, side_by_side
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.types import ErrorRecord
@@ -77,15 +77,15 @@ def test_a_restored_run_goes_on_in_blocks_to_the_same_end() -> None:
     state.start(b"")
     store.create(RECORD, state.take_commit(), progress(state))
     split = state.claim(1, 0)
-    assert split is not None and not isinstance(split, Block)
-    state.spread(split, 0, [b"%d" % k for k in range(100)], ())
+    assert split is not None and not isinstance(split, Chunk)
+    state.fan_out(split, 0, [b"%d" % k for k in range(100)], ())
     for most in (20, 30, 10):
         block = state.claim(1, 0, most)
-        assert isinstance(block, Block)
+        assert isinstance(block, Chunk)
         if most == 20:
             state.succeed_all(block, 0, block.payloads, [], 0)
         elif most == 10:
-            one, *others = state.single_out(block, 1, 0)
+            one, *others = state.split_off(block, 1, 0)
             state.release(one)
             for other in others:
                 state.release(other)
@@ -94,7 +94,7 @@ def test_a_restored_run_goes_on_in_blocks_to_the_same_end() -> None:
     assert (again.items, again.in_blocks, again.ready) == ({}, 80, 80)
     while not again.over:
         block = again.claim(2, 0, 33)
-        assert isinstance(block, Block)
+        assert isinstance(block, Chunk)
         again.succeed_all(block, 0, block.payloads, [], 0)
         store.commit("run", again.take_commit(), progress(again))
     snapshot = store.snapshot("run")

@@ -12,7 +12,7 @@ from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.streams import Alike
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import Given
+from floxide_mp.core.types import StreamOffset
 from tests.core import invariants
 
 from .simulation import ERROR
@@ -35,7 +35,7 @@ def claimed(made: RunState) -> ItemRecord:
 
 
 def pulled(made: RunState, session: int | None = HERE) -> ItemRecord:
-    assert made.gives(session)
+    assert made.has_stream_for(session)
     item = made.pull(1, 0, session)
     assert item is not None
     return item
@@ -51,14 +51,14 @@ def test_more_is_taken_while_there_is_room_and_never_while_none(monkeypatch: pyt
     made = run()
     made.portion(claimed(made), values(4), (), HERE)
     made.portion(pulled(made), values(3), (), HERE)
-    assert (made.ready, made.gives(HERE)) == (7, False)
+    assert (made.ready, made.has_stream_for(HERE)) == (7, False)
     for _ in range(2):  # leased, waiting for a retry: still in work
         claimed(made)
     made.fail(claimed(made), ERROR, True, 0.0)
-    assert not made.gives(HERE)
+    assert not made.has_stream_for(HERE)
     for _ in range(3):
         made.succeed(claimed(made), values(1), (), False)
-    assert made.gives(HERE)
+    assert made.has_stream_for(HERE)
     invariants.check(made)
 
 
@@ -67,36 +67,36 @@ def test_large_values_leave_less_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LEAST", 2)
     made = run()
     made.portion(claimed(made), values(5, 99), (), HERE)
-    assert made.gives(HERE)
+    assert made.has_stream_for(HERE)
     made.portion(pulled(made), values(1, 199), (), HERE)
-    assert not made.gives(HERE)
+    assert not made.has_stream_for(HERE)
     made.succeed(claimed(made), values(1), (), False)
     made.succeed(claimed(made), values(1), (), False)
     made.portion(pulled(made), values(1, 5000), (), HERE)
     for _ in range(3):
-        assert not made.gives(HERE)
+        assert not made.has_stream_for(HERE)
         made.succeed(claimed(made), values(1), (), False)
     made.succeed(claimed(made), values(1), (), False)
-    assert made.gives(HERE), "there is always room for some"
+    assert made.has_stream_for(HERE), "there is always room for some"
 
 
 def test_who_has_the_iterator_goes_on_with_it_until_it_is_gone() -> None:
     made = run()
     item = claimed(made)
     made.portion(item, values(1), (), HERE)
-    assert (made.gives(HERE), made.gives(THERE), made.gives(None)) == (True, False, True)
-    assert made.keeps(item.id, HERE) and not made.keeps(item.id, THERE)
-    made.forsake(HERE)
-    assert made.gives(THERE) and not made.keeps(item.id, HERE)
+    assert (made.has_stream_for(HERE), made.has_stream_for(THERE), made.has_stream_for(None)) == (True, False, True)
+    assert made.holds_iterator_of(item.id, HERE) and not made.holds_iterator_of(item.id, THERE)
+    made.release_affinity(HERE)
+    assert made.has_stream_for(THERE) and not made.holds_iterator_of(item.id, HERE)
     made.portion(pulled(made, THERE), values(1), (), THERE)
-    assert not made.gives(HERE)
+    assert not made.has_stream_for(HERE)
     pulled(made, None)
-    assert not made.keeps(item.id, THERE), "whoever waited in vain begins it anew"
+    assert not made.holds_iterator_of(item.id, THERE), "whoever waited in vain begins it anew"
     made.release(item)
-    assert made.gives(HERE)
+    assert made.has_stream_for(HERE)
     made.portion(pulled(made), values(1), (), HERE)
-    made.die(pulled(made), ERROR, 0.0)
-    assert made.gives(THERE), "its worker is dead"
+    made.worker_died(pulled(made), ERROR, 0.0)
+    assert made.has_stream_for(THERE), "its worker is dead"
 
 
 def test_what_is_taken_first_is_what_comes_last() -> None:
@@ -113,13 +113,13 @@ def test_nothing_is_taken_of_a_run_that_is_paused_or_ends() -> None:
     item = claimed(made)
     made.pause()
     made.portion(item, values(1), (), HERE)
-    assert not made.gives(HERE) and made.pull(1, 0, HERE) is None
+    assert not made.has_stream_for(HERE) and made.pull(1, 0, HERE) is None
     made.resume(0.0)
     item = pulled(made)
     made.cancel()
     made.portion(item, values(1), (), HERE)
     assert made.phase is Phase.CANCELLED
-    assert not made.keeps(item.id, HERE)
+    assert not made.holds_iterator_of(item.id, HERE)
 
 
 def test_attempts_count_anew_with_each_portion() -> None:
@@ -127,7 +127,7 @@ def test_attempts_count_anew_with_each_portion() -> None:
     item = claimed(made)
     for _ in range(5):
         made.fail(item, ERROR, True, 0.0)
-        item = pulled(made) if made.given(item.id) else claimed(made)
+        item = pulled(made) if made.values_taken(item.id) else claimed(made)
         assert item.attempt == 2
         made.portion(item, values(1), (), HERE)
         item = pulled(made)
@@ -147,8 +147,8 @@ def test_a_portion_goes_on_behind_the_one_before_it() -> None:
     made.portion(item, [(0, b"a"), (2, b"b")], ((0, b"x"), (1, b"y")), HERE)
     made.portion(pulled(made), Alike(1, [b"c", b"d"]), ((0, b"z"),), HERE)
     commit = made.take_commit()
-    assert commit.given == {item.id: Given(4, 4, 3)}
-    made.spread(pulled(made), 2, [b"e", b"f"], ((1, b"w"),))
+    assert commit.given == {item.id: StreamOffset(4, 4, 3)}
+    made.fan_out(pulled(made), 2, [b"e", b"f"], ((1, b"w"),))
     last = made.take_commit()
     assert last.given == {item.id: None}
     assert [(e.index, e.payload) for e in (*commit.events, *last.events)] == [

@@ -13,7 +13,7 @@ from floxide_mp.core.graph import RUN_SCOPE, Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import ItemRecord
 from floxide_mp.core.run_state import MAX_DEATHS, RunState
-from floxide_mp.core.transitions import FINAL, ITEM, RUN, STATUS, ItemFact, Phase, RunFact, diagrams
+from floxide_mp.core.transitions import FINAL, ITEM, RUN, STATUS, ItemEvent, Phase, RunEvent, diagrams
 from floxide_mp.types import RunStatus, WorkItemStatus
 from tests.core import invariants
 
@@ -160,8 +160,8 @@ def test_every_arrow_is_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs.taken == set(RUN)
 
 
-@pytest.mark.parametrize(("before", "fact"), sorted(set(product(Phase, RunFact)) - set(RUN), key=str))
-def test_no_arrow_no_move_of_a_run(before: Phase, fact: RunFact) -> None:
+@pytest.mark.parametrize(("before", "fact"), sorted(set(product(Phase, RunEvent)) - set(RUN), key=str))
+def test_no_arrow_no_move_of_a_run(before: Phase, fact: RunEvent) -> None:
     made = run()
     made.take_commit()
     made.phase = before
@@ -172,15 +172,15 @@ def test_no_arrow_no_move_of_a_run(before: Phase, fact: RunFact) -> None:
 
 
 VERBS = {
-    ItemFact.SUCCEEDED: lambda made, item: made.succeed(item, VALUE, (), False),
-    ItemFact.HELD: lambda made, item: made.hold(item, ()),
-    ItemFact.RELEASED: lambda made, item: made.release(item),
-    ItemFact.FAILED: lambda made, item: made.die(item, ERROR, 0.0),
+    ItemEvent.SUCCEEDED: lambda made, item: made.succeed(item, VALUE, (), False),
+    ItemEvent.HELD: lambda made, item: made.hold(item, ()),
+    ItemEvent.RELEASED: lambda made, item: made.release(item),
+    ItemEvent.FAILED: lambda made, item: made.worker_died(item, ERROR, 0.0),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda fact: fact.name)
-def test_an_item_that_is_not_leased_cannot_be_finished(verb: ItemFact) -> None:
+def test_an_item_that_is_not_leased_cannot_be_finished(verb: ItemEvent) -> None:
     made = run()
     (item,) = made.items.values()
     before = made.take_commit().created
@@ -192,7 +192,7 @@ def test_an_item_that_is_not_leased_cannot_be_finished(verb: ItemFact) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda fact: fact.name)
-def test_an_item_cannot_be_finished_twice(verb: ItemFact) -> None:
+def test_an_item_cannot_be_finished_twice(verb: ItemEvent) -> None:
     made, one, _ = two_running()
     made.succeed(one, VALUE, (), False)
     metrics = made.metrics
@@ -210,9 +210,9 @@ def test_what_is_final_stays_final() -> None:
     """Unless that it has ended cannot be written."""
     leaving = {phase: {fact for at, fact in RUN if at is phase} for phase in FINAL}
     assert leaving == {
-        Phase.COMPLETED: {RunFact.BROKEN},
-        Phase.CANCELLED: {RunFact.BROKEN},
-        Phase.FAILED: {RunFact.BROKEN, RunFact.RESUME},
+        Phase.COMPLETED: {RunEvent.BROKEN},
+        Phase.CANCELLED: {RunEvent.BROKEN},
+        Phase.FAILED: {RunEvent.BROKEN, RunEvent.RESUME},
         Phase.BROKEN: set(),
     }
     made = run()
@@ -237,7 +237,7 @@ def test_every_phase_has_a_status_and_the_final_ones_are_told_apart() -> None:
 
 def test_every_fact_is_on_the_diagram() -> None:
     drawn = "".join(diagrams())
-    assert all(fact.value in drawn for fact in (*ItemFact, *RunFact))
+    assert all(fact.value in drawn for fact in (*ItemEvent, *RunEvent))
     assert drawn.count("-->") == len(ITEM) + len(RUN)
 
 
@@ -249,9 +249,9 @@ def test_an_item_without_a_policy_survives_some_deaths_and_then_fails_the_run() 
     for attempt in range(1, MAX_DEATHS):
         item = claimed(made)
         assert item.attempt == attempt
-        made.die(item, ERROR, now=0.0)
+        made.worker_died(item, ERROR, now=0.0)
         assert made.ready == 1, "it must be there again at once"
-    made.die(claimed(made), ERROR, now=0.0)
+    made.worker_died(claimed(made), ERROR, now=0.0)
     assert made.phase is Phase.FAILED
     assert made.failure is not None
     assert made.failure.attempt == MAX_DEATHS
@@ -260,9 +260,9 @@ def test_an_item_without_a_policy_survives_some_deaths_and_then_fails_the_run() 
 def test_with_a_policy_deaths_count_as_attempts() -> None:
     made = run(NodeSpec("one", retry=RetryPolicy(max_attempts=5, initial_backoff=9.0)))
     for _ in range(4):
-        made.die(claimed(made), ERROR, now=0.0)
+        made.worker_died(claimed(made), ERROR, now=0.0)
     assert made.phase is Phase.RUNNING
-    made.die(claimed(made), ERROR, now=0.0)
+    made.worker_died(claimed(made), ERROR, now=0.0)
     assert made.phase is Phase.FAILED
     assert made.metrics.retries == 4
 
@@ -342,7 +342,7 @@ def test_a_back_off_that_ended_during_a_pause_is_over_afterwards() -> None:
 
 
 @pytest.mark.parametrize("stop", [lambda made: made.cancel(), lambda made: made.time_out(ERROR)])
-@pytest.mark.parametrize("fail", [lambda m, i: m.fail(i, ERROR, False, 0.0), lambda m, i: m.die(i, ERROR, 0.0)])
+@pytest.mark.parametrize("fail", [lambda m, i: m.fail(i, ERROR, False, 0.0), lambda m, i: m.worker_died(i, ERROR, 0.0)])
 def test_what_fails_while_the_run_is_stopped_is_not_handled(
     stop: Callable[[RunState], None], fail: Callable[[RunState, ItemRecord], None]
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from floxide_mp.api.retry import RetryPolicy
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, EventRecord, ItemRecord, OutputRecord
+from floxide_mp.core.records import Chunk, EventRecord, ItemRecord, OutputRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.transitions import Phase
@@ -78,15 +78,15 @@ class Batches:
     def step(self, chance: random.Random, workers: int, restarts: bool) -> None:
         if restarts and chance.random() < 0.1:
             self.restart(chance)
-        elif self.state.gives(1) and chance.random() < 0.6:
+        elif self.state.has_stream_for(1) and chance.random() < 0.6:
             item = self.state.pull(1, 0, 1)
             assert item is not None
             self.running.append(item)
         elif len(self.running) < workers and self.state.ready and chance.random() < 0.6:
             item = self.state.claim(1, 0)
             assert item is not None
-            if isinstance(item, Block):  # a restored run makes them
-                (item,) = self.state.single_out(item, 1, 0)
+            if isinstance(item, Chunk):  # a restored run makes them
+                (item,) = self.state.split_off(item, 1, 0)
             self.running.append(item)
         elif self.running:
             self.finished(self.running.pop(chance.randrange(len(self.running))))
@@ -123,9 +123,9 @@ class Batches:
             batch, number = map(int, item.payload.split(b"."))
             self.ran.add((batch, number))
             act = self.acts[batch][number]
-            if act == "again" and item.attempt == 1 and not self.state.given(item.id):
+            if act == "again" and item.attempt == 1 and not self.state.values_taken(item.id):
                 self.state.fail(item, ErrorRecord("Boom", "again", "", None), True, self.now)
-            elif act == "some" and not self.state.given(item.id):
+            elif act == "some" and not self.state.values_taken(item.id):
                 self.state.portion(item, ((0, item.payload),), (), 1)
             elif act == "some":
                 self.state.succeed(item, (), (), True)

@@ -16,15 +16,15 @@ import pytest
 
 import floxide_mp.engines
 from floxide_mp import Coordinator, FloxideError
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.inline import InlineEngine
 from floxide_mp.engines.processes import ProcessEngine
-from floxide_mp.messages import ONE_BY_ONE, EventPage, Reply, Report, Result, Results, Spread
+from floxide_mp.messages import ONE_BY_ONE, EventPage, FanOut, Reply, Report, Result, Results
 from floxide_mp.testing import check_engine, engine_checks
 from floxide_mp.testing.answers import ANSWERS, Check, answer, start
 from floxide_mp.testing.workflows import Colour
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.worker import Worker
 
 POOLS: dict[str, Executor] = {}
@@ -42,12 +42,12 @@ def pools() -> Iterator[None]:
         POOLS.clear()
 
 
-def on(pool: str, ledger: Ledger, workers: int) -> ExecutorEngine:
-    return ExecutorEngine(POOLS[pool], ledger, workers)
+def on(pool: str, scheduler: Scheduler, workers: int) -> ExecutorEngine:
+    return ExecutorEngine(POOLS[pool], scheduler, workers)
 
 
 ENGINES: dict[str, dict[str, Any]] = {
-    "InlineEngine": {"engine": lambda ledger, workers: InlineEngine(ledger), "workers": 0, "hard": False},
+    "InlineEngine": {"engine": lambda scheduler, workers: InlineEngine(scheduler), "workers": 0, "hard": False},
     "ProcessEngine": {"engine": ProcessEngine},
     "ExecutorEngine-threads": {"engine": partial(on, "threads"), "hard": False},
     "ExecutorEngine-processes": {"engine": partial(on, "processes"), "hard": False, "tells": False},
@@ -120,17 +120,17 @@ OUTPUTS = {
 
 
 class Tampering:
-    """A ledger that something happens to on the way to its worker."""
+    """A scheduler that something happens to on the way to its worker."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.describe = ledger.describe
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.describe = scheduler.describe
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
-        return self.ledger.exchange(session, reports, want)
+        return self.scheduler.exchange(session, reports, want)
 
     def events(self, run_id: str, since: int) -> EventPage:
-        return self.ledger.events(run_id, since)
+        return self.scheduler.events(run_id, since)
 
 
 class RunsTwice(Tampering):
@@ -146,7 +146,7 @@ class LosesOrder(Tampering):
 
     @staticmethod
     def _turned(result: Result) -> Result:
-        if isinstance(result, Results | Spread):
+        if isinstance(result, Results | FanOut):
             return result._replace(payloads=result.payloads[::-1])
         return (result[0], result[1][::-1], *result[2:])
 
@@ -160,7 +160,7 @@ class LosesWrites(Tampering):
     def _without(result: Result) -> Result:
         if isinstance(result, Results):
             return result._replace(writes=[])
-        return result._replace(writes=()) if isinstance(result, Spread) else (*result[:2], (), *result[3:])
+        return result._replace(writes=()) if isinstance(result, FanOut) else (*result[:2], (), *result[3:])
 
 
 class HearsNothingNew(Tampering):
@@ -168,21 +168,23 @@ class HearsNothingNew(Tampering):
         return EventPage((), False) if since else super().events(run_id, since)
 
 
-def tampered(how: type[Tampering], ledger: Ledger, workers: int) -> InlineEngine:
+def tampered(how: type[Tampering], scheduler: Scheduler, workers: int) -> InlineEngine:
     class Engine(InlineEngine):
         def start(self) -> None:
             super().start()
-            self._worker = Worker(self._session or 0, how(ledger), self._board, {}, ONE_BY_ONE)
+            self._worker = Worker(self._session or 0, how(scheduler), self._status_page, {}, ONE_BY_ONE)
 
-    return Engine(ledger)
+    return Engine(scheduler)
 
 
 class TellsNobody(InlineEngine):
-    """Its worker reads another board than the coordinator writes to."""
+    """Its worker reads another status page than the coordinator writes to."""
 
     def start(self) -> None:
         super().start()
-        self._worker = Worker(self._session or 0, self._ledger, Board(memoryview(bytearray(SIZE))), {}, ONE_BY_ONE)
+        self._worker = Worker(
+            self._session or 0, self._scheduler, StatusPage(memoryview(bytearray(SIZE))), {}, ONE_BY_ONE
+        )
 
 
 class WaitsForNothing(InlineEngine):
@@ -199,7 +201,7 @@ class StopsAtOnce(InlineEngine):
     """As the first one in this tree was: a late step wrote into what was another coordinator's by then."""
 
     def stop(self, grace: float) -> None:
-        self._ledger.stop()
+        self._scheduler.stop()
 
 
 class LeavesAThread(InlineEngine):
@@ -224,15 +226,18 @@ BROKEN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({**INLINE, "engine": partial(tampered, LosesOrder)}, ("same_answer_generator", "same_answer_contexts")),
     ({**INLINE, "engine": partial(tampered, LosesWrites)}, ("same_answer_chain", "stop_lets_steps_finish")),
     ({**INLINE, "engine": partial(tampered, HearsNothingNew)}, ("serial_steps_never_overlap",)),
-    ({**INLINE, "engine": lambda ledger, _: TellsNobody(ledger)}, ("cancel_is_told_to_steps",)),
-    ({**INLINE, "engine": lambda ledger, _: WaitsForNothing(ledger)}, ("wait_tells_what_there_is",)),
-    ({**INLINE, "engine": lambda ledger, _: WaitsForTheEnd(ledger)}, ("stream_gives_outputs_as_they_come",)),
+    ({**INLINE, "engine": lambda scheduler, _: TellsNobody(scheduler)}, ("cancel_is_told_to_steps",)),
+    ({**INLINE, "engine": lambda scheduler, _: WaitsForNothing(scheduler)}, ("wait_tells_what_there_is",)),
+    ({**INLINE, "engine": lambda scheduler, _: WaitsForTheEnd(scheduler)}, ("stream_gives_outputs_as_they_come",)),
     (
-        {**INLINE, "engine": lambda ledger, _: StopsAtOnce(ledger)},
+        {**INLINE, "engine": lambda scheduler, _: StopsAtOnce(scheduler)},
         ("stop_lets_steps_finish", "stop_gives_up_what_is_not_finished"),
     ),
-    ({**INLINE, "engine": lambda ledger, _: LeavesAThread(ledger)}, ("stop_leaves_nothing_behind",)),
-    ({"engine": lambda ledger, _: ProcessEngine(ledger, 1)}, ("workers_work_at_the_same_time", "workers_are_listed")),
+    ({**INLINE, "engine": lambda scheduler, _: LeavesAThread(scheduler)}, ("stop_leaves_nothing_behind",)),
+    (
+        {"engine": lambda scheduler, _: ProcessEngine(scheduler, 1)},
+        ("workers_work_at_the_same_time", "workers_are_listed"),
+    ),
     ({"engine": ReplacesNobody}, ("a_step_that_ends_every_worker",)),
 ]
 

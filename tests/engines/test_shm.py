@@ -16,8 +16,8 @@ import pytest
 from floxide_mp import Coordinator, Fixed, FloxideError, MemoryStore, SQLiteStore
 from floxide_mp.coordinator.sameness import Likeness, compare
 from floxide_mp.core.types import Shared
-from floxide_mp.engines.processes.shm.arena import KEPT, SPAN, Arena, Extents, sizes_of, spread
-from floxide_mp.engines.processes.shm.mapped import Views
+from floxide_mp.engines.processes.shm.arena import KEPT, SPAN, Arena, FreeList, sizes_of, spread
+from floxide_mp.engines.processes.shm.mapped import MappedPayloads
 from floxide_mp.engines.processes.shm.payloads import Memory
 from floxide_mp.wire import codec, oob_pickle
 from tests import flows_shared as flows
@@ -44,7 +44,7 @@ def test_the_same_answer_whatever_a_node_does_to_its_input(both: Both) -> None:
 
 
 def test_a_large_value_is_not_in_the_messages(processes: Coordinator) -> None:
-    store = processes._ledger.store
+    store = processes._scheduler.store
     run = processes.start(flows.Laps, Lap(2, Blob.of(1), b"\2"))
     run.wait()
     (output,), record = store.outputs(run.run_id), store.record(run.run_id)
@@ -277,15 +277,15 @@ def test_buffers_on_both_sides_of_what_goes_by_value() -> None:
 
 def test_a_fork_while_a_thread_lets_go_of_a_value_spoils_none(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks the kernel whether it has to drop pages; they must not change behind that."""
-    views = Views(fd)
-    as_it_was = Views._as_it_was
+    views = MappedPayloads(fd)
+    as_it_was = MappedPayloads._as_it_was
 
-    def and_forked(views: Views, sight: Any) -> bool:
+    def and_forked(views: MappedPayloads, sight: Any) -> bool:
         found = as_it_was(views, sight)
         views._before_fork()
         return found
 
-    monkeypatch.setattr(Views, "_as_it_was", and_forked)
+    monkeypatch.setattr(MappedPayloads, "_as_it_was", and_forked)
     for byte in (b"1", b"2"):
         os.pwrite(fd, byte * SIZE, SPAN)
         assert views.open(SPAN, SIZE, None) == byte * SIZE
@@ -353,13 +353,13 @@ def test_nothing_is_written_over(fd: int, seed: int) -> None:
 
 def test_large_stretches_are_kept_whole() -> None:
     """Or, cut to pieces for the sake of a rest, they were of no use, and each write met fresh pages."""
-    free = Extents()
+    free = FreeList()
     for offset, size in ((0, 4), (10, 8), (20, 1)):
         free.add(offset, size)
-    assert sorted(free.cut(8)) == [(0, 4), (20, 1)]
-    assert (free.total, free.cut(8), free.take(8), free.take(1)) == (8, [], 10, None)
+    assert sorted(free.trim(8)) == [(0, 4), (20, 1)]
+    assert (free.total, free.trim(8), free.take(8), free.take(1)) == (8, [], 10, None)
     free.add(0, 10)
-    assert free.cut(3) == [(3, 7)]
+    assert free.trim(3) == [(3, 7)]
 
 
 def test_what_a_dead_process_left_is_free(fd: int) -> None:

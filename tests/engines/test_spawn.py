@@ -377,7 +377,7 @@ def test_row_98_runs_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(engines, "spawn", spawn_of_ours)
         while not c.workers():
             os.sched_yield()
-        while not c._ledger.started(c._ledger._numbers):
+        while not c._scheduler.started(c._scheduler._numbers):
             os.sched_yield()
         assert c.start(flows_run.Echo, 2).wait(LIMIT).outputs
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, StoreError
-from floxide_mp.engines.processes.handshake import Orders, give, take
+from floxide_mp.engines.processes.handshake import Assignment, give, take
 from floxide_mp.engines.processes.recycling import Limits
-from floxide_mp.engines.processes.spawn import hatch
+from floxide_mp.engines.processes.spawn import spawn_unassigned
 from floxide_mp.testing.leftovers import children
 from tests import flows_run
 
@@ -56,19 +56,19 @@ def test_workers_that_have_not_begun_are_not_waited_for(
 
 
 def test_one_that_is_discarded_twice() -> None:
-    hatchling = hatch()
-    pid = hatchling.popen.pid
-    hatchling.discard()
-    hatchling.discard()
-    assert hatchling.popen.returncode is not None
+    unassigned = spawn_unassigned()
+    pid = unassigned.popen.pid
+    unassigned.discard()
+    unassigned.discard()
+    assert unassigned.popen.returncode is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(
-    "orders", [Orders(1, 1), Orders(2**40, 7, Limits(100, 1 << 30)), Orders(3, 2, Limits(5))], ids=str
+    "orders", [Assignment(1, 1), Assignment(2**40, 7, Limits(100, 1 << 30)), Assignment(3, 2, Limits(5))], ids=str
 )
-def test_orders_arrive_as_they_were_given(orders: Orders, tmp_path: Path) -> None:
+def test_orders_arrive_as_they_were_given(orders: Assignment, tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, open(tmp_path / "memory", "w") as memory:
         give(ours, orders, memory.fileno())
@@ -87,12 +87,12 @@ def test_a_worker_that_died_at_once_does_not_end_the_program() -> None:
     """Where the program has SIGPIPE end it, as tools of the command line do."""
     script = """
 import signal, socket
-from floxide_mp.engines.processes.handshake import Orders, give
+from floxide_mp.engines.processes.handshake import Assignment, give
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 ours, theirs = socket.socketpair()
 theirs.close()
 try:
-    give(ours, Orders(1, 1), None)
+    give(ours, Assignment(1, 1), None)
 except BrokenPipeError:
     print("told")
 """

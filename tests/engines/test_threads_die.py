@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, RunFailedError, RunTimeoutError, Workflow, node
-from floxide_mp.coordinator.active_run import Running
+from floxide_mp.coordinator.active_run import ActiveRun
 from floxide_mp.coordinator.group_commit import GroupCommit
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.engines.processes.engine import ProcessEngine
 from floxide_mp.engines.processes.shm import payloads
@@ -123,7 +123,7 @@ def test_row_126_a_message_that_there_is_no_memory_for(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Running, "claim"), (Running, "apply"), (Ledger, "_commit"), (Ledger, "_take")]
+    ("kind", "name"), [(ActiveRun, "claim"), (ActiveRun, "apply"), (Scheduler, "_commit"), (Scheduler, "_take")]
 )
 def test_row_126_no_memory_in_the_middle_of_an_exchange(kind: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Coordinator(1) as coordinator:
@@ -135,10 +135,10 @@ def test_row_126_no_memory_in_the_middle_of_an_exchange(kind: type, name: str, m
                 run.wait(LIMIT)
 
 
-@pytest.mark.parametrize("name", ["overdue", "gone"])
+@pytest.mark.parametrize("name", ["overdue", "session_lost"])
 def test_row_126_no_memory_for_the_supervisor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Coordinator(1) as coordinator:
-        monkeypatch.setattr(Ledger, name, once(getattr(Ledger, name)))
+        monkeypatch.setattr(Scheduler, name, once(getattr(Scheduler, name)))
         run = coordinator.start(flows.Dies, 1)
         with pytest.raises(RunFailedError, match="the supervisor failed: MemoryError"):
             run.wait(LIMIT)
@@ -167,7 +167,7 @@ def test_row_104_a_thread_that_dies_and_cannot_even_fail_the_runs(monkeypatch: p
         run = coordinator.start(flows.Slow, 60)
         with monkeypatch.context() as patch:
             for name in ("_fail_all", "overdue"):
-                patch.setattr(Ledger, name, nothing)
+                patch.setattr(Scheduler, name, nothing)
             engine = coordinator._engine
             assert isinstance(engine, ProcessEngine)
             engine._wake()

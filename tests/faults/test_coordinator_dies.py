@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, FloxideError, RunFailedError, RunStatus, failpoints
-from floxide_mp.engines.processes.rpc_client import LedgerProxy
+from floxide_mp.engines.processes.rpc_client import SchedulerProxy
 
 from .. import flows_faults as flows
 from .test_worker_dies import alive, eventually, lines, pids
@@ -218,7 +218,7 @@ def test_many_threads_one_coordinator(tmp_path: Path) -> None:
 
 
 def test_looking_at_workers_while_they_die(tmp_path: Path) -> None:
-    """Boards are closed when their workers have gone; nobody reads them then."""
+    """Status pages are closed when their workers have gone; nobody reads them then."""
     with Coordinator(2) as c:
         run = c.start(flows.Harm, flows.Plan(str(tmp_path), "killed"))
         while run.status is RunStatus.RUNNING:
@@ -265,7 +265,7 @@ def test_trouble_in_the_supervisor_ends_the_runs(tmp_path: Path, monkeypatch: py
     with Coordinator(2) as c:
         run = c.start(flows.HarmAll, flows.Plan(str(tmp_path), "hangs_on"))
         eventually(lambda: len(lines(tmp_path, "entered")) == 2, "both workers hang")
-        monkeypatch.setattr(c._ledger, "started", None)  # the bug
+        monkeypatch.setattr(c._scheduler, "started", None)  # the bug
         os.kill(lines(tmp_path, "entered")[0], signal.SIGKILL)
         with pytest.raises(RunFailedError, match="the supervisor failed"):
             run.wait(30)
@@ -277,7 +277,7 @@ def test_trouble_in_the_supervisor_ends_the_runs(tmp_path: Path, monkeypatch: py
 def test_row_25_a_coordinator_that_has_hung_up_has_hung_up() -> None:  # found by a soak
     """Also to who asks once more: it was a node whose look at the context failed first, and took that for its error."""
     ours, theirs = Pipe()
-    line = LedgerProxy(ours)
+    line = SchedulerProxy(ours)
     theirs.close()
     try:
         for _ in range(2):

@@ -158,7 +158,7 @@ def test_row_113_a_run_that_timed_out_is_given_more_time(workers: int, verb: str
             run = c.start(Two, tmp_path, run_id="r", resume=True, **more)
         assert run.wait(LIMIT).outputs == ["fails", "waits"]
     with Coordinator(0, store=kept) as c:
-        record = c.run("r")._ledger.known("r").record
+        record = c.run("r")._scheduler.known("r").record
         assert (record.timeout, record.timeout_grace, record.finish) == (1000.0, 7.0, True), "they are remembered"
 
 
@@ -185,7 +185,7 @@ def test_row_113_a_paused_run_goes_on_with_what_it_is_given(workers: int, tmp_pa
         if workers:
             with pytest.raises(RunTimeoutError, match=r"time-out of 0\.01 s"):
                 run.wait(LIMIT)
-        record = run._ledger.known("r").record
+        record = run._scheduler.known("r").record
         assert (record.timeout, record.finish) == (0.01, False)
 
 

@@ -146,7 +146,7 @@ def test_row_102_what_the_thread_that_waits_dies_of_is_raised(
     def broken(*_: Any) -> set[str]:
         raise MemoryError
 
-    monkeypatch.setattr(processes._ledger, "wait_any", broken)
+    monkeypatch.setattr(processes._scheduler, "wait_any", broken)
 
     async def client() -> Any:
         await processes.start(Passing, 2)

@@ -73,20 +73,20 @@ def test_row_14_what_a_worker_used_is_not_what_its_coordinator_used() -> None:
     end = process.reap()
     process.close()
     assert not end.exact
-    assert end.told(True) == f"was killed by SIGKILL, used at most {end.peak / MB:,.0f} MB, likely out of memory,"
-    assert end.told(False) == "was ended by SIGKILL"
+    assert end.text(True) == f"was killed by SIGKILL, used at most {end.peak / MB:,.0f} MB, likely out of memory,"
+    assert end.text(False) == "was ended by SIGKILL"
 
 
 def test_row_14_a_shortage_is_over_two_looks_later(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = [3]
     monkeypatch.setattr(exit_status, "_kills", lambda: counts[0])
-    shortage = exit_status.Shortage()
+    shortage = exit_status.OomDetector()
     assert not shortage.lately()
     counts[0] = 4
     assert shortage.lately()
-    shortage.look()  # between the kill and the news of it
+    shortage.check()  # between the kill and the news of it
     assert shortage.lately()
-    shortage.look()
+    shortage.check()
     assert not shortage.lately()
 
 

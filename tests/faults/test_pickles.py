@@ -162,7 +162,7 @@ def test_row_47_an_input_that_cannot_be_pickled(coordinator: Coordinator, value:
 
 
 def test_row_47_a_context_that_cannot_be_pickled(coordinator: Coordinator) -> None:
-    ctx = flows.Ledger(flows.EventLog(), flows.SharedState([]), Fixed(flows.Box(threading.Lock())))  # type: ignore[arg-type]
+    ctx = flows.Scheduler(flows.EventLog(), flows.SharedState([]), Fixed(flows.Box(threading.Lock())))  # type: ignore[arg-type]
     before = len(coordinator.runs())
     with pytest.raises(SerializationError, match=r"ctx cannot be pickled: ctx\.fixed\.value\.inner is a lock"):
         coordinator.start(flows.Spoiled, [1], ctx=ctx)

@@ -11,7 +11,7 @@ import pytest
 
 from floxide_mp.coordinator.in_flight import InFlight, Suspects
 from floxide_mp.coordinator.suspicion import MOST_LIVES
-from floxide_mp.core.records import Block, ItemRecord
+from floxide_mp.core.records import Chunk, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.errors import StoreError
 from tests.core.test_memory import SWEEP
@@ -86,7 +86,7 @@ def test_row_129_items_of_a_block_are_found_by_their_order() -> None:
 def test_row_129_more_leases_and_longer_ones_than_there_is_room_for(tmp_path: Path) -> None:
     path = str(tmp_path / "running")
     watched = InFlight(path)
-    many = [Block(k, 1, (1, (k, 10**50, 0)), [b""] * 9, SCOPE) for k in range(1, 2000)]
+    many = [Chunk(k, 1, (1, (k, 10**50, 0)), [b""] * 9, SCOPE) for k in range(1, 2000)]
     for lease in range(1, 400):
         watched.began(lease, "r", many)
     again = InFlight(path)

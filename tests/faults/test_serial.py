@@ -11,7 +11,7 @@ from floxide_mp.api.retry import RetryPolicy
 from floxide_mp.coordinator.event_tail import LOOKED_AT, restore_serial_order
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Block, EventRecord, ItemRecord
+from floxide_mp.core.records import Chunk, EventRecord, ItemRecord
 from floxide_mp.core.restore import restored
 from floxide_mp.core.run_state import RunState
 from floxide_mp.core.serial_order import LATE
@@ -78,14 +78,14 @@ WORK = NodeSpec("work", ((2,),), retry=RETRY)
 SERIAL = NodeSpec("serial", serial=True)
 
 
-def fanned_out(*specs: NodeSpec, count: int = 3, finish: bool = False) -> tuple[RunState, list[Block]]:
+def fanned_out(*specs: NodeSpec, count: int = 3, finish: bool = False) -> tuple[RunState, list[Chunk]]:
     run = state(*specs, finish=finish)
     first = run.claim(1, 0)
-    assert first is not None and not isinstance(first, Block)
-    run.spread(first, 0, [b"%d" % number for number in range(count)], ())
+    assert first is not None and not isinstance(first, Chunk)
+    run.fan_out(first, 0, [b"%d" % number for number in range(count)], ())
     found = []
     while (item := run.claim(1, 0)) is not None:
-        assert isinstance(item, Block)
+        assert isinstance(item, Chunk)
         found.append(item)
     return run, found
 
@@ -103,7 +103,7 @@ def test_row_123_a_serial_step_waits_for_those_before_it() -> None:
     run.succeed_all(block, 0, [b"0"], (), 0)
     item = run.claim(2, 0)
     assert item is not None and item.order == (2, (0,))
-    (again,) = run.single_out(second)
+    (again,) = run.split_off(second)
     run.fail(again, ERROR, True, 0.0)
     run.succeed(item, (), (), True)
     assert run.claim(2, 0) is None, "the one before waits for its retry"
@@ -112,7 +112,7 @@ def test_row_123_a_serial_step_waits_for_those_before_it() -> None:
     assert retried is again
     run.succeed(again, ((0, b"1"),), (), False)
     orders = []
-    while (item := run.claim(2, 0)) is not None and not isinstance(item, Block):
+    while (item := run.claim(2, 0)) is not None and not isinstance(item, Chunk):
         orders.append(item.order)
         run.succeed(item, (), (), True)
     assert orders == [(2, (1,)), (2, (2,))]
@@ -125,20 +125,20 @@ def events(run: RunState) -> list[EventRecord]:
 
 def test_row_123_what_comes_late_and_has_read_writes_behind() -> None:
     run, blocks = fanned_out(SPLIT, WORK, SERIAL, finish=True)
-    (failed,) = run.single_out(blocks[0])
+    (failed,) = run.split_off(blocks[0])
     run.fail(failed, ERROR, False, 0.0)
     for block in blocks[1:]:
         run.succeed_all(block, 0, [b"x"], (), 0)
     for _ in range(2):
         item = run.claim(2, 0)
-        assert item is not None and not isinstance(item, Block), "it does not wait for what has failed for good"
+        assert item is not None and not isinstance(item, Chunk), "it does not wait for what has failed for good"
         run.succeed(item, (), WRITE, True)
     assert [event.order for event in events(run)] == [(2, (1,)), (2, (2,))]
     run.resume(0.0)
     assert run.claim(2, 0) is failed
     run.succeed(failed, ((0, b"0"),), (), False)
     late = run.claim(2, 0)
-    assert late is not None and not isinstance(late, Block)
+    assert late is not None and not isinstance(late, Chunk)
     assert run.serial_order is not None
     run.serial_order.looked = True
     run.succeed(late, (), WRITE, True)

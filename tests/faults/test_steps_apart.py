@@ -26,15 +26,15 @@ from floxide_mp import (
     WorkItem,
 )
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import Order
-from floxide_mp.messages import Description, EventPage, Portion, failed
+from floxide_mp.core.types import OrderKey
+from floxide_mp.messages import Description, EventPage, PartialResult, failed
 from floxide_mp.wire import codec
 from floxide_mp.worker import fixed_values
 from floxide_mp.worker.context_log import RunLog
 from floxide_mp.worker.fixed_values import FixedValues, is_constant
-from floxide_mp.worker.iterator_cache import Pulls
+from floxide_mp.worker.iterator_cache import IteratorCursors
 from floxide_mp.worker.kept_state import kept_state_of
-from floxide_mp.worker.step import Steps, calls_of
+from floxide_mp.worker.step import StepRunner, calls_of
 from floxide_mp.worker.step_view import StepView
 from tests.conftest import LIMIT
 from tests.faults import flows_steps as flows
@@ -101,8 +101,8 @@ def test_row_87_a_step_that_did_not_look_whether_it_is_to_stop_counts(workers: i
         waiting = threading.Thread(target=wait)
         waiting.start()
         if workers:
-            known = coordinator._ledger.known(run.run_id)
-            until(lambda: known.progress.phase is Phase.EXPIRING)
+            known = coordinator._scheduler.known(run.run_id)
+            until(lambda: known.decided.phase is Phase.EXPIRING)
         (tmp_path / "open").touch()
         waiting.join(LIMIT)
         assert len(raised) == workers // 2, "inline, nobody notices during a step that does not look"
@@ -163,7 +163,7 @@ def test_row_122_threads_that_look_at_the_same_time_see_each_event_once(workers:
     assert total == at_last == result.context.total.number == count + 8
 
 
-def entry(step: int) -> tuple[Order, int, str, int, bytes]:
+def entry(step: int) -> tuple[OrderKey, int, str, int, bytes]:
     return (1, (step,)), 0, "n", 0, codec.encode(flows.Sum(1))
 
 
@@ -241,12 +241,12 @@ def test_row_88_each_worker_opens_a_fixed_value_once(workers: int, tmp_path: Pat
 
 
 def test_row_88_iterators_that_have_a_value_that_was_changed_begin_again(tmp_path: Path) -> None:
-    bundle, pulls = codec.Bundle.of(flows.SpoilsTable().compiled, None), Pulls()
+    bundle, pulls = codec.Bundle.of(flows.SpoilsTable().compiled, None), IteratorCursors()
     facts = Description(b"key", None, codec.encode(shared(flows.Table(tmp_path))), 0)
-    steps = Steps("run", bundle, calls_of(bundle), facts, lambda since: EventPage((), False), pulls=pulls)
+    steps = StepRunner("run", bundle, calls_of(bundle), facts, lambda since: EventPage((), False), pulls=pulls)
     has_table, spoil = map(bundle.names.index, ("has_table", "spoil"))
     told = steps.run((1, has_table, 1, (0, ()), codec.encode(None), None), lambda: False)
-    assert isinstance(told, Portion)
+    assert isinstance(told, PartialResult)
     assert len(pulls.kept) == 1
     assert failed(steps.run((2, spoil, 1, (1, (0,)), codec.encode(0), None), lambda: False))
     assert not pulls.kept

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from floxide_mp.core.records import Block, Commit
-from floxide_mp.core.types import Given
+from floxide_mp.core.records import Chunk, Commit
+from floxide_mp.core.types import StreamOffset
 from floxide_mp.errors import StoreCorruptError, StoreError, StoreVersionError
 from floxide_mp.stores.sqlite import schema
 from floxide_mp.stores.sqlite.store import SQLiteStore
@@ -301,15 +301,17 @@ def test_row_119_rows_that_are_put_back_as_they_were(tmp_path: Path, what: str) 
     path, older = tmp_path / "runs.db", tmp_path / "older.db"
     record, *_ = everything("run")
     six = [item(number) for number in range(2, 8)]
-    side = Block(20, 0, (3, (0,)), [b"side"] * 20, six[0].scope)
+    side = Chunk(20, 0, (3, (0,)), [b"side"] * 20, six[0].scope)
     with closing(SQLiteStore(path)) as store:
-        store.create(record, Commit(created=six, blocks=[side], depths={(0, 0): 1}, given={7: Given(5, 5, 0)}), at(50))
+        store.create(
+            record, Commit(created=six, blocks=[side], depths={(0, 0): 1}, given={7: StreamOffset(5, 5, 0)}), at(50)
+        )
         store.commit("run", Commit(ranges=[(20, 1)]), at(50))
     shutil.copy(path, older)
     with closing(SQLiteStore(path)) as store:
         six[4].attempt = 2
         store.commit("run", Commit(finished=[3, 4], ranges=[(21, 1)], changed=[six[4]], depths={(0, 0): 2}), at(50))
-        store.commit("run", Commit(given={7: Given(9, 9, 0)}), at(50))
+        store.commit("run", Commit(given={7: StreamOffset(9, 9, 0)}), at(50))
         store.replace(record._replace(timeout=5.0))
         store.check()
     table, gone, back = OLDER[what]

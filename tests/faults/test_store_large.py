@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, Join, NextAll, Workflow, node
-from floxide_mp.core.records import Arrival, Block, Commit, EventRecord, OutputRecord, ScopeRecord, one_by_one
+from floxide_mp.core.records import Chunk, Commit, EventRecord, JoinInput, OutputRecord, ScopeRecord, one_by_one
 from floxide_mp.core.types import ErrorRecord
 from floxide_mp.errors import StoreCorruptError
 from floxide_mp.stores.memory import MemoryStore
@@ -47,16 +47,16 @@ def commits() -> Iterator[Commit]:
     changed = item(300, LARGE)
     yield Commit(
         created=[item(200, LARGE), changed, item(301, (("one", LARGE), ("two", [LARGE, LARGE])))],
-        blocks=[Block(400, 0, (2, (1, 0)), [b"small"] * 8 + [LARGE] * 2, changed.scope)],
-        arrived=[Arrival(0, 1, (3, ()), "a", LARGE)],
+        blocks=[Chunk(400, 0, (2, (1, 0)), [b"small"] * 8 + [LARGE] * 2, changed.scope)],
+        arrived=[JoinInput(0, 1, (3, ()), "a", LARGE)],
         opened=[ScopeRecord(9, 0, 0, (0, ()), LARGE)],
-        spoilt={9: (1, error)},
+        failed_batches={9: (1, error)},
         events=[EventRecord((9, ()), n, "a", 0, LARGE) for n in range(2)],
         outputs=[OutputRecord((9, ()), 0, "a", LARGE, 1)],
         errors=[error],
     )
     changed.attempt, changed.status = 2, WorkItemStatus.FAILED
-    yield Commit(changed=[changed], spoilt={9: (0, error)})
+    yield Commit(changed=[changed], failed_batches={9: (0, error)})
     yield Commit(finished=[200, 300, 301, 409], ranges=[(400, 9)], joined=[(0, 1)], closed=[9])
 
 

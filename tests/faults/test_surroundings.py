@@ -14,7 +14,7 @@ import pytest
 
 from floxide_mp import Coordinator, FloxideError
 from floxide_mp.engines.processes.process import spawn
-from floxide_mp.engines.processes.rpc_server import LedgerServer
+from floxide_mp.engines.processes.rpc_server import SchedulerServer
 
 from .. import flows_faults as flows
 from ..scripts import ROOT, run_python
@@ -274,6 +274,6 @@ def test_row_68_no_thread_to_serve_a_worker(monkeypatch: pytest.MonkeyPatch) -> 
     def serve(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(LedgerServer, "serve", serve)
+    monkeypatch.setattr(SchedulerServer, "serve", serve)
     with pytest.raises(FloxideError, match="no worker process can be started: can't start new thread"):
         Coordinator(1)

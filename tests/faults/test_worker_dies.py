@@ -23,9 +23,9 @@ from floxide_mp import (
     WorkerDiedError,
     failpoints,
 )
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.messages import NEXT, NEXT_ALL, Reply, Report
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 
 from .. import flows_faults as flows
 
@@ -378,33 +378,33 @@ def test_row_17_all_in_the_same_instant(tmp_path: Path) -> None:
 
 
 def test_row_07_row_18_reports_under_a_lease_that_is_over() -> None:
-    """The ledger itself, without processes: whoever comes late, or says it twice, changes nothing."""
-    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
-    ledger = c._ledger
+    """The scheduler itself, without processes: whoever comes late, or says it twice, changes nothing."""
+    c = Coordinator(0, engine=lambda scheduler, count: _Nobody(scheduler))
+    scheduler = c._scheduler
     run = c.start(flows.Harm, flows.Plan("/nowhere"))
 
     def enlist() -> int:
-        session = ledger.reserve()
-        ledger.enlist(session, session, Board(memoryview(bytearray(SIZE))), os.getpid())
+        session = scheduler.new_session_id()
+        scheduler.register_session(session, session, StatusPage(memoryview(bytearray(SIZE))), os.getpid())
         return session
 
     late = enlist()
-    (lease,) = ledger.exchange(late, (), 1.0).leases
+    (lease,) = scheduler.exchange(late, (), 1.0).leases
     held = (NEXT, ((0, b"never looked into"),), (), None, False)
-    assert not ledger.gone(late, lambda what: WorkerDiedError(what), "")  # it had begun nothing
+    assert not scheduler.session_lost(late, lambda what: WorkerDiedError(what), "")  # it had begun nothing
     before = run.metrics()
-    assert ledger.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == Reply((), True, 0.0, True)
+    assert scheduler.exchange(late, (Report(lease.id, (held,), ()),), 1.0) == Reply((), True, 0.0, True)
     assert run.metrics() == before
 
     second = enlist()
-    (again,) = ledger.exchange(second, (), 1.0).leases
+    (again,) = scheduler.exchange(second, (), 1.0).leases
     assert [item_id for item_id, *_ in again.items] == [item_id for item_id, *_ in lease.items]
     report = Report(again.id, (held,), ())
-    ledger.exchange(second, (report,), 0.0)
+    scheduler.exchange(second, (report,), 0.0)
     after = run.metrics()
     assert after.completed == 1
-    ledger.exchange(second, (report,), 0.0)
-    ledger.exchange(second, (Report(lease.id, (held,), ()),), 0.0)
+    scheduler.exchange(second, (report,), 0.0)
+    scheduler.exchange(second, (Report(lease.id, (held,), ()),), 0.0)
     assert run.metrics() == after
     c.close()
 
@@ -412,19 +412,19 @@ def test_row_07_row_18_reports_under_a_lease_that_is_over() -> None:
 class _Nobody:
     """An engine without workers."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
 
     def start(self) -> None: ...
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        return self._ledger.wait(run_id, seen, timeout)
+        return self._scheduler.wait(run_id, seen, timeout)
 
     def workers(self) -> list[object]:
         return []
 
     def stop(self, grace: float) -> None:
-        self._ledger.stop()
+        self._scheduler.stop()
 
 
 @pytest.mark.parametrize("how", ["hangs_on", "holds_the_interpreter"])
@@ -448,24 +448,24 @@ def test_row_21_only_the_culprit_is_killed(how: str, tmp_path: Path) -> None:
 
 def test_row_21_ended_too_late_to_be_the_culprit() -> None:
     """Between being found overdue and being killed, a worker may hand in its item and begin the next."""
-    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
-    ledger = c._ledger
+    c = Coordinator(0, engine=lambda scheduler, count: _Nobody(scheduler))
+    scheduler = c._scheduler
     run = c.start(flows.HarmTimed, flows.Plan("/nowhere"))
-    board = Board(memoryview(bytearray(SIZE)))
-    session = ledger.reserve()
-    ledger.enlist(session, 0, board, os.getpid())
-    (lease,) = ledger.exchange(session, (), 1.0).leases
+    status_page = StatusPage(memoryview(bytearray(SIZE)))
+    session = scheduler.new_session_id()
+    scheduler.register_session(session, 0, status_page, os.getpid())
+    (lease,) = scheduler.exchange(session, (), 1.0).leases
     three = (NEXT_ALL, ((0, b"a"), (0, b"b"), (0, b"c")), (), None, False)
-    (lease,) = ledger.exchange(session, (Report(lease.id, (three,), ()),), 1.0).leases
-    board.begin(lease.id)
-    board.enter(0, time.monotonic_ns() - 60_000_000_000)
-    ((found,), _) = ledger.overdue()
+    (lease,) = scheduler.exchange(session, (Report(lease.id, (three,), ()),), 1.0).leases
+    status_page.begin(lease.id)
+    status_page.enter(0, time.monotonic_ns() - 60_000_000_000)
+    ((found,), _) = scheduler.overdue()
     assert isinstance(found.error, NodeTimeoutError)
     done = (NEXT, ((0, b"never looked into"),), (), None, False)
-    (after,) = ledger.exchange(session, (Report(lease.id, (done,), ()),), 1.0).leases
-    board.begin(after.id)
-    board.enter(0, time.monotonic_ns())
-    assert not ledger.gone(session, lambda what: WorkerDiedError(what), "", found)
+    (after,) = scheduler.exchange(session, (Report(lease.id, (done,), ()),), 1.0).leases
+    status_page.begin(after.id)
+    status_page.enter(0, time.monotonic_ns())
+    assert not scheduler.session_lost(session, lambda what: WorkerDiedError(what), "", found)
     assert run.errors() == []
     assert [item.attempt for item in run.pending_work()] == [1, 1]
     c.close()

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from floxide_mp import Coordinator, RunStatus
-from floxide_mp.coordinator import scheduler as ledgers
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator import scheduler as schedulers
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.engines.processes import ProcessEngine
 from floxide_mp.errors import NodeTimeoutError
 from floxide_mp.messages import NEXT, NEXT_ALL, Reply, Report
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 
 from .. import flows_faults as flows
 from .test_coordinator_dies import Script, scripts  # noqa: F401  # a fixture
@@ -137,33 +137,33 @@ def test_row_18_continued_in_time(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 def test_row_18_a_worker_that_is_not_ours_to_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its lease is revoked, the item runs elsewhere, and what it says when it is continued is refused."""
-    with Coordinator(1, engine=SOON) as c, subprocess.Popen(["sleep", "600"]) as guest:
+    with Coordinator(1, engine=SOON) as c, subprocess.Popen(["sleep", "600"]) as external:
         try:
             first = c.start(flows.HarmAll, flows.Plan(str(tmp_path), "waits_for_go", count=1))
             eventually(lambda: lines(tmp_path, "entered"), "our worker is busy")
             run = c.start(flows.Harm, flows.Plan(str(tmp_path)), run_id="run18")
-            ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
-            session = ledger.reserve()
-            ledger.enlist(session, 7, board, guest.pid)
-            (lease,) = ledger.exchange(session, (), 1.0).leases
-            board.begin(lease.id)
-            board.enter(0, time.monotonic_ns())
-            stop(guest.pid)
+            scheduler, status_page = c._scheduler, StatusPage(memoryview(bytearray(SIZE)))
+            session = scheduler.new_session_id()
+            scheduler.register_session(session, 7, status_page, external.pid)
+            (lease,) = scheduler.exchange(session, (), 1.0).leases
+            status_page.begin(lease.id)
+            status_page.enter(0, time.monotonic_ns())
+            stop(external.pid)
             eventually(lambda: stalls(caplog), "given up")
             (tmp_path / "go").touch()
             assert first.wait(30).outputs == [0]
             assert run.wait(30).outputs == list(range(6))
-            os.kill(guest.pid, signal.SIGCONT)
+            os.kill(external.pid, signal.SIGCONT)
             before = run.metrics()
-            assert ledger.exchange(session, (Report(lease.id, (DONE,), ()),), 1.0) == Reply((), True, 0.0, True)
+            assert scheduler.exchange(session, (Report(lease.id, (DONE,), ()),), 1.0) == Reply((), True, 0.0, True)
             assert run.metrics() == before
             assert before.retries == 1, "it may have done half of it"
             assert [worker.worker_id for worker in c.workers()] == [0]
         finally:
-            guest.kill()
+            external.kill()
     (line,) = stalls(caplog)
     what = f"spread (run run18, item {lease.items[0][0]}, attempt 1)"
-    assert line == f"worker 7 (pid {guest.pid}) stalled (stopped for 0.3 s) while it ran {what}"
+    assert line == f"worker 7 (pid {external.pid}) stalled (stopped for 0.3 s) while it ran {what}"
 
 
 # -- row 20: everything is -----------------------------------------------------------------------------------------
@@ -225,12 +225,12 @@ def test_row_20_everything_is_stopped(tmp_path: Path, scripts: list[Script]) -> 
 
 
 class Clock:
-    """The ledger's clocks, moved on by hand."""
+    """The scheduler's clocks, moved on by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead = self._used = 0.0
-        monkeypatch.setattr(ledgers, "monotonic", lambda: time.monotonic() + self._ahead)
-        monkeypatch.setattr(ledgers, "process_time", lambda: self._used)
+        monkeypatch.setattr(schedulers, "monotonic", lambda: time.monotonic() + self._ahead)
+        monkeypatch.setattr(schedulers, "process_time", lambda: self._used)
 
     def stopped(self, seconds: float) -> None:
         self._ahead += seconds
@@ -244,43 +244,43 @@ class Clock:
         return time.monotonic_ns() + int(self._ahead * 1e9)
 
 
-def at_work(ledger: Ledger, board: Board, clock: Clock) -> int:
+def at_work(scheduler: Scheduler, status_page: StatusPage, clock: Clock) -> int:
     """A session that has begun the first of the two steps that a run's first one led to."""
-    session = ledger.reserve()
-    ledger.enlist(session, 0, board, os.getpid())
-    (lease,) = ledger.exchange(session, (), 1.0).leases
+    session = scheduler.new_session_id()
+    scheduler.register_session(session, 0, status_page, os.getpid())
+    (lease,) = scheduler.exchange(session, (), 1.0).leases
     spread = (NEXT_ALL, ((0, b"a"), (0, b"b")), (), None, False)
-    (lease,) = ledger.exchange(session, (Report(lease.id, (spread,), ()),), 1.0).leases
-    board.begin(lease.id)
-    board.enter(0, clock.now)
+    (lease,) = scheduler.exchange(session, (Report(lease.id, (spread,), ()),), 1.0).leases
+    status_page.begin(lease.id)
+    status_page.enter(0, clock.now)
     return session
 
 
 def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger itself: time-outs of node and run, and the grace of one that is cancelled."""
+    """The scheduler itself: time-outs of node and run, and the grace of one that is cancelled."""
     clock = Clock(monkeypatch)
-    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
-    ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
+    c = Coordinator(0, engine=lambda scheduler, count: _Nobody(scheduler))
+    scheduler, status_page = c._scheduler, StatusPage(memoryview(bytearray(SIZE)))
     run = c.start(flows.HarmAllPatient, flows.Plan("/nowhere"), timeout=5.0)  # its node has 3 seconds
-    session = at_work(ledger, board, clock)
+    session = at_work(scheduler, status_page, clock)
     for _ in range(3):
-        assert ledger.overdue(2.0)[0] == []
+        assert scheduler.overdue(2.0)[0] == []
         clock.stopped(60.0)
-    ledger.exchange(session, (), 0.0)  # its call may be the first to be heard after that
-    found, again = ledger.overdue(60.0)
+    scheduler.exchange(session, (), 0.0)  # its call may be the first to be heard after that
+    found, again = scheduler.overdue(60.0)
     assert found == []
     assert again is not None
     assert 0 < again < 3
     assert run.status is RunStatus.RUNNING
 
     clock.stopped(3.0)  # in time for the next look, and so it counts
-    ((late,), _) = ledger.overdue(2.0)
+    ((late,), _) = scheduler.overdue(2.0)
     assert isinstance(late.error, NodeTimeoutError)
     run.cancel(grace=2.0)
-    board.enter(1, clock.now)
-    ledger.overdue(2.0)
+    status_page.enter(1, clock.now)
+    scheduler.overdue(2.0)
     clock.stopped(60.0)
-    found, again = ledger.overdue(2.0)
+    found, again = scheduler.overdue(2.0)
     assert (found, run.status) == ([], RunStatus.CANCELLING)
     c.close()
 
@@ -288,12 +288,12 @@ def test_row_20_no_time_passes_for_what_is_stopped(monkeypatch: pytest.MonkeyPat
 def test_row_21_a_caller_that_computes_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it holds the interpreter lock nobody looks, but the nodes run on."""
     clock = Clock(monkeypatch)
-    c = Coordinator(0, engine=lambda ledger, count: _Nobody(ledger))
-    ledger, board = c._ledger, Board(memoryview(bytearray(SIZE)))
+    c = Coordinator(0, engine=lambda scheduler, count: _Nobody(scheduler))
+    scheduler, status_page = c._scheduler, StatusPage(memoryview(bytearray(SIZE)))
     c.start(flows.HarmTimed, flows.Plan("/nowhere"))
-    at_work(ledger, board, clock)
-    assert ledger.overdue(2.0)[0] == []
+    at_work(scheduler, status_page, clock)
+    assert scheduler.overdue(2.0)[0] == []
     clock.computed(60.0)
-    ((late,), _) = ledger.overdue(2.0)
+    ((late,), _) = scheduler.overdue(2.0)
     assert isinstance(late.error, NodeTimeoutError)
     c.close()

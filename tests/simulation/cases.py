@@ -13,7 +13,7 @@ from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
 from floxide_mp.core.records import Commit, ItemRecord
 from floxide_mp.core.transitions import STATUS
-from floxide_mp.core.types import Order, Payload
+from floxide_mp.core.types import OrderKey, Payload
 from floxide_mp.errors import WorkflowDefinitionError
 from floxide_mp.wire import codec
 from tests.core.acts import Act, behaviour
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     seed: int  # of the behaviour
     undisturbed: Undisturbed
 
-    def act(self, spec: NodeSpec, payload: Payload, order: Order) -> Act:
+    def act(self, spec: NodeSpec, payload: Payload, order: OrderKey) -> Act:
         return _act(self.plan.graph, self.seed, spec, payload, order)
 
 
@@ -94,7 +94,7 @@ class Alone(Simulation):
 
     def undisturbed(self) -> Undisturbed:
         failed = {order for order, (name, payload) in self.processed.items() if self._fails(name, payload, order)}
-        events: list[tuple[Order, int, str, Any]] = []
+        events: list[tuple[OrderKey, int, str, Any]] = []
         count = dict.fromkeys(self.processed, 0)
         for event in self.events:
             events.append((event.order, event.index, FIELDS[event.field], event.payload))
@@ -114,12 +114,12 @@ class Alone(Simulation):
         self.outputs += commit.outputs
         self.events += commit.events
 
-    def _fails(self, name: str, payload: Payload, order: Order) -> bool:
+    def _fails(self, name: str, payload: Payload, order: OrderKey) -> bool:
         spec = next(spec for spec in self.graph.nodes if spec.name == name)
         return behaviour(self.seed, spec, payload, order).hopeless and spec.on_failure is not None
 
 
-def _act(graph: Graph, seed: int, spec: NodeSpec, payload: Payload, order: Order) -> Act:
+def _act(graph: Graph, seed: int, spec: NodeSpec, payload: Payload, order: OrderKey) -> Act:
     """Where it fails, it has given nothing: some take all at once, and with others it would be left to chance."""
     act = behaviour(seed, spec, payload, order)
     batch = any(graph.nodes[to].window for arm in spec.arms for to in arm)

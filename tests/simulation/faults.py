@@ -1,4 +1,4 @@
-"""What stands between the ledger and a real store: writes fail by schedule, before or after they are done."""
+"""What stands between the scheduler and a real store: writes fail by schedule, before or after they are done."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from floxide_mp.core.records import Commit, EventRecord, OutputBlock, OutputRecord, Snapshot
-from floxide_mp.core.types import ErrorRecord, Order
+from floxide_mp.core.records import Commit, EventRecord, OutputChunk, OutputRecord, Snapshot
+from floxide_mp.core.types import ErrorRecord, OrderKey
 from floxide_mp.errors import StoreError
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
@@ -75,7 +75,7 @@ class Faulty:
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.faults.write(lambda: self.inner.commit(run_id, commit, progress))
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[OrderKey] = ()) -> None:
         self.faults.write(lambda: self.inner.replace(run, snapshot, withdrawn))
 
     def runs(self) -> Sequence[RunRecord]:
@@ -100,8 +100,8 @@ class Faulty:
         found: Sequence[EventRecord] = self.inner.events(run_id, since, most)
         return found
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
-        found: Sequence[OutputRecord | OutputBlock] = self.inner.outputs(run_id, since, most)
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputChunk]:
+        found: Sequence[OutputRecord | OutputChunk] = self.inner.outputs(run_id, since, most)
         return found
 
     def errors(self, run_id: str) -> Sequence[ErrorRecord]:

@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from floxide_mp import Context
-from floxide_mp.coordinator.active_run import Known
+from floxide_mp.coordinator.active_run import RunEntry
 from floxide_mp.coordinator.run_handle import Run
 from floxide_mp.core.records import EventRecord, OutputRecord, one_by_one
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import Order
+from floxide_mp.core.types import OrderKey
 from floxide_mp.errors import AlreadyCompletedError, FloxideError, StoreError
 from floxide_mp.ports import CheckpointStore, RunRecord
 from floxide_mp.types import WorkItemStatus
@@ -54,9 +54,9 @@ class Job:
         self.history = History()
         self.created: bool | None = False
         self.taken = self.healed = False
-        self.failures: dict[Order, int] = {}
-        self.deadly: set[Order] = set()
-        self.numbers: dict[Order, int] = {}
+        self.failures: dict[OrderKey, int] = {}
+        self.deadly: set[OrderKey] = set()
+        self.numbers: dict[OrderKey, int] = {}
         self.reasons: set[str] = set()
         self.before: set[str] = set()
         self.lived = 0.0
@@ -94,7 +94,7 @@ class Job:
         self.world.note(f"{self.run_id} is started")
         self.created = None
         try:
-            created = self.world.ledger.create(self.record, self.case.plan, self.world.retry)
+            created = self.world.scheduler.create(self.record, self.case.plan, self.world.retry)
         except FloxideError as error:
             self.created = False
             if "exists" in str(error):
@@ -117,29 +117,29 @@ class Job:
             self.before, self.reasons = self.reasons, self.reasons & {"store", "cancelled"}
         self.world.deaths.forget()  # it may be read anew
         self.numbers.clear()
-        ledger = self.world.ledger
-        ledger.resume(self.run_id, self.record, self.case.plan, self.world.retry)
+        scheduler = self.world.scheduler
+        scheduler.resume(self.run_id, self.record, self.case.plan, self.world.retry)
         if status == "failed":
             self.lived = 0.0
         self.taken = True
         self._time()
-        ended = ledger.wait(self.run_id, None, 0)
+        ended = scheduler.wait(self.run_id, None, 0)
         self.world.settle()
-        if ended and ledger is self.world.ledger:
+        if ended and scheduler is self.world.scheduler:
             self.world.hold(
                 self.look() != "running", f"who waits for {self.run_id} is told of its end before the resume"
             )
 
     def _time(self) -> None:
-        run = self.world.ledger._active.get(self.run_id)
+        run = self.world.scheduler._active.get(self.run_id)
         if run is not None and self.world.timed:
-            run.pace.cost[:] = [0.001] * len(run.pace.cost)
+            run.cost_model.cost[:] = [0.001] * len(run.cost_model.cost)
 
     def pause(self) -> None:
         if self.created and self.look() == "running":
             self.world.note(f"{self.run_id} is paused")
             with suppress(FloxideError, RuntimeError):  # it may be over, or about to be, and not told so yet
-                self.world.ledger.pause(self.run_id)
+                self.world.scheduler.pause(self.run_id)
                 self.world.settle()
 
     def cancel(self) -> None:
@@ -147,7 +147,7 @@ class Job:
             self.world.note(f"{self.run_id} is cancelled")
             self.reasons.add("cancelled")
             with suppress(StoreError, RuntimeError):
-                self.world.ledger.cancel(self.run_id, self.world.chance.choice((0.0, 2.0)))
+                self.world.scheduler.cancel(self.run_id, self.world.chance.choice((0.0, 2.0)))
                 self.world.settle()
 
     @property
@@ -168,14 +168,14 @@ class Job:
 
     @property
     def _run(self) -> Run:
-        return Run(self.run_id, self.world.ledger, NOBODY)
+        return Run(self.run_id, self.world.scheduler, NOBODY)
 
     def look(self) -> str:
         """How it stands."""
         if not self.created:
             return self.status
 
-        def at(_: Known, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
+        def at(_: RunEntry, store: CheckpointStore) -> tuple[Sequence[OutputRecord], Sequence[EventRecord]]:
             with suppress(StoreError):  # it cannot be read
                 over = store.progress(self.run_id).phase is Phase.FAILED
                 left = store.snapshot(self.run_id).items if over else ()
@@ -183,7 +183,7 @@ class Job:
             return list(one_by_one(store.outputs(self.run_id))), store.events(self.run_id)
 
         info = self._run.info()
-        outputs, events = self.world.ledger.look(self.run_id, at)
+        outputs, events = self.world.scheduler.read(self.run_id, at)
         self.status, self.error = info.status.value, info.error
         committed = [event.order for event in events if event.field == TRACE]
         self.history.seen.append(Told(self.status, tuple(one_by_one(outputs)), tuple(events), committed))
@@ -233,7 +233,7 @@ class Job:
         return end
 
 
-def _place(record: Any) -> tuple[Order, int]:
+def _place(record: Any) -> tuple[OrderKey, int]:
     return record.order, record.index
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from floxide_mp.coordinator import scheduler as ledgers
-from floxide_mp.coordinator.active_run import Running
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator import scheduler as schedulers
+from floxide_mp.coordinator.active_run import ActiveRun
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core import progress
 
 from .cases import case
@@ -54,8 +54,8 @@ class Runner:
 
     plenty = 1
 
-    def __init__(self, clock: Clock, place: Path, ledger: type[Ledger]) -> None:
-        self._clock, self._place, self._ledger = clock, place, ledger
+    def __init__(self, clock: Clock, place: Path, scheduler: type[Scheduler]) -> None:
+        self._clock, self._place, self._scheduler = clock, place, scheduler
 
     def play(self, seed: int) -> Played:
         """Play that schedule.
@@ -67,7 +67,7 @@ class Runner:
         chance = random.Random(f"schedule {seed}")
         rate = chance.choice(RATES)
         self.plenty = chance.choice((1, 1, 20))
-        world = World(chance, self._clock, self._place, chance.choice(KINDS), rate, self._ledger)
+        world = World(chance, self._clock, self._place, chance.choice(KINDS), rate, self._scheduler)
         try:
             for number in range(1 if chance.random() < 0.85 else 2):
                 timeout = chance.choice((None, None, None, 30.0))
@@ -206,17 +206,17 @@ class _Schedule:
 
 
 @contextmanager
-def simulating(ledger: type[Ledger] = Ledger) -> Iterator[Runner]:
-    """A runner of that kind of ledger, with its clock, a quiet log and a directory for stores."""
+def simulating(scheduler: type[Scheduler] = Scheduler) -> Iterator[Runner]:
+    """A runner of that kind of scheduler, with its clock, a quiet log and a directory for stores."""
     log, clock = logging.getLogger("floxide_mp"), Clock()
     before, log.disabled = log.disabled, True
     try:
         with tempfile.TemporaryDirectory() as place, installed(clock), pytest.MonkeyPatch.context() as patch:
             patch.setattr(progress, "MOST", SMALL)
-            patch.setattr(ledgers, "PLENTY", 0.1)  # leases are taken in advance also where there is not much to do
-            runner = Runner(clock, Path(place), ledger)
-            ready = Running.ready.fget
-            patch.setattr(Running, "ready", property(lambda run: runner.plenty * ready(run)))
+            patch.setattr(schedulers, "PLENTY", 0.1)  # leases are taken in advance also where there is not much to do
+            runner = Runner(clock, Path(place), scheduler)
+            ready = ActiveRun.ready.fget
+            patch.setattr(ActiveRun, "ready", property(lambda run: runner.plenty * ready(run)))
             yield runner
     finally:
         log.disabled = before

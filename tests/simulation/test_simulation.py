@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from floxide_mp.coordinator.active_run import Running
-from floxide_mp.coordinator.iterator_affinity import Home
-from floxide_mp.coordinator.leases import Ask, Leased, Overdue, Session
-from floxide_mp.coordinator.liveness import Attention
-from floxide_mp.coordinator.run_queue import Turns
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.active_run import ActiveRun
+from floxide_mp.coordinator.iterator_affinity import IteratorAffinity
+from floxide_mp.coordinator.leases import Ask, KillRequest, Leased, Session
+from floxide_mp.coordinator.liveness import SuspendDetector
+from floxide_mp.coordinator.run_queue import RunQueue
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core import restore
-from floxide_mp.core.records import Block, Commit, ItemRecord
+from floxide_mp.core.records import Chunk, Commit, ItemRecord
 from floxide_mp.core.run_state import RunState
 from floxide_mp.errors import FloxideError, StoreError
 from floxide_mp.messages import Reply, Report
 from floxide_mp.ports import Progress
 from floxide_mp.stores import memory
 from floxide_mp.types import WorkItemStatus
-from floxide_mp.wire.status_page import At
+from floxide_mp.wire.status_page import CurrentItem
 from tests.simulation.runner import Failed, simulating
 
 SCHEDULES = int(os.environ.get("FLOXIDE_SIMULATED", "2500"))
@@ -60,17 +60,17 @@ def test_a_schedule_follows_from_its_seed() -> None:
 # -- and it can fail: each of these is wrong in one place ----------------------------------------------------------
 
 
-class Gullible(Ledger):
+class Gullible(Scheduler):
     """Takes reports under a lease that is over."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._lost: dict[int, Session] = {}
 
-    def _gone(self, session: int, describe: Any, text: str, overdue: Overdue | None) -> bool:
+    def _gone(self, session: int, describe: Any, text: str, overdue: KillRequest | None) -> bool:
         if session in self._sessions:
             self._lost[session] = self._sessions[session]
-        return super()._gone(session, describe, text, overdue)
+        return super()._session_lost(session, describe, text, overdue)
 
     def exchange(
         self, session: int, reports: Sequence[Report], want: float, ask: Ask | None = None, busy: bool = False
@@ -80,17 +80,19 @@ class Gullible(Ledger):
         return super().exchange(session, reports, want, ask, busy)
 
 
-class Forgetful(Ledger):
+class Forgetful(Scheduler):
     """What a dead worker had is not given back."""
 
-    def _gone(self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: Overdue | None) -> bool:
+    def _gone(
+        self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: KillRequest | None
+    ) -> bool:
         if session in self._sessions:
             self._sessions[session].leases.clear()
-        return super()._gone(session, describe, text, overdue)
+        return super()._session_lost(session, describe, text, overdue)
 
 
 @pytest.mark.parametrize("wrong", [Gullible, Forgetful])
-def test_a_wrong_ledger_is_found(wrong: type[Ledger]) -> None:
+def test_a_wrong_scheduler_is_found(wrong: type[Scheduler]) -> None:
     found(wrong)
 
 
@@ -121,8 +123,8 @@ def test_a_resume_without_the_retries_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_resumed_run_that_nobody_is_given_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    note = Turns.note
-    monkeypatch.setattr(Turns, "note", lambda turns, run: None if run.life else note(turns, run))
+    note = RunQueue.refresh
+    monkeypatch.setattr(RunQueue, "refresh", lambda turns, run: None if run.life else note(turns, run))
     assert "not in line" in found()
 
 
@@ -138,7 +140,7 @@ def test_writes_of_a_failed_attempt_that_count_are_found(monkeypatch: pytest.Mon
 
 
 def test_a_stop_of_everything_that_counts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Attention, "missed", lambda self, now, used: 0.0)
+    monkeypatch.setattr(SuspendDetector, "missed", lambda self, now, used: 0.0)
     found()
 
 
@@ -159,7 +161,7 @@ def test_a_successor_that_is_there_twice_is_found(monkeypatch: pytest.MonkeyPatc
 def test_successors_in_a_block_that_are_there_twice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     succeed_all = RunState.succeed_all
 
-    def twice(state: RunState, *args: Any) -> Block | None:
+    def twice(state: RunState, *args: Any) -> Chunk | None:
         after = succeed_all(state, *args)
         if after is not None:
             state._ready.push(state._add_block(after.place, after.order, after.payloads, after.scope))
@@ -172,7 +174,7 @@ def test_successors_in_a_block_that_are_there_twice_are_found(monkeypatch: pytes
 def test_a_part_of_a_block_that_goes_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     release_all = RunState.release_all
 
-    def twice(state: RunState, block: Block) -> None:
+    def twice(state: RunState, block: Chunk) -> None:
         release_all(state, block)
         state._ready.push(block)
 
@@ -195,24 +197,26 @@ def test_a_part_of_a_block_that_is_not_remembered_is_found(monkeypatch: pytest.M
 
 def test_an_item_ahead_that_others_get_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is running, and what led to it was told early."""
-    apply = Running.apply
+    apply = ActiveRun.apply
 
-    def wrong(run: Running, items: Any, results: Any, on: Any, ahead: bool, home: Home) -> list[ItemRecord | Block]:
+    def wrong(
+        run: ActiveRun, items: Any, results: Any, on: Any, ahead: bool, home: IteratorAffinity
+    ) -> list[ItemRecord | Chunk]:
         return apply(run, items, results, on, False, home)
 
-    monkeypatch.setattr(Running, "apply", wrong)
+    monkeypatch.setattr(ActiveRun, "apply", wrong)
     found()
 
 
 def test_who_dies_ahead_again_and_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Leased, "ahead", lambda lease, at: 0)
+    monkeypatch.setattr(Leased, "chained_from", lambda lease, at: 0)
     assert "nobody is to blame" in found()
 
 
 def test_the_first_of_a_block_being_blamed_for_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     find = Leased.find
 
-    def wrong(lease: Leased, at: At | None) -> tuple[ItemRecord | Block, int] | None:
+    def wrong(lease: Leased, at: CurrentItem | None) -> tuple[ItemRecord | Chunk, int] | None:
         item = find(lease, at)
         return item and (item[0], 0)
 
@@ -221,32 +225,32 @@ def test_the_first_of_a_block_being_blamed_for_another_is_found(monkeypatch: pyt
 
 
 def test_telling_what_is_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = pytest.importorskip("floxide_mp.coordinator.group_commit").GroupCommit
-    add = journal.add
+    commit_queue = pytest.importorskip("floxide_mp.coordinator.group_commit").GroupCommit
+    add = commit_queue.add
 
     def eager(self: Any, run: Any, *what: Any) -> None:
         add(self, run, *what)
         self._owner.written(run, self._queue[-1].what)
 
-    monkeypatch.setattr(journal, "add", eager)
+    monkeypatch.setattr(commit_queue, "add", eager)
     found()
 
 
 def test_a_group_that_is_given_up_when_there_is_no_space_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = pytest.importorskip("floxide_mp.coordinator.group_commit").GroupCommit
-    stand = journal._stand
+    commit_queue = pytest.importorskip("floxide_mp.coordinator.group_commit").GroupCommit
+    stand = commit_queue._stand
 
     def given_up(self: Any, error: StoreError) -> None:
         stand(self, error)
         self._drop(list(self._queue)[:1])
 
-    monkeypatch.setattr(journal, "_stand", given_up)
+    monkeypatch.setattr(commit_queue, "_stand", given_up)
     found()
 
 
-def found(ledger: type[Ledger] = Ledger) -> str:
+def found(scheduler: type[Scheduler] = Scheduler) -> str:
     """What the first schedule says that shows it."""
-    with simulating(ledger) as runner:
+    with simulating(scheduler) as runner:
         for seed in range(MOST):
             try:
                 runner.play(seed)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from floxide_mp.coordinator.external import LedgerDesk
-from floxide_mp.coordinator.leases import Overdue
-from floxide_mp.core.types import Order
+from floxide_mp.coordinator.external import SchedulerSession
+from floxide_mp.coordinator.leases import KillRequest
+from floxide_mp.core.types import OrderKey
 from floxide_mp.errors import FloxideError
-from floxide_mp.messages import ONE_BY_ONE, Entry, Grant, Grants, Lease, Portion, Reply, Report, failed
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.messages import ONE_BY_ONE, Entry, Grant, Grants, Lease, PartialResult, Reply, Report, failed
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.context_log import pages
-from floxide_mp.worker.lease_execution import Work
+from floxide_mp.worker.lease_execution import LeaseExecution
 from floxide_mp.worker.step import each
 from floxide_mp.worker.worker import CEILING, FLOOR, IMPORTING, MOST_AHEAD
 
@@ -33,7 +33,7 @@ class Worker:
     Attributes:
         lease: what it has, until the report of it is on its way.
         grant: the item that it is at, or was at last before its report: the one to blame, should it die.
-        at: the number of that, which its board says; -1 without a lease.
+        at: the number of that, which its status page says; -1 without a lease.
         running: whether it is inside of that item's node.
         slow: ... which does not come back.
         told: its result was told, and nothing was begun since.
@@ -44,11 +44,11 @@ class Worker:
     def __init__(self, world: World, worker_id: int) -> None:
         self.world = world
         self.worker_id = worker_id
-        self.board = Board(memoryview(bytearray(SIZE)))
+        self.status_page = StatusPage(memoryview(bytearray(SIZE)))
         self._want = FLOOR
         self.started = self.spared = 0.0  # the item that it is at; and how long everything was stopped since
         self.running = self.slow = self.stopped = self.dead = self.told = False
-        self.killed: Overdue | None = None  # on purpose
+        self.killed: KillRequest | None = None  # on purpose
         self._logs: dict[tuple[str, int], list[Entry]] = {}  # by run and life
         self._leases: deque[Lease] = deque()  # taken in advance
         self._unsent: list[Report] = []
@@ -58,24 +58,24 @@ class Worker:
         self._begin_again()
 
     def _join(self) -> None:
-        self.session = self.world.ledger.reserve()
-        self.world.ledger.enlist(self.session, self.worker_id, self.board, 0)
+        self.session = self.world.scheduler.new_session_id()
+        self.world.scheduler.register_session(self.session, self.worker_id, self.status_page, 0)
 
     def _begin_again(self) -> None:
         self.lease: Lease | None = None
-        self.work: Work | None = None
+        self.work: LeaseExecution | None = None
         self.grant: Grant | None = None
         self.at = -1
         self._coming: Iterator[Grant] = iter(())
         self._next: Grant | None = None
-        self._done: list[Order] = []  # steps of this lease whose writes count
+        self._done: list[OrderKey] = []  # steps of this lease whose writes count
         self._report: Report | None = None
         self.running = self.slow = self.told = False
 
     @property
     def unknown(self) -> bool:
         """Whether nobody knows of the item that it is at."""
-        return self.grant is not None and not self.grant[0] and self.work is not None and not self.work.cut
+        return self.grant is not None and not self.grant[0] and self.work is not None and not self.work.truncated
 
     @property
     def late(self) -> bool:
@@ -83,10 +83,10 @@ class Worker:
         return self.lease is None or self._is_late(self.lease.id)
 
     def _is_late(self, lease_id: int) -> bool:
-        ledger = self.world.ledger
-        session = ledger._sessions.get(self.session)
+        scheduler = self.world.scheduler
+        session = scheduler._sessions.get(self.session)
         leased = session and session.leases.get(lease_id)
-        return leased is None or leased.run is not ledger._runs[leased.run.record.run_id]  # that broke, say
+        return leased is None or leased.run is not scheduler._runs[leased.run.record.run_id]  # that broke, say
 
     def look(self, lease: Lease) -> None:
         """Its step reads the context: what is new since the last time is fetched."""
@@ -94,8 +94,8 @@ class Worker:
         if ahead and not self._tell():
             return  # its run has broken
         run_id = lease.run_id
-        log = self._logs.setdefault((run_id, lease.life), [])
-        fetch = partial(self.world.ledger.events, run_id)
+        log = self._logs.setdefault((run_id, lease.generation), [])
+        fetch = partial(self.world.scheduler.events, run_id)
         for page in pages(len(log), fetch):
             log += page
         right = log == [entry for page in pages(0, fetch) for entry in page]
@@ -123,7 +123,7 @@ class Worker:
             self._return()
         elif self._next is None and self._goes_on():
             pass  # it has not begun it yet
-        elif self._next is None or self.work.cut or self.board.revoked(self.lease.id):
+        elif self._next is None or self.work.truncated or self.status_page.revoked(self.lease.id):
             self._report = self.work.report()
         else:
             self._enter(self._next)
@@ -140,8 +140,8 @@ class Worker:
 
     def _enter(self, grant: Grant) -> None:
         assert self.work is not None
-        self.at, self.grant, self._next, self.running = self.work.index, grant, None, True
-        self.board.enter(self.at, self.world.clock.monotonic_ns())
+        self.at, self.grant, self._next, self.running = self.work.done, grant, None, True
+        self.status_page.enter(self.at, self.world.clock.monotonic_ns())
         self.started, self.spared = self.world.clock.now, 0.0
         self.world.began(self)
 
@@ -149,22 +149,22 @@ class Worker:
         """The node comes back."""
         assert self.lease is not None and self.grant is not None and self.work is not None
         given = self.lease.given.values if self.lease.given is not None and self.at == 0 else 0
-        result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, Guest))
+        result = self.world.result(self.lease.run_id, self.grant, given, isinstance(self, External))
         self.running = False
         self._ended += STEP
         self.work.add(self.grant[1], result, self._ended)
-        if not (isinstance(result, Portion) or failed(result)):
+        if not (isinstance(result, PartialResult) or failed(result)):
             self._done.append(self.grant[3])
 
-    def _grants(self, lease: Lease, work: Work) -> Iterator[Grant]:
+    def _grants(self, lease: Lease, work: LeaseExecution) -> Iterator[Grant]:
         """The items of a lease, and then those that it may go on with."""
         yield from each(lease.items)
-        if not lease.ahead:
+        if not lease.chain:
             return
         (part,) = lease.items
         stage = part if isinstance(part, Grants) else Grants(part[0], part[1], part[3], [part[4]])
-        ahead = self.world.ledger.describe(lease.run_id, (lease.key,)).ahead
-        while (came := work.next(len(stage.payloads))) is not None and work.index <= MOST_AHEAD:
+        ahead = self.world.scheduler.describe(lease.run_id, (lease.key,)).chained
+        while (came := work.next(len(stage.payloads))) is not None and work.done <= MOST_AHEAD:
             arm, payloads = came
             node = ahead[stage.node][arm]
             if node < 0 or self.world.chance.random() < 0.05:
@@ -234,22 +234,22 @@ class Worker:
     def exchange(self, reports: list[Report], want: float, busy: bool = False) -> Reply:
         late = any(self._is_late(report.lease_id) for report in reports)
         self.world.changes += bool(reports)
-        reply = self.world.ledger.exchange(self.session, reports, want, busy=busy)
+        reply = self.world.scheduler.exchange(self.session, reports, want, busy=busy)
         self.world.hold(not (late and reports) or reply.refused, f"{self} reports what is not its own: not refused")
         return reply
 
     def repeat(self, reports: list[Report]) -> None:
         """The same message once more: the lease is over."""
         self.world.note(f"{self} repeats its report")
-        reply = self.world.ledger.exchange(self.session, reports, 0.0)
+        reply = self.world.scheduler.exchange(self.session, reports, 0.0)
         self.world.hold(reply.refused, f"{self} reports twice, and the second time is not refused")
 
     def tell_early(self) -> bool:
         """While an item runs, report those before it and give back those behind it."""
         work, lease = self.work, self.lease
-        if work is None or lease is None or work.cut or self._report is not None or self.late:
+        if work is None or lease is None or work.truncated or self._report is not None or self.late:
             return False
-        if len(list(each(lease.items))) == 1 and not work.ahead and self._posted is None:
+        if len(list(each(lease.items))) == 1 and not work.chained and self._posted is None:
             return False
         self._tell()
         return True
@@ -268,46 +268,46 @@ class Worker:
     def _take(self, lease: Lease) -> None:
         now = self.world.clock.monotonic_ns()
         self.lease, self.at, self._done = lease, 0, []
-        self.work = Work(
+        self.work = LeaseExecution(
             lease,
-            partial(self.board.cancelled, lease.id),
+            partial(self.status_page.cancelled, lease.id),
             now,
             now,
-            now + (int(self._want * 1e9) if lease.ahead else 0),
+            now + (int(self._want * 1e9) if lease.chain else 0),
         )
         self._ended = now
         self._coming = self._grants(lease, self.work)
         self.grant = next(each(lease.items))
-        self.board.begin(lease.id)
-        self.board.enter(0, now + IMPORTING)
+        self.status_page.begin(lease.id)
+        self.status_page.enter(0, now + IMPORTING)
         self.started, self.spared = self.world.clock.now + IMPORTING / 1e9, 0.0
         self.world.took(self, lease)
 
     # -- ends ------------------------------------------------------------------------------------------
 
     def laid_to_rest(self) -> bool:
-        """The ledger is told that it has died. Whether an item is to blame."""
+        """The scheduler is told that it has died. Whether an item is to blame."""
 
         def describe(what: str) -> FloxideError:
             return FloxideError(f"worker {self.worker_id} died while it ran {what}")
 
-        return self.world.ledger.gone(self.session, describe, "", self.killed)
+        return self.world.scheduler.session_lost(self.session, describe, "", self.killed)
 
     def __repr__(self) -> str:
         lease = "" if self.lease is None else f" with lease {self.lease.id} at {self.at}"
         return f"{type(self).__name__.lower()} {self.worker_id} (session {self.session}){lease}"
 
 
-class Guest(Worker):
-    """A loop of the user's own: it has a desk, and one item at a time. Nobody may end it."""
+class External(Worker):
+    """A loop of the user's own: it has an external session, and one item at a time. Nobody may end it."""
 
     def _join(self) -> None:
-        self._desk = LedgerDesk(self.world.desks, self.board, 0)
-        self._desk.join(self.worker_id)
+        self._external_session = SchedulerSession(self.world.external_sessions, self.status_page, 0)
+        self._external_session.join(self.worker_id)
 
     @property
     def session(self) -> int:  # type: ignore[override]
-        return self._desk._session
+        return self._external_session._session
 
     def call(self) -> bool:
         report = self._report
@@ -316,16 +316,16 @@ class Guest(Worker):
             self.dead = True
             return True
         if report is None:
-            lease = self._desk.take("drawn", 0.0)
+            lease = self._external_session.take("drawn", 0.0)
             if lease is not None:
                 self._take(lease)
                 self.dead = fault == "reply lost" and self.world.may_lose(self)
             return lease is not None
         late = self.late
         self.world.changes += 1
-        counted = self._desk.commit(report)
+        counted = self._external_session.commit(report)
         self.world.hold(not late or not counted, f"{self} commits what is not its own: not refused")
-        self.board.end()
+        self.status_page.end()
         self._begin_again()
         self.dead = fault == "reply lost"
         return True
@@ -334,5 +334,5 @@ class Guest(Worker):
         return False
 
     def laid_to_rest(self) -> bool:
-        self._desk.died(lambda: ("died", None))
+        self._external_session.died(lambda: ("died", None))
         return True  # for all that can be seen

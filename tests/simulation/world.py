@@ -1,5 +1,5 @@
-"""``World``: one ledger, its store, its workers and its supervisor, and what can happen to them. What does happen, and
-in which order, is the ``runner``'s.
+"""``World``: one scheduler, its store, its workers and its supervisor, and what can happen to them. What does happen,
+and in which order, is the ``runner``'s.
 """
 
 from __future__ import annotations
@@ -10,15 +10,27 @@ from pathlib import Path
 from typing import Final
 
 from floxide_mp.api.retry import RetryPolicy
-from floxide_mp.coordinator.external import Desks
+from floxide_mp.coordinator.external import ExternalSessions
 from floxide_mp.coordinator.group_commit import GroupCommit
-from floxide_mp.coordinator.leases import Overdue, Session, stalled
+from floxide_mp.coordinator.leases import KillRequest, Session, stalled
 from floxide_mp.coordinator.liveness import STOPPED, Look, last_sign
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core.leases import Memory
 from floxide_mp.core.run_state import MAX_DEATHS
 from floxide_mp.errors import FloxideError, NodeTimeoutError, StoreError
-from floxide_mp.messages import FAIL, HOLD, NEXT, NEXT_ALL, Grant, Grants, Lease, Outcome, Portion, Spread, StepResult
+from floxide_mp.messages import (
+    FAIL,
+    HOLD,
+    NEXT,
+    NEXT_ALL,
+    FanOut,
+    Grant,
+    Grants,
+    Lease,
+    Outcome,
+    PartialResult,
+    StepResult,
+)
 from floxide_mp.wire import codec
 from tests.core.simulation import ERROR
 from tests.history import Executed, HistoryError
@@ -29,7 +41,7 @@ from .clock import Clock
 from .deaths import Deaths
 from .faults import LASTING, ONCE, Medium
 from .job import Job
-from .worker import Guest, Worker
+from .worker import External, Worker
 
 LOOK: Final = 2.0  # seconds between looks at the workers
 STALL: Final = 10.0  # seconds that a worker may be stopped
@@ -46,11 +58,11 @@ class World:
         place: a directory for a store in a file.
         kind: of the store, see ``Medium``.
         rate: how likely each of the things is that go wrong.
-        ledger: which kind of ledger.
+        scheduler: which kind of scheduler.
     """
 
     def __init__(
-        self, chance: random.Random, clock: Clock, place: Path, kind: str, rate: float, ledger: type[Ledger]
+        self, chance: random.Random, clock: Clock, place: Path, kind: str, rate: float, scheduler: type[Scheduler]
     ) -> None:
         self.chance, self.clock, self.rate = chance, clock, rate
         self.medium = Medium(kind, place, clock)
@@ -60,18 +72,18 @@ class World:
         self.retry = DEFAULT if chance.random() < 0.3 else None
         self.timed = chance.random() < 0.5  # what steps take is known from the beginning
         self.jobs: dict[str, Job] = {}
-        self._kinds = [Guest if chance.random() < 0.15 else Worker for _ in range(chance.randint(1, 4))]
-        self._ledger = ledger
+        self._kinds = [External if chance.random() < 0.15 else Worker for _ in range(chance.randint(1, 4))]
+        self._scheduler = scheduler
         self._open()
 
     def _open(self) -> None:
         """A coordinator begins."""
         self.changes += 1
-        self.ledger = self._ledger(self.medium.open(), 0.0, threaded=False)
-        self.ledger.on_deadline = self._wake
-        self.ledger.page = 3
-        self.ledger.memory = Memory(self.chance.choice((1, 100, 1000, 1 << 40)))
-        self.desks = Desks(self.ledger, self.retry)
+        self.scheduler = self._scheduler(self.medium.open(), 0.0, threaded=False)
+        self.scheduler.on_deadline = self._wake
+        self.scheduler.event_page_size = 3
+        self.scheduler.memory = Memory(self.chance.choice((1, 100, 1000, 1 << 40)))
+        self.external_sessions = ExternalSessions(self.scheduler, self.retry)
         self.deaths = Deaths(self)
         self.late: list[Worker] = []  # given up, and there all the same
         self.next_look = self.clock.now
@@ -92,7 +104,7 @@ class World:
 
     def check(self) -> None:
         """The state machines are in order, and nothing is lost between them."""
-        invariants.check(self.ledger)
+        invariants.check(self.scheduler)
 
     # -- nodes -----------------------------------------------------------------------------------------
 
@@ -100,7 +112,7 @@ class World:
         items = [
             f"{i.first}+{len(i.payloads)}" if isinstance(i, Grants) else f"{i[0]} (attempt {i[2]})" for i in lease.items
         ]
-        ahead = ", and may go ahead" if lease.ahead else ""
+        ahead = ", and may go ahead" if lease.chain else ""
         self.note(f"{worker} takes {', '.join(items)} of {lease.run_id}{ahead}")
 
     def began(self, worker: Worker) -> None:
@@ -166,15 +178,15 @@ class World:
         if act.kind == "hold":
             return HOLD, (), writes, None, False
         if again:
-            return Portion((NEXT_ALL, (), (), None, False))
+            return PartialResult((NEXT_ALL, (), (), None, False))
         if cut and given:
             writes = ()
         values = tuple((arm, codec.encode(value, "a result")) for arm, value in act.values[given:cut])
         arms = {arm for arm, _ in values}
-        told: StepResult | Spread = NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
+        told: StepResult | FanOut = NEXT_ALL if act.kind == "all" else NEXT, values, writes, None, False
         if act.kind == "all" and len(arms) == 1 and self.chance.random() < 0.8:
-            told = Spread(arms.pop(), [payload for _, payload in values], writes)
-        return Portion(told) if cut else told
+            told = FanOut(arms.pop(), [payload for _, payload in values], writes)
+        return PartialResult(told) if cut else told
 
     def may_lose(self, worker: Worker, policy: bool = False) -> bool:
         """Whether its death leaves the item that it is at the attempts that it needs. If not, the run may fail.
@@ -259,10 +271,10 @@ class World:
         """Look after the workers, as ``ProcessEngine`` does."""
         self._woken = self._jumped = False
         self.changes += 1
-        stalls = self.ledger.look_at_workers(self._look) if self.clock.now >= self.next_look else []
+        stalls = self.scheduler.look_at_workers(self._look) if self.clock.now >= self.next_look else []
         if self.clock.now >= self.next_look:
             self.next_look = self.clock.now + LOOK
-        overdue, again = self.ledger.overdue(self.next_look - self.clock.now)
+        overdue, again = self.scheduler.overdue(self.next_look - self.clock.now)
         self._again = self.clock.now + min(LOOK, LOOK if again is None else max(again, 0.01))
         for late in overdue:
             self._end(late)
@@ -270,19 +282,19 @@ class World:
             if stall is not None:
                 self._give_up(stall)
 
-    def _look(self, session: Session) -> Overdue | None:
+    def _look(self, session: Session) -> KillRequest | None:
         now, before = self.clock.now, session.look
         worker = self._worker(session.number)
         held = worker is not None and worker.stopped
         session.look = Look.after(before, now, STOPPED if held else "S", 0)
         session.seen = last_sign(session.seen, before, session.look)
         stall = stalled(session, STALL)
-        return stall if session.leases or not session.guest else None
+        return stall if session.leases or not session.external else None
 
     def _worker(self, session: int) -> Worker | None:
         return next((worker for worker in self.workers if worker.session == session), None)
 
-    def _end(self, late: Overdue) -> None:
+    def _end(self, late: KillRequest) -> None:
         worker = self._worker(late.session)
         if worker is None or worker.dead:
             return
@@ -296,14 +308,14 @@ class World:
             self.note(f"{worker} is ended: {late.error or 'its grace is over'}")
             worker.dead, worker.killed = True, late
 
-    def _give_up(self, late: Overdue) -> None:
+    def _give_up(self, late: KillRequest) -> None:
         worker = self._worker(late.session)
         if worker is None or worker.dead:
             return
-        if isinstance(worker, Guest) or self.chance.random() < 0.5:
+        if isinstance(worker, External) or self.chance.random() < 0.5:
             self.note(f"{worker} is given up: {late.why}")
-            self.ledger.gone(late.session, FloxideError, "", late)
-            if not isinstance(worker, Guest):
+            self.scheduler.session_lost(late.session, FloxideError, "", late)
+            if not isinstance(worker, External):
                 self.late.append(worker)
                 self._replace(worker)
         else:
@@ -371,13 +383,13 @@ class World:
             self.medium.faults.lasting = None
 
     def pump(self) -> bool:
-        """The journal writes what waits; whether anything did."""
-        journal = self.ledger.journal
-        if not isinstance(journal, GroupCommit) or not journal._queue:
+        """The commit queue writes what waits; whether anything did."""
+        commit_queue = self.scheduler.commit_queue
+        if not isinstance(commit_queue, GroupCommit) or not commit_queue._queue:
             return False
         self.changes += 1
-        self.note(f"the journal writes {len(journal._queue)} commits")
-        journal.pump()
+        self.note(f"the journal writes {len(commit_queue._queue)} commits")
+        commit_queue.pump()
         return True
 
     def settle(self) -> None:
@@ -404,7 +416,7 @@ class World:
                 break
             except StoreError:  # it cannot be read
                 self.mend()
-        there = set(self.ledger.runs())
+        there = set(self.scheduler.runs())
         for job in self.jobs.values():
             self.hold(job.run_id in there or not job.created, f"{job.run_id} was created and is not there")
             job.created = job.run_id in there
@@ -412,10 +424,10 @@ class World:
     def close_coordinator(self) -> None:
         """It is closed in order: workers hand in what they have, and another one begins."""
         self.note("the coordinator is closed")
-        self.ledger.stop()
+        self.scheduler.stop()
         for worker in list(self.workers):
             moves = 0
-            while not isinstance(worker, Guest) and moves < 3 and worker.step():
+            while not isinstance(worker, External) and moves < 3 and worker.step():
                 moves += 1
         self.settle()
         self.restart()

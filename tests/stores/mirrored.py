@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from floxide_mp.core.records import Commit, EventRecord, OutputRecord, Snapshot, one_by_one
-from floxide_mp.core.types import ErrorRecord, Order
+from floxide_mp.core.types import ErrorRecord, OrderKey
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite.clock_conversion import Clocks
@@ -39,7 +39,7 @@ class Mirrored:
         if self.chance.random() < 0.3:
             self.flush()
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[OrderKey] = ()) -> None:
         self.flush()
         self.memory.replace(run, snapshot, withdrawn)
         self.file.replace(run, snapshot, withdrawn)
@@ -109,7 +109,7 @@ def plain(snapshot: Snapshot) -> tuple[object, ...]:
         sorted(snapshot.scopes),
         sorted(snapshot.joined),
         snapshot.depths,
-        sorted(snapshot.passed),
+        sorted(snapshot.nodes_emitted),
         snapshot.held,
-        snapshot.spoilt,
+        snapshot.failed_batches,
     )

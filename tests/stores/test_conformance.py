@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from floxide_mp.core.records import Block, Commit, OutputBlock, OutputRecord, Snapshot, one_by_one
+from floxide_mp.core.records import Chunk, Commit, OutputChunk, OutputRecord, Snapshot, one_by_one
 from floxide_mp.ports import CheckpointStore, Progress, RunRecord
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite.store import SQLiteStore
@@ -55,7 +55,7 @@ class Forgets(MemoryStore):
         self._runs.pop(run.run_id, None)
         super().create(run, commit, progress)
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputChunk]:
         return list(super().outputs(run_id, since, most))[:-1]
 
 
@@ -92,9 +92,9 @@ class Numbered(Blocks):
         return replace(commit, blocks=[self._counted(block) for block in commit.blocks])
 
     @staticmethod
-    def _counted(block: Block) -> Block:
+    def _counted(block: Chunk) -> Chunk:
         depth, path = block.order
-        return Block(block.first, block.place, (depth, (*path[:-1], 0)), block.payloads, block.scope)
+        return Chunk(block.first, block.place, (depth, (*path[:-1], 0)), block.payloads, block.scope)
 
 
 class FrontOnly(Blocks):
@@ -139,11 +139,11 @@ class StaysIn(Blocks):
 class Uncut(MemoryStore):
     """Gives a block whole, if any of it is asked for."""
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputBlock]:
-        found: list[OutputRecord | OutputBlock] = []
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> list[OutputRecord | OutputChunk]:
+        found: list[OutputRecord | OutputChunk] = []
         at = 0
         for output in super().outputs(run_id):
-            at += len(output.payloads) if isinstance(output, OutputBlock) else 1
+            at += len(output.payloads) if isinstance(output, OutputChunk) else 1
             found += [output] if at > since else []
         return found
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from floxide_mp.core.graph import Graph, NodeSpec
 from floxide_mp.core.plan import Plan
-from floxide_mp.core.records import Arrival, Commit, EventRecord, OutputRecord
+from floxide_mp.core.records import Commit, EventRecord, JoinInput, OutputRecord
 from floxide_mp.core.run_state import RunState
-from floxide_mp.core.types import ErrorRecord, Order, Payload
+from floxide_mp.core.types import ErrorRecord, OrderKey, Payload
 from floxide_mp.errors import NotStartedError, StoreError
 from floxide_mp.ports import Progress
 from floxide_mp.stores.memory import MemoryStore
@@ -37,7 +37,7 @@ payloads: st.SearchStrategy[Payload] = st.recursive(
 
 
 @given(orders, orders)
-def test_order_keys_sort_as_bytes(one: Order, other: Order) -> None:
+def test_order_keys_sort_as_bytes(one: OrderKey, other: OrderKey) -> None:
     packed = row_codec.pack_order(one), row_codec.pack_order(other)
     assert (packed[0] < packed[1]) == (one < other)
     assert (row_codec.unpack_order(packed[0]), row_codec.unpack_order(packed[1])) == (one, other)
@@ -155,7 +155,7 @@ def test_large_values_side_by_side_need_no_row_that_holds_them_all(tmp_path: Pat
         fill(kind)
         commit = Commit(
             created=[item(number, payload) for number in range(200, 240)],
-            arrived=[Arrival(0, 1, order, "a", payload) for order in side],
+            arrived=[JoinInput(0, 1, order, "a", payload) for order in side],
             events=[EventRecord(order, 0, "a", 0, payload) for order in side],
             outputs=[OutputRecord(order, 0, "a", payload) for order in side],
         )

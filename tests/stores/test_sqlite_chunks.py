@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floxide_mp.core.records import ArrivalBlock, Block, Commit, ItemRecord, ItemRow, OutputBlock, one_by_one
+from floxide_mp.core.records import Chunk, Commit, ItemRecord, ItemRow, JoinInputChunk, OutputChunk, one_by_one
 from floxide_mp.core.types import Payload
 from floxide_mp.stores.memory import MemoryStore
 from floxide_mp.stores.sqlite import chunk_codec, row_codec
-from floxide_mp.stores.sqlite.chunk_codec import Index
+from floxide_mp.stores.sqlite.chunk_codec import ChunkIndex
 from floxide_mp.stores.sqlite.packing import (
     Column,
     common,
@@ -92,7 +92,7 @@ def test_lists_in_a_joins_payload_are_compact() -> None:
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.lists(ranges, max_size=5))
 def test_the_index_knows_what_is_gone(counts: list[int], gone: list[list[tuple[int, int]]]) -> None:
-    index, left = Index(), dict[int, set[int]]()
+    index, left = ChunkIndex(), dict[int, set[int]]()
     first = 3
     for count in counts:
         index.add(first, count)
@@ -128,7 +128,7 @@ def test_a_wide_fan_out_is_a_few_rows(tmp_path: Path) -> None:
     started(store)
     side = [block(2 + n, (1, (n,)), chunk_codec.MOST) for n in range(0, 3 * chunk_codec.MOST, chunk_codec.MOST)]
     assert changes(store, Commit(blocks=side)) == 3 + 1
-    part = [OutputBlock((1, (n,)), "n", [b"o"] * 100, 1) for n in range(0, chunk_codec.MOST, 100)]
+    part = [OutputChunk((1, (n,)), "n", [b"o"] * 100, 1) for n in range(0, chunk_codec.MOST, 100)]
     steps = [Commit(ranges=[(2 + n, 100)], output_blocks=[part[n // 100]]) for n in range(0, 1000, 100)]
     for step in steps:
         assert changes(store, step) == 1 + 1 + 1, "what is gone of the block, the outputs, where the run stands"
@@ -156,8 +156,8 @@ def test_large_blocks_need_no_row_that_holds_them_all(tmp_path: Path) -> None:
         started(kind)
         commit = Commit(
             blocks=[block(2, (1, (0,)), large)],
-            output_blocks=[OutputBlock((1, (0,)), "n", large, 1)],
-            arrived_blocks=[ArrivalBlock(0, 1, (1, (0,)), "n", large)],
+            output_blocks=[OutputChunk((1, (0,)), "n", large, 1)],
+            arrived_blocks=[JoinInputChunk(0, 1, (1, (0,)), "n", large)],
         )
         kind.commit("run", commit, at(5044))
         kind.commit("run", Commit(ranges=[(5, 36), (60, 4000)]), at(5044))
@@ -180,7 +180,7 @@ class Chance:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.last, self.branch = 1, 0
-        self.side: list[Block] = []  # what is left of blocks
+        self.side: list[Chunk] = []  # what is left of blocks
         self.single: dict[int, ItemRecord] = {}
 
     def commit(self) -> Commit:
@@ -202,7 +202,7 @@ class Chance:
             self.side.append(fresh)
             made.blocks.append(fresh)
 
-    def _part(self, most: int) -> Block | None:
+    def _part(self, most: int) -> Chunk | None:
         if not self.side:
             return None
         whole = self.side.pop(self.chance.randrange(len(self.side)))
@@ -215,8 +215,8 @@ class Chance:
         part = self._part(self.chance.choice([1, 20, 300]))
         if part is not None:
             made.ranges.append((part.first, len(part)))
-            made.output_blocks.append(OutputBlock(part.order, "n", part.payloads, self.chance.choice([None, 1, 2])))
-            made.arrived_blocks.append(ArrivalBlock(0, 1, part.order, "n", part.payloads))
+            made.output_blocks.append(OutputChunk(part.order, "n", part.payloads, self.chance.choice([None, 1, 2])))
+            made.arrived_blocks.append(JoinInputChunk(0, 1, part.order, "n", part.payloads))
 
     def _step_out(self, made: Commit) -> None:
         part = self._part(self.chance.choice([1, 3, 30]))

@@ -86,7 +86,7 @@ def test_what_a_step_changes_is_its_own(coordinator: Coordinator) -> None:
     """Two siblings get one list, and change it, the events that they wrote and read, and the state they looked at."""
     given = [7]
     state = [0]
-    ctx = flows.Ledger(EventLog([[5]]), SharedState(state), Fixed("x"))
+    ctx = flows.Scheduler(EventLog([[5]]), SharedState(state), Fixed("x"))
     for _ in range(2):  # twice on the same workers, which keep their copy of a run, and of a workflow
         result = coordinator.start(flows.Spoiled, given, ctx=ctx).wait(LIMIT)
         spoiled, log, seen = result.output

@@ -30,9 +30,9 @@ from tests.flows_run import Gate, until
 @contextmanager
 def fewer_leases(coordinator: Coordinator, steps: int) -> Iterator[None]:
     """Steps were run ahead: there are fewer leases than steps."""
-    before = coordinator._ledger._numbers
+    before = coordinator._scheduler._numbers
     yield
-    assert coordinator._ledger._numbers - before < steps, "the sample shows nothing: nobody has gone ahead"
+    assert coordinator._scheduler._numbers - before < steps, "the sample shows nothing: nobody has gone ahead"
 
 
 def test_a_chain(both: Both, processes: Coordinator) -> None:

@@ -25,7 +25,7 @@ from floxide_mp import (
     WorkItemStatus,
 )
 from floxide_mp.core import streams
-from floxide_mp.core.types import Given
+from floxide_mp.core.types import StreamOffset
 from floxide_mp.engines.executor import ExecutorEngine
 from floxide_mp.messages import EventPage
 from floxide_mp.worker import iterator_cache
@@ -129,12 +129,12 @@ def test_an_endless_one_is_cancelled_and_closed(coordinator: Coordinator, tmp_pa
 
 def test_how_one_ends_that_is_closed_is_no_failure_of_another(tmp_path: Path) -> None:
     """A worker that keeps enough of them closes the oldest while it is at the newest."""
-    pulls = iterator_cache.Pulls()
+    pulls = iterator_cache.IteratorCursors()
     view = StepView(RunLog("run", 0, lambda since: EventPage((), False)), FixedValues(), lambda: 1)
     for number in range(iterator_cache.KEEP + 1):
         iterator = flows.leaving(Ask(str(tmp_path)))
         next(iterator)
-        pulls.keep("run", (1, (number,)), iterator_cache.Pull("leaving", iterator, Given(), view))
+        pulls.keep("run", (1, (number,)), iterator_cache.IteratorCursor("leaving", iterator, StreamOffset(), view))
     assert len(lines(tmp_path, "closed")) == 1
     pulls.close()
     assert len(lines(tmp_path, "closed")) == iterator_cache.KEEP + 1

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from floxide_mp import Context, Coordinator, NextAll, Run, RunStatus, Workflow, node
-from floxide_mp.coordinator import scheduler as ledgers
-from floxide_mp.coordinator.scheduler import Ledger
+from floxide_mp.coordinator import scheduler as schedulers
+from floxide_mp.coordinator.scheduler import Scheduler
 from floxide_mp.core.records import EventRecord
 from floxide_mp.messages import Description, Reply, Report
-from floxide_mp.wire.status_page import SIZE, Board
+from floxide_mp.wire.status_page import SIZE, StatusPage
 from floxide_mp.worker.worker import FLOOR, Worker
 
 WORKING: Worker | None = None
@@ -54,45 +54,45 @@ class Stopped(Workflow):
 
 
 class Near:
-    """A ``ports.Line`` to a ledger in this process."""
+    """A ``ports.Line`` to a scheduler in this process."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
         self.posts: list[float] = []
         self.replies: list[Reply] = []
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         assert not self.replies
-        return self.ledger.exchange(session, reports, want)
+        return self.scheduler.exchange(session, reports, want)
 
-    def post(self, session: int, reports: Sequence[Report], want: float) -> None:
+    def submit(self, session: int, reports: Sequence[Report], want: float) -> None:
         assert not self.replies
         self.posts.append(want)
-        self.replies.append(self.ledger.exchange(session, reports, want, busy=True))
+        self.replies.append(self.scheduler.exchange(session, reports, want, busy=True))
 
-    def collect(self) -> Reply:
+    def receive(self) -> Reply:
         return self.replies.pop()
 
     def describe(self, run_id: str, known: Sequence[bytes]) -> Description:
         assert not self.replies
-        return self.ledger.describe(run_id, known)
+        return self.scheduler.describe(run_id, known)
 
     def events(self, run_id: str, since: int) -> Sequence[EventRecord]:
         assert not self.replies
-        return self.ledger.events(run_id, since)
+        return self.scheduler.events(run_id, since)
 
 
 @pytest.fixture
 def near(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Coordinator, Near, Worker]]:
     """A worker in this thread that takes leases in advance."""
-    monkeypatch.setattr(ledgers, "PLENTY", 0.001)
+    monkeypatch.setattr(schedulers, "PLENTY", 0.001)
     monkeypatch.setattr(Worker, "_watch", lambda *_: None)  # there is no thread that tells early
     with Coordinator(0) as coordinator:
-        ledger, board = coordinator._ledger, Board(memoryview(bytearray(SIZE)))
-        session = ledger.reserve()
-        ledger.enlist(session, 1, board, 0)
-        line = Near(ledger)
-        worker = Worker(session, line, board, ledger.bundles)
+        scheduler, status_page = coordinator._scheduler, StatusPage(memoryview(bytearray(SIZE)))
+        session = scheduler.new_session_id()
+        scheduler.register_session(session, 1, status_page, 0)
+        line = Near(scheduler)
+        worker = Worker(session, line, status_page, scheduler.bundles)
         worker._inline = True  # the clock of a loaded machine must not choose how much is asked for
         worker._want = FLOOR
         monkeypatch.setattr(f"{__name__}.WORKING", worker)
@@ -103,7 +103,7 @@ def test_nothing_is_held_back_while_the_next_lease_is_worked_on(near: tuple[Coor
     coordinator, line, worker = near
     HELD.clear()
     run = coordinator.start(Looked, 3000)
-    while worker.turn().leases or run.progress().get("look", 0) < 3000:
+    while worker.run_once().leases or run.progress().get("look", 0) < 3000:
         pass
     worker.hand_in()
     assert run.wait().outputs == list(range(3000))
@@ -116,7 +116,7 @@ def test_a_step_is_told_to_stop_though_another_lease_waits_behind_it(near: tuple
     SEEN.clear()
     RUNS[:] = [coordinator.start(Stopped, 3000)]
     while not SEEN:
-        worker.turn()
+        worker.run_once()
     worker.hand_in()
     assert SEEN == [True]
     assert RUNS.pop().status is RunStatus.CANCELLED

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from floxide_mp.messages import FAIL, NEXT, Lease, Reply, Report, Result, Results, Spread, StepResult
+from floxide_mp.messages import FAIL, NEXT, FanOut, Lease, Reply, Report, Result, Results, StepResult
 from floxide_mp.ports import Backend
-from floxide_mp.wire.status_page import SIZE, Board
-from floxide_mp.worker.lease_execution import Work
+from floxide_mp.wire.status_page import SIZE, StatusPage
+from floxide_mp.worker.lease_execution import LeaseExecution
 from floxide_mp.worker.worker import Worker
 from tests.flows_run import until
 
@@ -18,14 +18,14 @@ def result(number: int, *writes: tuple[int, bytes], arm: int = 0) -> StepResult:
     return NEXT, ((arm, b"%d" % number),), writes, None, False
 
 
-def work(limit: int = 1 << 62) -> Work:
-    return Work(Lease(1, "run", b"", ()), lambda: False, 0, limit, 1 << 62)
+def work(limit: int = 1 << 62) -> LeaseExecution:
+    return LeaseExecution(Lease(1, "run", b"", ()), lambda: False, 0, limit, 1 << 62)
 
 
-def done(one: Work, *results: Result) -> Work:
+def done(one: LeaseExecution, *results: Result) -> LeaseExecution:
     for found in results:
         assert not isinstance(found, Results)
-        one.add(7, found, 1000 * (one.index + 1))
+        one.add(7, found, 1000 * (one.done + 1))
     return one
 
 
@@ -45,7 +45,7 @@ class Listener(Backend):
 
 def test_what_was_told_early_is_not_told_again() -> None:
     backend: Any = Listener()
-    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker = Worker(1, backend, StatusPage(memoryview(bytearray(SIZE))))
     one = done(work(limit=0), result(0), result(1))
     worker._watch(one)
     assert worker._teller is not None
@@ -53,7 +53,7 @@ def test_what_was_told_early_is_not_told_again() -> None:
     (early,) = backend.reports
     assert not early.last
     assert early.results == (Results(0, [b"0", b"1"], []),)
-    assert one.cut, "what comes next goes back to others"
+    assert one.truncated, "what comes next goes back to others"
     late = done(one, result(2)).report()
     assert late.last
     assert late.results == (result(2),)
@@ -61,7 +61,7 @@ def test_what_was_told_early_is_not_told_again() -> None:
 
 def at_a_long_lease(backend: Any) -> tuple[Worker, threading.Thread]:
     """A worker, and its thread that tells early, which has seen that there will be nothing to tell for long."""
-    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker = Worker(1, backend, StatusPage(memoryview(bytearray(SIZE))))
     worker._watch(done(work(), result(0)))
     assert worker._teller is not None
     until(lambda: worker._next_look == 1 << 62)
@@ -72,14 +72,14 @@ def test_who_goes_ahead_is_looked_after_in_time() -> None:
     """Though the one who looks has been told by the lease before that it will be long."""
     backend: Any = Listener()
     worker, teller = at_a_long_lease(backend)
-    ahead = done(Work(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0), result(1))
+    ahead = done(LeaseExecution(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0), result(1))
     worker._watch(ahead)
     with worker._lock:
         ahead.go_on()
     worker._watch(ahead)
     teller.join(30)
     (early,) = backend.reports
-    assert (early.results, early.ahead) == ((result(1),), True)
+    assert (early.results, early.chained) == ((result(1),), True)
 
 
 def test_a_short_lease_is_looked_after_in_time_behind_a_long_one() -> None:
@@ -93,7 +93,7 @@ def test_a_short_lease_is_looked_after_in_time_behind_a_long_one() -> None:
 
 def test_nobody_looks_after_a_lease_that_was_told_early() -> None:
     backend: Any = Listener(2)
-    worker = Worker(1, backend, Board(memoryview(bytearray(SIZE))))
+    worker = Worker(1, backend, StatusPage(memoryview(bytearray(SIZE))))
     worker._watch(done(work(limit=0), result(0)))
     assert worker._teller is not None
     until(lambda: backend.reports and worker._next_look == 1 << 62)
@@ -112,7 +112,7 @@ def test_usual_results_are_told_as_one() -> None:
         result(4, wrote, wrote),
         result(5, arm=1),
         failed,
-        Spread(0, [b"a"] * 8, ()),
+        FanOut(0, [b"a"] * 8, ()),
         result(6),
     ).report()
     assert found.results == (
@@ -120,7 +120,7 @@ def test_usual_results_are_told_as_one() -> None:
         Results(0, [b"3", b"4"], [(wrote,), (wrote, wrote)]),
         result(5, arm=1),
         failed,
-        Spread(0, [b"a"] * 8, ()),
+        FanOut(0, [b"a"] * 8, ()),
         result(6),
     )
     assert found.spent == ((7, 9, 9e-6),)
@@ -131,7 +131,7 @@ def test_a_stage_goes_on_only_if_all_of_it_is_usual() -> None:
     assert done(work(), result(0), result(1)).next(3) is None, "not all of it is done"
     assert done(work(), result(0), result(1, arm=1)).next(2) is None
     assert done(work(), result(0), (FAIL, (), (), None, False)).next(2) is None
-    late = Work(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0)
+    late = LeaseExecution(Lease(1, "run", b"", ()), lambda: False, 0, 1 << 62, 0)
     assert done(late, result(0)).next(1) is None, "no report is held back for longer"
     told = done(work(), result(0))
     told.report(last=False)
@@ -142,11 +142,11 @@ def test_early_reports_say_whether_it_is_a_successor_that_runs() -> None:
     one = done(work(), result(0))
     one.go_on()
     early = one.report(last=False)
-    assert (early.results, early.ahead) == ((result(0),), True)
+    assert (early.results, early.chained) == ((result(0),), True)
     two = done(work(), result(0), result(1))
     two.go_on()
     early = done(two, result(2)).report(last=False)
-    assert (early.results, early.ahead) == ((Results(0, [b"0", b"1"], []), result(2)), False), "the last one shows it"
-    assert not done(work(), result(0)).report(last=False).ahead
+    assert (early.results, early.chained) == ((Results(0, [b"0", b"1"], []), result(2)), False), "the last one shows it"
+    assert not done(work(), result(0)).report(last=False).chained
     done(one, result(1))
     assert one.report().results == (result(1),)

@@ -4,10 +4,10 @@
     ┌───────────────────────────────────────────┐             ┌────────────────────────────────────┐
     │ user's thread: start, wait, read          │             │ child: Worker.run()                │
     │ ┌────────┐    ┌─────────────────────────┐ │ socketpair  │   proxy.exchange(reports, want)    │
-    │ │ Ledger │◀───│ one server thread each  │◀┼─────────────┼─▶ decode, node, encode             │
+    │ │ Scheduler │◀───│ one server thread each  │◀┼─────────────┼─▶ decode, node, encode             │
     │ └────────┘    └─────────────────────────┘ │ shared page │                                    │
-    │      ▲        ┌─────────────────────────┐ │◀────────────┼── board: what it is at             │
-    │      └────────│ supervisor: pidfds,     │─┼────────────▶│   board: what is revoked           │
+    │      ▲        ┌─────────────────────────┐ │◀────────────┼── status page: what it is at             │
+    │      └────────│ supervisor: pidfds,     │─┼────────────▶│   status page: what is revoked           │
     │               │ time-outs, replacements │ │ lifeline    │                                    │
     │               └─────────────────────────┘ │────────────▶│ kernel: SIGKILL to the group       │
     └───────────────────────────────────────────┘  (a pipe)   │         when this end closes       │

@@ -14,7 +14,7 @@ from typing import Any
 
 from ... import failpoints, standard_streams
 from ...graph import validate
-from ...wire.status_page import SIZE, Board
+from ...wire.status_page import SIZE, StatusPage
 from ...worker.importing import be_worker
 from ...worker.step_errors import Process
 from ...worker.worker import Worker
@@ -22,12 +22,12 @@ from .exit_status import WORN
 from .fork_safety import blocking, own
 from .handshake import die_with, take
 from .recycling import worn_by
-from .rpc_client import LedgerProxy
+from .rpc_client import SchedulerProxy
 from .shm.payloads import WorkerEnd
 from .shutdown import REPLACED, shut_down
 
 
-def main(connection: int, group_line: int, own_line: int, board: int, trace: int, stderr: int) -> None:
+def main(connection: int, group_line: int, own_line: int, status_page: int, trace: int, stderr: int) -> None:
     """Work for the coordinator at the other end of ``connection``, which is a descriptor as all that follow."""
     die_with((group_line, own_line))
     standard_streams.occupy()
@@ -37,8 +37,8 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     gc.enable()
     faulthandler.enable(trace)
     validate.types_wanted = False
-    page = mmap.mmap(board, SIZE)
-    os.close(board)
+    page = mmap.mmap(status_page, SIZE)
+    os.close(status_page)
     with blocking(socket.socket(fileno=connection)) as line:  # its module may have set a default time-out
         told = take(line)
         line.detach()
@@ -48,9 +48,9 @@ def main(connection: int, group_line: int, own_line: int, board: int, trace: int
     if memory >= 0:
         _keep(memory)
     kind = TrippedEnd if failpoints.armed else WorkerEnd
-    proxy = LedgerProxy(own(kind(connection, memory, orders.part)))
+    proxy = SchedulerProxy(own(kind(connection, memory, orders.part)))
     be_worker()
-    worker = Worker(orders.session, proxy, Board(memoryview(page)), worn=worn_by(orders.limits))
+    worker = Worker(orders.session, proxy, StatusPage(memoryview(page)), worn=worn_by(orders.limits))
     if sys.stdout is not None:  # the program has closed it
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or a killed one's last words are lost
     # Up to here errors went to the trace, for the message that workers cannot start.

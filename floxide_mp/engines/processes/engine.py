@@ -16,8 +16,8 @@ from typing import Final
 
 from ...clock import monotonic
 from ...coordinator.critical import Thread
-from ...coordinator.leases import Overdue, Session, stalled
-from ...coordinator.scheduler import Ledger
+from ...coordinator.leases import KillRequest, Session, stalled
+from ...coordinator.scheduler import Scheduler
 from ...errors import FloxideError, WorkerDiedError
 from ...sigint import pause, uninterrupted
 from ...texts import explained
@@ -25,13 +25,13 @@ from ...types import WorkerHealth
 from ...wire.log import say
 from ...worker.importing import check_may_start
 from ..health import healths, look
-from .exit_status import WORN, Shortage
+from .exit_status import WORN, OomDetector
 from .preparation import Preparation, not_python
 from .process import Loose, Vacancies, WorkerProcess, spawn
 from .recycling import Limits
-from .rpc_server import LedgerServer
+from .rpc_server import SchedulerServer
 from .shm.payloads import Memory
-from .spawn import Hatchling, check_unpatched
+from .spawn import UnassignedWorker, check_unpatched
 
 LONGEST: Final = 1e6  # seconds in one wait: epoll takes no more than 24 days
 LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if ``stall`` is short
@@ -45,13 +45,14 @@ class ProcessEngine:
     """See ``ports.Engine``.
 
     Args:
-        ledger: what the workers work for.
+        scheduler: what the workers work for.
         count: how many.
         stall: seconds that a worker may be stopped (SIGSTOP); then it is ended and replaced.
         max_tasks_per_worker: items after which a worker is replaced by a new one; None: never for that.
         max_worker_rss: bytes of memory (resident) above which it is, once the item that it is at is done.
         preparation: what workers start from; None: from this process as it is now. Who made it closes it.
-        hatchling: what the first worker is made of, if that has been started already. It is the engine's from here on.
+        unassigned worker: what the first worker is made of, if that has been started already. It is the engine's from
+        here on.
 
     Raises:
         ValueError: for a limit that no worker could keep.
@@ -62,42 +63,42 @@ class ProcessEngine:
 
     def __init__(
         self,
-        ledger: Ledger,
+        scheduler: Scheduler,
         count: int,
         stall: float = STALL,
         *,
         max_tasks_per_worker: int | None = None,
         max_worker_rss: int | None = None,
         preparation: Preparation | None = None,
-        hatchling: Hatchling | None = None,
+        unassigned: UnassignedWorker | None = None,
     ) -> None:
         self._limits = Limits.checked(max_tasks_per_worker, max_worker_rss)
-        self._ledger, self._count = ledger, count
+        self._scheduler, self._count = scheduler, count
         self._stall = stall
         self._look_every, self._next_look = min(LOOK, stall / 5), 0.0
-        self._server = LedgerServer(ledger)
+        self._server = SchedulerServer(scheduler)
         self._memory: Memory | None = None
         check_may_start()
         check_unpatched()
         self._held = ExitStack()
         self._preparation = preparation or self._held.enter_context(Preparation())
-        self._hatchling = hatchling
-        ledger.hash_probe = None
-        ledger.hash_seed = ledger.hash_seed if hatchling is None else hatchling.hash_seed
+        self._unassigned = unassigned
+        scheduler.hash_probe = None
+        scheduler.hash_seed = scheduler.hash_seed if unassigned is None else unassigned.hash_seed
         self._processes: dict[int, WorkerProcess] = {}  # by session
         self._threads: dict[int, threading.Thread] = {}  # that serve them, by session
-        self._killed: dict[int, Overdue] = {}  # sessions that were ended on purpose, and why
+        self._killed: dict[int, KillRequest] = {}  # sessions that were ended on purpose, and why
         self._loose = Loose()
         with ExitStack() as undone:
             undone.push(self._held)
             try:
-                self._word = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                self._held.callback(os.close, self._word)
+                self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                self._held.callback(os.close, self._wakeup_fd)
                 self._selector = self._held.enter_context(selectors.DefaultSelector())
             except OSError as error:
                 raise FloxideError(f"no worker process can be started: {explained(error)}") from error
             undone.pop_all()
-        self._vacancies, self._shortage = Vacancies(), Shortage()
+        self._vacancies, self._oom_detector = Vacancies(), OomDetector()
         self._said = ""  # why a worker is missing, as it was last logged
         self._without: float | None = None  # since when there has been no worker, and none could be started
         self._end: float | None = None  # when what still runs is killed
@@ -108,11 +109,11 @@ class ProcessEngine:
 
     @uninterrupted
     def start(self) -> None:
-        self._selector.register(self._word, selectors.EVENT_READ, self._hear)
-        self._ledger.on_deadline = self._wake
-        if getattr(self._ledger.store, "takes_shared", False):
+        self._selector.register(self._wakeup_fd, selectors.EVENT_READ, self._hear)
+        self._scheduler.on_deadline = self._wake
+        if getattr(self._scheduler.store, "takes_shared", False):
             try:
-                self._ledger.arena = self._memory = Memory(self._count)
+                self._scheduler.arena = self._memory = Memory(self._count)
             except OSError as error:
                 say(logging.WARNING, "large values are sent to workers, not shared with them: %s", explained(error))
         try:
@@ -124,16 +125,16 @@ class ProcessEngine:
             raise
 
     def wait(self, run_id: str, seen: int | None, timeout: float | None) -> bool:
-        return self._ledger.wait(run_id, seen, timeout)
+        return self._scheduler.wait(run_id, seen, timeout)
 
     def workers(self, threshold: float) -> list[WorkerHealth]:
-        return healths(self._ledger, threshold)
+        return healths(self._scheduler, threshold)
 
     @uninterrupted
     def stop(self, grace: float) -> None:
         self._end = monotonic() + grace
         try:
-            self._ledger.stop()
+            self._scheduler.stop()
             self._wake()
             if self._supervisor.is_alive():
                 pause(self._ended, None)
@@ -151,10 +152,10 @@ class ProcessEngine:
         return self._supervisor.ident is not None
 
     def _wake(self) -> None:
-        os.eventfd_write(self._word, 1)
+        os.eventfd_write(self._wakeup_fd, 1)
 
     def _hear(self) -> None:
-        os.eventfd_read(self._word)
+        os.eventfd_read(self._wakeup_fd)
 
     def _supervise(self) -> None:
         try:
@@ -172,8 +173,8 @@ class ProcessEngine:
         try:
             self._end_all()
         finally:
-            self._ledger.died(failed)
-            self._ledger.stop()
+            self._scheduler.died(failed)
+            self._scheduler.stop()
 
     def _watch(self) -> None:
         while self._end is None or self._processes:
@@ -183,14 +184,14 @@ class ProcessEngine:
             if self._end is not None:
                 late = monotonic() >= self._end
                 for process in self._processes.values():
-                    if late or self._ledger.unheard(process.session):
+                    if late or self._scheduler.never_called(process.session):
                         process.kill()
 
     def _until(self) -> float:
         """End what is overdue or stalled; how long to wait for the next such moment."""
         stalls = self._look()
         loose, soon = self._loose.overdue(self._processes, self._killed, LONGEST)
-        overdue, again = self._ledger.overdue(max(0.0, self._next_look - monotonic()))
+        overdue, again = self._scheduler.overdue(max(0.0, self._next_look - monotonic()))
         for late in (*overdue, *stalls, *loose):
             if late.session not in self._killed:
                 self._killed[late.session] = late
@@ -202,34 +203,34 @@ class ProcessEngine:
             soon = min(soon, max(0.0, self._end - monotonic()) or 0.05)
         return min(soon if again is None else min(again, soon), LONGEST)
 
-    def _look(self) -> list[Overdue]:
+    def _look(self) -> list[KillRequest]:
         """Look at the workers' processes, if it is time to; those of ours that have been stopped for too long."""
         now = monotonic()
         if now < self._next_look:
             return []
         self._next_look = now + self._look_every
-        self._shortage.look()
+        self._oom_detector.check()
 
-        def at(worker: Session) -> tuple[Session, Overdue | None]:
+        def at(worker: Session) -> tuple[Session, KillRequest | None]:
             look(worker, now)
             return worker, stalled(worker, self._stall)
 
         stalls = []
-        for worker, late in self._ledger.look_at_workers(at):
+        for worker, late in self._scheduler.look_at_workers(at):
             if late is not None and worker.number in self._processes:
                 stalls.append(late)
             elif late is not None and worker.leases:
                 self._give_up(worker, late)
         return stalls
 
-    def _give_up(self, worker: Session, late: Overdue) -> None:
+    def _give_up(self, worker: Session, late: KillRequest) -> None:
         """A worker that is not ours to end: what it has goes back, and what it says later is refused."""
         who = f"worker {worker.worker_id} (pid {worker.pid}) {late.why}"
 
         def describe(what: str) -> FloxideError:
             return WorkerDiedError(f"{who} while it ran {what}", pid=worker.pid)
 
-        if not self._ledger.gone(worker.number, describe, "", late):
+        if not self._scheduler.session_lost(worker.number, describe, "", late):
             say(logging.WARNING, "%s", who)
 
     def _lost_lifeline(self, process: WorkerProcess) -> None:
@@ -248,16 +249,16 @@ class ProcessEngine:
     def _start_workers(self) -> None:
         """As many as can be had, and the supervisor, whom one of them makes room for if need be."""
         trouble: Exception | None = None
-        self._vacancies.places.update((number, self._ledger.hash_seed) for number in range(self._count))
+        self._vacancies.places.update((number, self._scheduler.hash_seed) for number in range(self._count))
         try:
             for worker_id in range(self._count):
-                self._start_worker(worker_id, self._ledger.hash_seed)
+                self._start_worker(worker_id, self._scheduler.hash_seed)
         except OSError as error:
             trouble = error
             self._vacancies.failed(monotonic())
         while not self._supervised:
             # A new one each time: Python 3.13 does not start one again that it could not start.
-            self._supervisor = Thread(self._supervise, "floxide-supervisor", (), self._ledger.died)
+            self._supervisor = Thread(self._supervise, "floxide-supervisor", (), self._scheduler.died)
             try:
                 self._supervisor.start()
             except RuntimeError as error:  # no thread can be started
@@ -275,16 +276,16 @@ class ProcessEngine:
             self._said = str(trouble)
 
     def _start_worker(self, worker_id: int, hash_seed: int) -> None:
-        hatchling, self._hatchling = self._hatchling, None
-        if hatchling is not None and hatchling.hash_seed != hash_seed:
-            hatchling.discard()
-            hatchling = None
-        session = self._ledger.reserve()
-        process = spawn(worker_id, session, self._limits, self._memory, hatchling, self._preparation, hash_seed)
+        unassigned, self._unassigned = self._unassigned, None
+        if unassigned is not None and unassigned.hash_seed != hash_seed:
+            unassigned.discard()
+            unassigned = None
+        session = self._scheduler.new_session_id()
+        process = spawn(worker_id, session, self._limits, self._memory, unassigned, self._preparation, hash_seed)
         try:
-            self._selector.register(process.pidfd, selectors.EVENT_READ, partial(self._bury, process))
+            self._selector.register(process.pidfd, selectors.EVENT_READ, partial(self._on_exit, process))
             self._selector.register(process.lifeline, selectors.EVENT_READ, partial(self._lost_lifeline, process))
-            self._ledger.enlist(session, worker_id, process.board, process.pid, hash_seed=hash_seed)
+            self._scheduler.register_session(session, worker_id, process.status_page, process.pid, hash_seed=hash_seed)
             self._processes[session] = process
             over = partial(self._unanswered, process)
             self._threads[session] = self._server.serve(process.connection, f"floxide-serve-{worker_id}", over)
@@ -298,25 +299,25 @@ class ProcessEngine:
     def _unanswered(self, process: WorkerProcess, why: str) -> None:
         """In the thread that served the worker: the worker ends when it finds its connection ended."""
         if why:
-            self._killed.setdefault(process.session, Overdue(process.session, process.board.at(), None, why))
+            self._killed.setdefault(process.session, KillRequest(process.session, process.status_page.at(), None, why))
         process.hang_up()
 
     def _give_back(self, process: WorkerProcess) -> None:
         """End a worker that has just been started, in favour of the others."""
         self._ignore(process)
-        self._killed[process.session] = Overdue(process.session, None, None)  # nothing it is at is to blame
+        self._killed[process.session] = KillRequest(process.session, None, None)  # nothing it is at is to blame
         process.kill()
-        self._lay_to_rest(process)
+        self._reap(process)
 
-    def _bury(self, process: WorkerProcess) -> None:
+    def _on_exit(self, process: WorkerProcess) -> None:
         """A worker has ended: give back what it had, and replace it."""
         self._ignore(process)
-        started = self._ledger.started(process.session)
+        started = self._scheduler.started(process.session)
         late = self._killed.get(process.session)
-        next_seed, began = self._ledger.next_hash_seed(process.session), process.began
+        next_seed, began = self._scheduler.next_hash_seed(process.session), process.began
         on_purpose = (late is not None and not late.why) or self._end is not None or next_seed is not None
         hash_seed = process.hash_seed if next_seed is None else next_seed
-        code, why, words, blamed = self._lay_to_rest(process)
+        code, why, words, blamed = self._reap(process)
         if code == WORN and not blamed:
             say(logging.INFO, "worker %d (pid %d) is replaced by a new one", process.worker_id, process.pid)
         elif not (blamed or on_purpose):
@@ -369,22 +370,22 @@ class ProcessEngine:
         if not self._processes:
             say(self._level, "%s%s (it is tried again)", LOST, reason)
             self._said = LOST
-            self._ledger.cannot_start(WorkerDiedError(f"{LOST}{reason}"), words)
+            self._scheduler.cannot_start(WorkerDiedError(f"{LOST}{reason}"), words)
 
-    def _lay_to_rest(self, process: WorkerProcess) -> tuple[int | None, str, str, bool]:
+    def _reap(self, process: WorkerProcess) -> tuple[int | None, str, str, bool]:
         """Of a worker that has ended or been killed: exit code, why, last words, and whether an item is to blame."""
         end = process.reap()
         words = process.last_words()
         self._processes.pop(process.session, None)
         late = self._killed.pop(process.session, None)
-        why = (late and late.why) or end.told(self._shortage.lately())
+        why = (late and late.why) or end.text(self._oom_detector.lately())
 
         def describe(what: str) -> FloxideError:
             text = f"worker {process.worker_id} (pid {process.pid}) {why} while it ran {what}"
             return WorkerDiedError(text, exit_code=end.code, pid=process.pid)
 
         try:
-            blamed = self._ledger.gone(process.session, describe, words, late)
+            blamed = self._scheduler.session_lost(process.session, describe, words, late)
         finally:
             thread = self._threads.pop(process.session, None)
             if thread is not None:
@@ -396,15 +397,15 @@ class ProcessEngine:
     def _end_all(self) -> None:
         """End every worker at once, without a supervisor."""
         for process in list(self._processes.values()):
-            self._killed[process.session] = Overdue(process.session, None, None)  # nothing it is at is to blame
+            self._killed[process.session] = KillRequest(process.session, None, None)  # nothing it is at is to blame
             process.kill()
             try:
-                self._lay_to_rest(process)
+                self._reap(process)
             except Exception as error:
                 say(logging.ERROR, "worker %d cannot be given up in order", process.worker_id, error=error)
 
     def _close(self) -> None:
-        self._ledger.detach()
+        self._scheduler.detach()
         if self._memory is not None:
             self._memory.release()
         self._held.close()
@@ -412,7 +413,7 @@ class ProcessEngine:
     def _disown(self) -> None:
         # Kept, or Popen's finalizer would complain of processes that are not this one's children.
         self._not_mine, self._processes = self._processes, {}
-        self._ledger.disown()
+        self._scheduler.disown()
 
 
 _engines: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()

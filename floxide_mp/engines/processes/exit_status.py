@@ -17,7 +17,7 @@ _GET_INFO: Final = 0xC040FF0B  # PIDFD_GET_INFO
 _EXIT: Final = 1 << 3  # PIDFD_INFO_EXIT, Linux 6.15
 
 
-class End(NamedTuple):
+class ExitStatus(NamedTuple):
     """A process's exit code, as in ``subprocess``, and the most memory that it had at a time, in bytes.
 
     ``code``: None where it is not known. ``exact``: not so where it had less than its parent when that started it; the
@@ -28,7 +28,7 @@ class End(NamedTuple):
     peak: int
     exact: bool
 
-    def told(self, shortage: bool) -> str:
+    def text(self, shortage: bool) -> str:
         """For a person. ``shortage``: whether the kernel was killing for want of memory."""
         if self.code is None:
             return "ended (how is not known: the program ignores SIGCHLD, or waits for children that are not its own)"
@@ -38,7 +38,7 @@ class End(NamedTuple):
         return ended(self.code)
 
 
-class Shortage:
+class OomDetector:
     """Whether the kernel has lately killed processes for want of memory.
 
     It counts them for the whole machine, those that were too much for a control group included. "Lately" is since the
@@ -48,7 +48,7 @@ class Shortage:
     def __init__(self) -> None:
         self._before = self._last = _kills()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """To be called every few seconds."""
         self._before, self._last = self._last, _kills()
 

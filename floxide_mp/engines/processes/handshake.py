@@ -54,7 +54,7 @@ _FORM: Final = struct.Struct("=4q")
 _ANY: Final = -1  # where there is no limit
 
 
-class Orders(NamedTuple):
+class Assignment(NamedTuple):
     """The number of its session, whose part of the memory it has, and when it is to be replaced."""
 
     session: int
@@ -62,7 +62,7 @@ class Orders(NamedTuple):
     limits: Limits = UNLIMITED
 
 
-def give(line: socket.socket, orders: Orders, memory: int | None) -> None:
+def give(line: socket.socket, orders: Assignment, memory: int | None) -> None:
     """Send it to the worker at the other end, with the descriptor of the memory file, if they share one.
 
     Raises:
@@ -74,11 +74,11 @@ def give(line: socket.socket, orders: Orders, memory: int | None) -> None:
     line.sendmsg([told], ancillary, socket.MSG_NOSIGNAL)  # the program may have SIGPIPE end it
 
 
-def take(line: socket.socket) -> tuple[Orders, int] | None:
+def take(line: socket.socket) -> tuple[Assignment, int] | None:
     """Wait for it: orders and the memory file's descriptor, or -1. None: nobody will ever send any."""
     told, fds, _, _ = socket.recv_fds(line, _FORM.size, 1)
     if not told:
         return None
     session, part, *limits = _FORM.unpack(told)
     items, size = (None if limit == _ANY else limit for limit in limits)
-    return Orders(session, part, Limits(items, size)), fds[0] if fds else -1
+    return Assignment(session, part, Limits(items, size)), fds[0] if fds else -1

@@ -26,15 +26,15 @@ from typing import Any, Final
 from ...api.stepping import StepBackend
 from ...clock import monotonic, sleep
 from ...coordinator.critical import Thread
-from ...coordinator.external import Desks, LedgerDesk
+from ...coordinator.external import ExternalSessions, SchedulerSession
 from ...errors import FloxideError
-from ...ports import Door
+from ...ports import ExternalListener
 from ...wire.log import say
-from ...wire.status_page import SIZE, Board
+from ...wire.status_page import SIZE, StatusPage
 from .exit_status import ended
 from .fork_safety import INTRODUCTION, as_socket, blocking, close, hang_up, limit, no_fork, own, peer_of
 from .proxy import VERBS, Proxy
-from .rpc_server import LedgerServer
+from .rpc_server import SchedulerServer
 
 ENDING: Final = 1.0  # seconds between the end of a process's connections and its own, at the most
 ANSWERS: Final = 1.0  # seconds for the last answers when this is closed; one who does not take his is hung up on
@@ -42,22 +42,22 @@ BACKLOG: Final = 16  # who wait to be let in: so many strangers at the most are 
 PAUSE: Final = 0.1  # seconds before the next try, where nobody can be let in
 
 
-class Listener(Door):
+class Listener(ExternalListener):
     """See ``ports.Door``.
 
     Raises:
         FloxideError: there is no descriptor or thread left for it.
     """
 
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
+    def __init__(self, external_sessions: ExternalSessions) -> None:
+        self._external_sessions = external_sessions
         self._pid = os.getpid()
         self._address = f"\0floxide-{self._pid}-{secrets.token_hex(8)}"
         self._closed = False
         self._lock = threading.Lock()
         self._lines: dict[Connection, threading.Thread] = {}
         self._strangers: set[int] = set()  # users of whom it was logged
-        self._thread = Thread(self._listen, "floxide-listener", (), desks.ledger.died)
+        self._thread = Thread(self._listen, "floxide-listener", (), external_sessions.scheduler.died)
         with ExitStack() as undone:
             try:
                 with no_fork():
@@ -72,7 +72,7 @@ class Listener(Door):
             undone.pop_all()
 
     def proxy(self) -> StepBackend:
-        return Proxy(self._address, self._pid, self._desks.retry)
+        return Proxy(self._address, self._pid, self._external_sessions.retry)
 
     def close(self) -> None:
         self._closed = True
@@ -122,7 +122,7 @@ class Listener(Door):
             say(logging.WARNING, text, who.pid, who.uid)
 
     def _receive(self, connection: Connection, pid: int) -> None:
-        thread = Thread(self._serve, f"floxide-guest-{pid}", (connection, pid), self._desks.ledger.died)
+        thread = Thread(self._serve, f"floxide-guest-{pid}", (connection, pid), self._external_sessions.scheduler.died)
         with self._lock:
             try:
                 thread.start()
@@ -137,16 +137,16 @@ class Listener(Door):
             try:
                 pidfd = os.pidfd_open(pid)
                 held.callback(os.close, pidfd)
-                board = _introduced(connection, held)
+                status_page = _introduced(connection, held)
             except AuthenticationError:
                 say(logging.WARNING, "process %d was not let in: it has another key", pid)
                 return
             except (OSError, EOFError) as error:
                 say(logging.INFO, "process %d was not let in: %s", pid, error or "it hung up")
                 return
-            desk = LedgerDesk(self._desks, board, pid)
-            held.callback(desk.died, partial(_ending, pidfd))
-            LedgerServer(desk, VERBS).answer(_watched(connection, pidfd), connection.send)
+            external_session = SchedulerSession(self._external_sessions, status_page, pid)
+            held.callback(external_session.died, partial(_ending, pidfd))
+            SchedulerServer(external_session, VERBS).answer(_watched(connection, pidfd), connection.send)
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:  # or ``close`` could hang up on another that got the same descriptor
@@ -154,8 +154,10 @@ class Listener(Door):
             close(connection)
 
 
-def _introduced(connection: Connection, held: ExitStack) -> Board:
-    """Have the guest prove that it knows the key, prove it to the guest, and give it one side of a board."""
+def _introduced(connection: Connection, held: ExitStack) -> StatusPage:
+    """Have the external worker prove that it knows the key, prove it to the external worker, and give it one side of
+    a status page.
+    """
     with as_socket(connection) as line:
         limit(line, INTRODUCTION)
         key = bytes(current_process().authkey)
@@ -169,9 +171,9 @@ def _introduced(connection: Connection, held: ExitStack) -> Board:
         finally:
             os.close(page)
         limit(line, 0)
-    board = Board(memoryview(memory))
-    held.callback(board.close)
-    return board
+    status_page = StatusPage(memoryview(memory))
+    held.callback(status_page.close)
+    return status_page
 
 
 def _watched(connection: Connection, pidfd: int) -> Callable[[], Any]:

@@ -18,15 +18,15 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from ...clock import monotonic
-from ...coordinator.leases import Overdue
-from ...wire.status_page import At, Board
-from .exit_status import End, code_of
+from ...coordinator.leases import KillRequest
+from ...wire.status_page import CurrentItem, StatusPage
+from .exit_status import ExitStatus, code_of
 from .fork_safety import hang_up
-from .handshake import Orders, give
+from .handshake import Assignment, give
 from .preparation import Preparation
 from .recycling import UNLIMITED, Limits
 from .shm.payloads import CoordinatorEnd, Memory
-from .spawn import Hatchling, hatch
+from .spawn import UnassignedWorker, spawn_unassigned
 
 _TRACE_MOST = 20_000  # bytes of a worker's last words that are kept
 _GROUP = 1 << 2  # <linux/pidfd.h>: PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
@@ -35,27 +35,29 @@ _GROUP = 1 << 2  # <linux/pidfd.h>: PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 class WorkerProcess:
     """One worker process. Made by ``spawn``; ``close`` it when it has been reaped."""
 
-    def __init__(self, orders: Orders, board: Board, connection: Connection, hatchling: Hatchling) -> None:
+    def __init__(
+        self, orders: Assignment, status_page: StatusPage, connection: Connection, unassigned: UnassignedWorker
+    ) -> None:
         self.session = orders.session
         self.worker_id = orders.part - 1
-        self.board = board
+        self.status_page = status_page
         self.connection = connection
-        self.pid = hatchling.popen.pid
-        self.pidfd = hatchling.pidfd
-        self.lifeline = hatchling.lifeline
-        self.hash_seed = hatchling.hash_seed
-        self._hatchling = hatchling
+        self.pid = unassigned.popen.pid
+        self.pidfd = unassigned.pidfd
+        self.lifeline = unassigned.lifeline
+        self.hash_seed = unassigned.hash_seed
+        self._unassigned = unassigned
 
     @property
     def began(self) -> bool:
         """Whether it has run code of ours, not another program's. Not after ``close``."""
-        return self._hatchling.began
+        return self._unassigned.began
 
     def kill(self) -> None:
         """SIGKILL to the worker and all that its nodes started. Not after ``reap``: the number may be another's."""
-        self._hatchling.kill()
+        self._unassigned.kill()
 
-    def reap(self) -> End:
+    def reap(self) -> ExitStatus:
         """How it ended; the pidfd has said that it has, or it was killed."""
         try:
             # While it is a zombie its group's number cannot be given to others: end what its nodes left first.
@@ -65,10 +67,10 @@ class WorkerProcess:
         except ChildProcessError:
             # The user's program waits for all children, or ignores SIGCHLD: it is no zombie any more.
             self._kill_what_is_left()
-            self._hatchling.popen.wait()  # or it would say that the process still runs
-            return End(code_of(self.pidfd), 0, False)
-        self._hatchling.popen.returncode = code = os.waitstatus_to_exitcode(status)
-        return End(code, usage.ru_maxrss * 1024, usage.ru_maxrss > self._hatchling.parent_peak)
+            self._unassigned.popen.wait()  # or it would say that the process still runs
+            return ExitStatus(code_of(self.pidfd), 0, False)
+        self._unassigned.popen.returncode = code = os.waitstatus_to_exitcode(status)
+        return ExitStatus(code, usage.ru_maxrss * 1024, usage.ru_maxrss > self._unassigned.parent_peak)
 
     def _kill_what_is_left(self) -> None:
         """SIGKILL to what the worker's nodes started. The group's number is still its own while one of them lives."""
@@ -81,8 +83,8 @@ class WorkerProcess:
 
     def last_words(self) -> str:
         """What faulthandler wrote, and what went to its error stream while it started."""
-        size = os.fstat(self._hatchling.trace).st_size
-        return os.pread(self._hatchling.trace, _TRACE_MOST, max(0, size - _TRACE_MOST)).decode(errors="replace")
+        size = os.fstat(self._unassigned.trace).st_size
+        return os.pread(self._unassigned.trace, _TRACE_MOST, max(0, size - _TRACE_MOST)).decode(errors="replace")
 
     def hang_up(self) -> None:
         """End the connection for whoever serves it, though a process that escaped its group may hold the other end."""
@@ -90,7 +92,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close what the coordinator holds of it."""
-        self._hatchling.resources.close()
+        self._unassigned.resources.close()
 
 
 def spawn(
@@ -98,7 +100,7 @@ def spawn(
     session: int,
     limits: Limits = UNLIMITED,
     memory: Memory | None = None,
-    hatchling: Hatchling | None = None,
+    unassigned: UnassignedWorker | None = None,
     preparation: Preparation | None = None,
     hash_seed: int | None = None,
 ) -> WorkerProcess:
@@ -109,7 +111,7 @@ def spawn(
         session: its number.
         limits: when it is to be replaced.
         memory: where large values are; None: they are sent.
-        hatchling: one that is to be it; None: a new one, of the next two.
+        unassigned worker: one that is to be it; None: a new one, of the next two.
         preparation: what it starts from; None: from this process as it is now.
         hash_seed: its seed of ``hash(text)``; None: that of the preparation.
 
@@ -117,25 +119,25 @@ def spawn(
         OSError: out of descriptors, memory or processes; nothing is left open, and no process.
         FloxideError: there is no interpreter that could be a worker, or this process must not start any.
     """
-    hatchling = hatch(preparation, hash_seed) if hatchling is None else hatchling
+    unassigned = spawn_unassigned(preparation, hash_seed) if unassigned is None else unassigned
     try:
-        board = Board(memoryview(hatchling.page))
-        hatchling.resources.callback(board.close)
-        orders = Orders(session, worker_id + 1, limits)
+        status_page = StatusPage(memoryview(unassigned.page))
+        unassigned.resources.callback(status_page.close)
+        orders = Assignment(session, worker_id + 1, limits)
         try:
-            give(hatchling.line, orders, None if memory is None else memory.fd)
+            give(unassigned.line, orders, None if memory is None else memory.fd)
         except BrokenPipeError:
             pass  # it has died of what it imports: its end is found as any worker's is
-        connection = CoordinatorEnd(hatchling.line.detach(), memory, orders.part)
-        hatchling.resources.callback(connection.close)
+        connection = CoordinatorEnd(unassigned.line.detach(), memory, orders.part)
+        unassigned.resources.callback(connection.close)
     except BaseException:
-        hatchling.discard()
+        unassigned.discard()
         raise
-    hatchling.taken = True
-    return WorkerProcess(orders, board, connection, hatchling)
+    unassigned.taken = True
+    return WorkerProcess(orders, status_page, connection, unassigned)
 
 
-QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Ledger.started``): then workers cannot start
+QUICK_DEATHS: Final = 3  # in a row, before being of any use (``Scheduler.started``): then workers cannot start
 QUICK_KILLS: Final = 30  # the same for deaths by a signal that comes from outside: somebody kills them as they come
 PATIENT_KILLS: Final = 10  # of these, those after which the next start does not come at once
 FIRST_DELAY: Final = 0.1  # seconds before a start is tried again, twice as long after each failure
@@ -201,12 +203,12 @@ class Loose:
     """Since when each is, and what it was at then, by session."""
 
     def __init__(self) -> None:
-        self._since: dict[int, tuple[float, At | None]] = {}
+        self._since: dict[int, tuple[float, CurrentItem | None]] = {}
 
     def note(self, process: WorkerProcess) -> None:
         """Nobody holds the worker's end any more: it is about to end, or one of its nodes has closed it."""
         patience = LOOSE if _exiting(process.pid) else 0.0  # this process may be killed at any moment
-        self._since[process.session] = monotonic() - LOOSE + patience, process.board.at()
+        self._since[process.session] = monotonic() - LOOSE + patience, process.status_page.at()
 
     def forget(self, session: int) -> bool:
         """Whether that one was loose. It is no more."""
@@ -214,7 +216,7 @@ class Loose:
 
     def overdue(
         self, processes: Mapping[int, WorkerProcess], killed: Container[int], longest: float
-    ) -> tuple[list[Overdue], float]:
+    ) -> tuple[list[KillRequest], float]:
         """Those to be ended, but for those that are ``killed``; in how many seconds to ask again, at the most."""
         found, again, now = [], longest, monotonic()
         for session, (since, before) in self._since.items():
@@ -224,10 +226,10 @@ class Loose:
             if left > 0:
                 again = min(again, left)
                 continue
-            at = processes[session].board.at()
+            at = processes[session].status_page.at()
             if before is None or at is None or before.lease != at.lease:
                 at = before  # that was reported: who runs now has not done it
-            found.append(Overdue(session, at, None, "closed the descriptors that it needs to work"))
+            found.append(KillRequest(session, at, None, "closed the descriptors that it needs to work"))
         return found, again
 
 

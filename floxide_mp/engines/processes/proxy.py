@@ -1,6 +1,6 @@
 """``Proxy``: a coordinator as the worker loops of the user's own see it that are in other processes.
 
-How they get in is told in ``listener``; what a loop does is the ``Guest``'s.
+How they get in is told in ``listener``; what a loop does is the ``ExternalWorker``'s.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ...ports import RunRecord
 from ...stores.memory import MemoryStore
 from ...types import RunInfo
 from ...wire import codec
-from ...wire.status_page import SIZE, Board
-from ...worker.external_loop import Guest, Guests
+from ...wire.status_page import SIZE, StatusPage
+from ...worker.external_loop import ExternalWorker, ExternalWorkers
 from ..inline import InlineEngine
 from .fork_safety import INTRODUCTION, as_socket, blocking, close, limit, no_fork, own, peer_of
 from .rpc_client import Line
@@ -39,8 +39,8 @@ from .rpc_client import Line
 VERBS: Final = ("join", "take", "commit", "shape", "describe", "events", "info", "create")
 
 
-class DeskProxy(Line):
-    """The verbs of a ``LedgerDesk``, on a connection of its own."""
+class ExternalSessionProxy(Line):
+    """The verbs of a ``SchedulerSession``, on a connection of its own."""
 
     def __init__(self, connection: Connection, coordinator: int) -> None:
         super().__init__(connection)
@@ -94,8 +94,8 @@ class Proxy(StepBackend):
         self._address = address
         self._coordinator = coordinator
         self._retry = retry
-        self._guests = Guests(self._guest)
-        self._idle: list[DeskProxy] = []  # connections for what is asked outside of any session
+        self._externals = ExternalWorkers(self._external)
+        self._idle: list[ExternalSessionProxy] = []  # connections for what is asked outside of any session
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,8 +111,8 @@ class Proxy(StepBackend):
             NotStartedError: there is none of that id.
             FloxideError: the coordinator is closed, or gone.
         """
-        with self._asking() as desk:
-            return desk.info(run_id)
+        with self._asking() as external_session:
+            return external_session.info(run_id)
 
     def __start_distributed__(
         self, workflow: Workflow, input: Any, ctx: Context | None, run_id: str | None, **options: Any
@@ -120,8 +120,8 @@ class Proxy(StepBackend):
         record = self._drawn_up(workflow, input, ctx, run_id, **options)
         if record.input is None:
             raise FloxideError("a source can feed a run only in the coordinator's process; start it there")
-        with self._asking() as desk:
-            there = desk.create(record, workflow.compiled.graph)
+        with self._asking() as external_session:
+            there = external_session.create(record, workflow.compiled.graph)
         if there is not None:
             old, info = there
             check_begun(old, record, workflow.compiled)
@@ -134,7 +134,7 @@ class Proxy(StepBackend):
     def __step_distributed__(
         self, workflow: Workflow, worker_id: int, callbacks: StepCallbacks, wait: float
     ) -> tuple[str, Any] | None:
-        return self._guests.step(workflow.compiled, worker_id, callbacks, wait)
+        return self._externals.step(workflow.compiled, worker_id, callbacks, wait)
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -142,37 +142,37 @@ class Proxy(StepBackend):
         """What the coordinator is to remember of the run, drawn up by one that does nothing else: the values are here,
         and it is here that they must be found good."""
         store = MemoryStore()
-        with Coordinator(0, store, lambda ledger, _: InlineEngine(ledger), retry=self._retry) as here:
+        with Coordinator(0, store, lambda scheduler, _: InlineEngine(scheduler), retry=self._retry) as here:
             here.start(workflow, *arguments, **options)
             (only,) = store.runs()
         return store.record(only.run_id)
 
-    def _guest(self, worker_id: int) -> Guest:
+    def _external(self, worker_id: int) -> ExternalWorker:
         with ExitStack() as undone:
-            desk, board = _connect(self._address, self._coordinator)
-            undone.callback(desk.leave)
-            desk.join(worker_id)
+            external_session, status_page = _connect(self._address, self._coordinator)
+            undone.callback(external_session.leave)
+            external_session.join(worker_id)
             undone.pop_all()
-            return Guest(desk, board, self._retry)
+            return ExternalWorker(external_session, status_page, self._retry)
 
     @contextmanager
-    def _asking(self) -> Iterator[DeskProxy]:
+    def _asking(self) -> Iterator[ExternalSessionProxy]:
         if self._pid != os.getpid():
             self._idle, self._pid = [], os.getpid()  # forked: those are the other process's
         try:
-            desk = self._idle.pop()
+            external_session = self._idle.pop()
         except IndexError:
-            desk, _ = _connect(self._address, self._coordinator)
+            external_session, _ = _connect(self._address, self._coordinator)
         try:
-            yield desk
+            yield external_session
         except BaseException:  # its reply may still come, and must never be taken for that of another call
-            desk.leave()
+            external_session.leave()
             raise
-        self._idle.append(desk)
+        self._idle.append(external_session)
 
 
-def _connect(address: str, coordinator: int) -> tuple[DeskProxy, Board]:
-    """A connection to the coordinator, and one side of a board.
+def _connect(address: str, coordinator: int) -> tuple[ExternalSessionProxy, StatusPage]:
+    """A connection to the coordinator, and one side of a status page.
 
     Raises:
         FloxideError: it is closed or gone, does not answer, or has another key.
@@ -211,7 +211,7 @@ def _connect(address: str, coordinator: int) -> tuple[DeskProxy, Board]:
         except (OSError, EOFError, AssertionError, ValueError) as error:
             raise _gone(coordinator) from error
         undone.pop_all()
-        return DeskProxy(connection, coordinator), Board(memoryview(memory))
+        return ExternalSessionProxy(connection, coordinator), StatusPage(memoryview(memory))
 
 
 def _gone(coordinator: int) -> FloxideError:

@@ -66,16 +66,16 @@ class Line:
         return result
 
 
-class LedgerProxy(Line):
-    """A ledger's verbs, as seen by a worker, which ends and is replaced when its connection breaks."""
+class SchedulerProxy(Line):
+    """A scheduler's verbs, as seen by a worker, which ends and is replaced when its connection breaks."""
 
     def exchange(self, session: int, reports: Sequence[Report], want: float) -> Reply:
         return self._call("exchange", session, reports, want)  # type: ignore[no-any-return]
 
-    def post(self, session: int, reports: Sequence[Report], want: float) -> None:
+    def submit(self, session: int, reports: Sequence[Report], want: float) -> None:
         self._ask("exchange", session, reports, want, None, True)
 
-    def collect(self) -> Reply:
+    def receive(self) -> Reply:
         return self._answer()  # type: ignore[no-any-return]
 
     def describe(self, run_id: str, known: Sequence[bytes], warnings: Sequence[str] = ()) -> Description:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from ... import failpoints
 from ...coordinator.critical import Thread
-from ...coordinator.scheduler import Ledger
+from ...coordinator.scheduler import Scheduler
 from ...errors import FloxideError
 from ...messages import Reply
-from ...ports import Backend, Desk
+from ...ports import Backend, ExternalSession
 from .rpc_client import IDENT
 
 VERBS: Final = ("exchange", "describe", "events")
@@ -28,10 +28,10 @@ VERBS: Final = ("exchange", "describe", "events")
 Answer = tuple[str, Any]  # its kind, as in ``multiprocessing.managers``, and the result or what is to be raised
 
 
-class LedgerServer:
-    """Serves verbs, a ledger's if not told otherwise, one thread per connection."""
+class SchedulerServer:
+    """Serves verbs, a scheduler's if not told otherwise, one thread per connection."""
 
-    def __init__(self, served: Backend | Desk, verbs: Sequence[str] = VERBS) -> None:
+    def __init__(self, served: Backend | ExternalSession, verbs: Sequence[str] = VERBS) -> None:
         self._served = served
         self._verbs = frozenset(verbs)
 
@@ -90,7 +90,7 @@ class LedgerServer:
                 return "#TRACEBACK", f"there is no verb {verb!r} of {ident!r} here"
             return "#RETURN", getattr(self._served, verb)(*arguments, **more)
         except Exception as error:
-            if isinstance(self._served, Ledger) and verb == "exchange" and not isinstance(error, FloxideError):
+            if isinstance(self._served, Scheduler) and verb == "exchange" and not isinstance(error, FloxideError):
                 # Nobody knows how far it has come, and what of it counts.
                 self._served.died(error)
             return "#ERROR", error
@@ -98,7 +98,7 @@ class LedgerServer:
     def _instead(self, request: Any, answer: Answer, error: Exception) -> Answer:
         """What is said instead of an answer that cannot be sent: too large, say, for the memory that is left."""
         kind, result = answer
-        if isinstance(self._served, Ledger) and isinstance(result, Reply) and result.leases:
+        if isinstance(self._served, Scheduler) and isinstance(result, Reply) and result.leases:
             _, _, (session, *_), _ = request
             self._served.unsent(session, result.leases, error)
             return kind, result._replace(leases=(), more=False)

@@ -51,13 +51,13 @@ _MODULE: Final = "floxide_mp.engines.processes.child"
 BEGAN: Final = mmap.PAGESIZE - 1  # where the page says that the worker has run code of ours
 
 
-class Hatchling:
-    """A worker process without orders. Made by ``hatch``; whoever has it must ``discard`` it.
+class UnassignedWorker:
+    """A worker process without orders. Made by ``spawn_unassigned``; whoever has it must ``discard`` it.
 
     Attributes:
         line: the connection to it.
         lifeline: our end of the pipe whose closing ends it; an error is seen there when nothing holds the other end.
-        page: what it shares with the coordinator, for a ``Board``.
+        page: what it shares with the coordinator, for a ``StatusPage``.
         trace: the descriptor of what it writes as it starts, or crashes.
         resources: closes all that this process holds of it.
         preparation: what it was started from.
@@ -112,7 +112,7 @@ class Hatchling:
             self.resources.close()
 
 
-def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) -> Hatchling:
+def spawn_unassigned(preparation: Preparation | None = None, hash_seed: int | None = None) -> UnassignedWorker:
     """Start a fresh interpreter that will work when it has been told as whom.
 
     Args:
@@ -130,10 +130,10 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
         if preparation is None:
             preparation = inherited.enter_context(Preparation())
         seed = preparation.hash_seed if hash_seed is None else hash_seed
-        board = os.memfd_create("floxide-board")
-        inherited.callback(os.close, board)
-        os.ftruncate(board, mmap.PAGESIZE)
-        page = kept.enter_context(mmap.mmap(board, mmap.PAGESIZE))
+        status_page = os.memfd_create("floxide-board")
+        inherited.callback(os.close, status_page)
+        os.ftruncate(status_page, mmap.PAGESIZE)
+        page = kept.enter_context(mmap.mmap(status_page, mmap.PAGESIZE))
         trace = os.memfd_create("floxide-trace")
         kept.callback(os.close, trace)
         lifelines, write_ends = zip(*(_lifeline(inherited, kept) for _ in range(2)), strict=True)
@@ -144,8 +144,8 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
         inherited.callback(os.close, stderr)
         program = os.memfd_create("floxide-program")  # no argument: of those, the kernel takes 128 KiB
         inherited.callback(os.close, program)
-        fds = (theirs.fileno(), *lifelines, board, trace, stderr)
-        began = f"import os\nos.pwrite({board}, b'1', {BEGAN})\nos.close({program})\n"
+        fds = (theirs.fileno(), *lifelines, status_page, trace, stderr)
+        began = f"import os\nos.pwrite({status_page}, b'1', {BEGAN})\nos.close({program})\n"
         text = began.encode() + preparation.program(_MODULE, f"main{fds}")
         with os.fdopen(os.dup(program), "wb") as file:
             file.write(text)
@@ -168,7 +168,7 @@ def hatch(preparation: Preparation | None = None, hash_seed: int | None = None) 
             popen.wait()
             raise
         kept.callback(os.close, pidfd)
-        return Hatchling(popen, pidfd, ours, write_ends[0], page, trace, kept.pop_all(), preparation, seed)
+        return UnassignedWorker(popen, pidfd, ours, write_ends[0], page, trace, kept.pop_all(), preparation, seed)
 
 
 def _started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:

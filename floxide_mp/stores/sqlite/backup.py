@@ -10,7 +10,7 @@ from . import files, schema
 from .clock_conversion import CLOCKS
 from .connection import connect
 from .reader import Reader, key_of, read_owner
-from .row_macs import Seals, key_path
+from .row_macs import RowMacs, key_path
 from .sqlite_errors import trouble
 
 _PATIENCE = 5.0  # seconds to wait for other programs' locks
@@ -60,7 +60,7 @@ def _copy(reader: Reader, path: str, key: bytes) -> None:
     with closing(connect(new, _PATIENCE, "rw")) as connection:
         reader.copy(connection)
         connection.execute("PRAGMA journal_mode = MEMORY")
-        seals = Seals(path, key)
+        seals = RowMacs(path, key)
         schema.set_owner(connection, seals, read_owner(connection, seals)._replace(file=None))
         schema.use_log(connection, path)
     os.rename(new, path)

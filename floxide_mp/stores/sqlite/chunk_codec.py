@@ -12,13 +12,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ...core.records import Arrival, ArrivalBlock, Block, EventRecord, ItemRow, OutputBlock, OutputRecord
-from ...core.types import Order, Payload, all_bytes, behind
+from ...core.records import Chunk, EventRecord, ItemRow, JoinInput, JoinInputChunk, OutputChunk, OutputRecord
+from ...core.types import OrderKey, Payload, all_bytes, offset_key
 from ...types import WorkItemStatus
 from .packing import Range, common, each, merged, pack_many, pack_ranges, total, unpack_many, without
-from .row_codec import Fixed, Row, in_band, pack, pack_order, text, unpack, unpack_order, untext
+from .row_codec import ItemColumns, Row, in_band, pack, pack_order, text, unpack, unpack_order, untext
 
-T = TypeVar("T", EventRecord, OutputRecord, Arrival)
+T = TypeVar("T", EventRecord, OutputRecord, JoinInput)
 
 LEAST: Final = 8  # fewer records than that have rows of their own
 MOST: Final = 4096  # records of a row
@@ -27,7 +27,7 @@ MOST_BYTES: Final = 1 << 20  # of payload: a row holds a gigabyte at the most, a
 MOST_LAST: Final = 1 << 63  # branch numbers below that fit into a column
 
 
-def whole(order: Order, payloads: Sequence[Payload]) -> bool:
+def whole(order: OrderKey, payloads: Sequence[Payload]) -> bool:
     """Whether records side by side, ``order`` that of the first, can be in rows together, and are enough for one."""
     path, count = order[1], len(payloads)
     return count >= LEAST and bool(path) and path[-1] + count <= MOST_LAST and all_bytes(payloads)
@@ -50,13 +50,13 @@ def cuts(payloads: Sequence[bytes]) -> Iterator[Range]:
 # -- unfinished items ---------------------------------------------------------------------------------------------
 
 
-def blocks_of(items: Iterable[Fixed], alone: Callable[[int], bool]) -> Iterator[list[Fixed]]:
+def blocks_of(items: Iterable[ItemColumns], alone: Callable[[int], bool]) -> Iterator[list[ItemColumns]]:
     """New items, cut into stretches that can be blocks, and the rest one by one.
 
     Args:
         alone: whether the item of that number must have a row of its own.
     """
-    stretch: list[Fixed] = []
+    stretch: list[ItemColumns] = []
     number = scope = depth = -1
     size = 0
     prefix: tuple[int, ...] = ()
@@ -84,7 +84,7 @@ def blocks_of(items: Iterable[Fixed], alone: Callable[[int], bool]) -> Iterator[
         yield stretch
 
 
-def pack_block(run: int, items: Sequence[Fixed]) -> tuple[Row, bytes]:
+def pack_block(run: int, items: Sequence[ItemColumns]) -> tuple[Row, bytes]:
     """The row of a block, of items that came one by one."""
     first, place, (depth, path), _, scope, _ = items[0]
     only = place if all(item[1] == place for item in items) else None  # for a person: places are in the payload
@@ -93,7 +93,7 @@ def pack_block(run: int, items: Sequence[Fixed]) -> tuple[Row, bytes]:
     return (run, first, len(items), only, scope, pack_order((depth, path[:-1]))), pack_many(columns, found)
 
 
-def block_rows(run: int, block: Block) -> Iterator[tuple[Row, bytes]]:
+def block_rows(run: int, block: Chunk) -> Iterator[tuple[Row, bytes]]:
     """The rows of one that came as such, and is ``whole``."""
     depth, path = block.order
     packed, payloads = pack_order((depth, path[:-1])), block.payloads
@@ -143,7 +143,7 @@ def events(row: Row) -> list[EventRecord]:
     return [EventRecord((depth, (*path, last)), index, name, field, one) for last, one in many]
 
 
-def output_rows(run: int, number: int, outputs: Iterable[OutputRecord | OutputBlock]) -> Iterator[tuple[Row, bytes]]:
+def output_rows(run: int, number: int, outputs: Iterable[OutputRecord | OutputChunk]) -> Iterator[tuple[Row, bytes]]:
     """``number``: that of the first."""
     for singles, block in _turns(outputs):
         for many in _stretches(singles, lambda o: _alike(o.order, o.payload, o.index, o.node)):
@@ -162,32 +162,32 @@ def output_rows(run: int, number: int, outputs: Iterable[OutputRecord | OutputBl
             number += count
 
 
-def outputs(row: Row) -> list[OutputRecord | OutputBlock]:
+def outputs(row: Row) -> list[OutputRecord | OutputChunk]:
     _, _, count, packed, index, node, worker, payload = row
     order, name = unpack_order(packed), untext(node)
     if count == 1:
         return [OutputRecord(order, index, name, unpack(payload), worker)]
     (lasts, workers), payloads = unpack_many(payload, count, 2)
     if isinstance(lasts, range) and isinstance(workers, int) and not index:
-        return [OutputBlock(_with(order, lasts.start), name, list(payloads), None if workers < 0 else workers)]
+        return [OutputChunk(_with(order, lasts.start), name, list(payloads), None if workers < 0 else workers)]
     return [
         OutputRecord(_with(order, last), index, name, one, None if who < 0 else who)
         for last, who, one in zip(each(lasts, count), each(workers, count), payloads, strict=False)
     ]
 
 
-def outputs_since(found: Iterable[Row], since: int) -> list[OutputRecord | OutputBlock]:
+def outputs_since(found: Iterable[Row], since: int) -> list[OutputRecord | OutputChunk]:
     """The outputs in these rows, but for those up to number ``since``."""
-    made: list[OutputRecord | OutputBlock] = []
+    made: list[OutputRecord | OutputChunk] = []
     for row in found:  # all of them, or that some are missing would not show
         before = max(0, since + 1 - row[1])
         if before < row[2]:
             these = outputs(row)
-            made += [these[0].behind(before)] if isinstance(these[0], OutputBlock) else these[before:]
+            made += [these[0].after(before)] if isinstance(these[0], OutputChunk) else these[before:]
     return made
 
 
-def arrival_rows(run: int, number: int, arrivals: Iterable[Arrival | ArrivalBlock]) -> Iterator[tuple[Row, bytes]]:
+def arrival_rows(run: int, number: int, arrivals: Iterable[JoinInput | JoinInputChunk]) -> Iterator[tuple[Row, bytes]]:
     """``number``: that of the first."""
     for singles, block in _turns(arrivals):
         for many in _stretches(singles, lambda a: _alike(a.order, a.payload, a.scope, a.place, a.node)):
@@ -205,28 +205,28 @@ def arrival_rows(run: int, number: int, arrivals: Iterable[Arrival | ArrivalBloc
             number += count
 
 
-def arrivals(row: Row) -> Iterator[Arrival]:
+def arrivals(row: Row) -> Iterator[JoinInput]:
     _, scope, place, _, count, packed, node, payload = row
     order = unpack_order(packed)
     if count == 1:
-        yield Arrival(scope, place, order, untext(node), unpack(payload))
+        yield JoinInput(scope, place, order, untext(node), unpack(payload))
         return
     (lasts,), payloads = unpack_many(payload, count, 1)
     for last, one in zip(each(lasts, count), payloads, strict=True):
-        yield Arrival(scope, place, _with(order, last), untext(node), one)
+        yield JoinInput(scope, place, _with(order, last), untext(node), one)
 
 
 def _turns(records: Iterable[Any]) -> Iterator[tuple[list[Any], Any]]:
     """The records, in order: some that are to be looked at one by one, and a block that is a row; None at the end."""
     singles: list[Any] = []
     for record in records:
-        if not isinstance(record, OutputBlock | ArrivalBlock):
+        if not isinstance(record, OutputChunk | JoinInputChunk):
             singles.append(record)
         elif not whole(record.order, record.payloads):
             singles += record.records()
         else:
             for start, stop in cuts(record.payloads):  # type: ignore[arg-type]  # it is whole
-                part = record._replace(order=behind(record.order, start), payloads=record.payloads[start:stop])
+                part = record._replace(order=offset_key(record.order, start), payloads=record.payloads[start:stop])
                 if stop - start < LEAST:
                     singles += part.records()
                 else:
@@ -235,13 +235,13 @@ def _turns(records: Iterable[Any]) -> Iterator[tuple[list[Any], Any]]:
     yield singles, None
 
 
-def _body(block: OutputBlock | ArrivalBlock, *columns: int) -> bytes:
+def _body(block: OutputChunk | JoinInputChunk, *columns: int) -> bytes:
     first = block.order[1][-1]
     assert all_bytes(block.payloads)
     return pack_many((range(first, first + len(block.payloads)), *columns), block.payloads)
 
 
-def _alike(order: Order, payload: Payload, *same: object) -> tuple[object, ...] | None:
+def _alike(order: OrderKey, payload: Payload, *same: object) -> tuple[object, ...] | None:
     """What records of one row have in common; None where a record has a row of its own."""
     depth, path = order
     return (depth, path[:-1], *same) if path and type(payload) is bytes and path[-1] < MOST_LAST else None
@@ -270,26 +270,26 @@ def _lasts(records: Sequence[Any]) -> list[int]:
     return [record.order[1][-1] for record in records]
 
 
-def _common(order: Order) -> Order:
+def _common(order: OrderKey) -> OrderKey:
     return order[0], order[1][:-1]
 
 
-def _with(order: Order, last: int) -> Order:
+def _with(order: OrderKey, last: int) -> OrderKey:
     return order[0], (*order[1], last)
 
 
-class Index:
+class ChunkIndex:
     """The blocks, and which of their items are gone: finished, or in rows of their own since."""
 
     def __init__(self, found: Iterable[tuple[int, int, Sequence[Range]]] = ()) -> None:
         """``found``: first item, count and what is gone, of each."""
         self._starts: list[int] = []
         self._stops: dict[int, int] = {}
-        self._gone: dict[int, Sequence[Range]] = {}
+        self._consumed: dict[int, Sequence[Range]] = {}
         for first, count, gone in found:
             self.add(first, count)
             if gone:
-                self._gone[first] = gone
+                self._consumed[first] = gone
 
     def add(self, first: int, count: int) -> None:
         """One more. It has no number in common with another one, not even one that is gone."""
@@ -323,19 +323,19 @@ class Index:
         changed: list[int] = []
         empty: list[int] = []
         for first, found in taken.items():
-            before = self._gone.get(first, ())
+            before = self._consumed.get(first, ())
             outside += common(found, before)  # they have stepped out
             gone = merged((*before, *found))
             if gone == [(first, self._stops[first])]:
                 empty.append(first)
-                self._gone.pop(first, None)
+                self._consumed.pop(first, None)
                 del self._stops[first], self._starts[bisect_left(self._starts, first)]
             elif gone != before:
                 changed.append(first)
-                self._gone[first] = gone
+                self._consumed[first] = gone
         return merged(outside), changed, empty
 
     def gone_row(self, run: int, first: int) -> Row:
         """What is gone of a block, as a row without its seal."""
-        gone = self._gone[first]
+        gone = self._consumed[first]
         return run, first, self._stops[first] - first - total(gone), pack_ranges(gone, first)

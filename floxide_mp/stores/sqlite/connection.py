@@ -1,7 +1,7 @@
 """Connections to the database, in the process that owns a store and in those that look into it.
 
-``TrippedConnection`` has a failpoint before each statement that writes, and one after each commit. The points are named
-after the statements, so that one which is new needs a name in the registry, and is swept then.
+``FailpointConnection`` has a failpoint before each statement that writes, and one after each commit. The points are
+named after the statements, so that one which is new needs a name in the registry, and is swept then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OTHERS: Final = {
 }
 
 
-class TrippedConnection(sqlite3.Connection):
+class FailpointConnection(sqlite3.Connection):
     """See the module. No statement goes any other way than through ``execute``."""
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
@@ -79,7 +79,7 @@ def connect(path: str, patience: float, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
         uri=True,
-        factory=TrippedConnection if failpoints.armed and mode == "rw" else sqlite3.Connection,
+        factory=FailpointConnection if failpoints.armed and mode == "rw" else sqlite3.Connection,
     )
     made.execute("PRAGMA trusted_schema = OFF")
     return made

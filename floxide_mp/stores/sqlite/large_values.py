@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from . import schema
-from .row_macs import Seals, corrupt
+from .row_macs import RowMacs, corrupt
 from .schema import Table
 
 _SHARE: Final = 4  # a row has other columns, and the pages of one part are in memory while it is written
@@ -23,7 +23,7 @@ def most(connection: sqlite3.Connection) -> int:
     return connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) // _SHARE
 
 
-def write(connection: sqlite3.Connection, seals: Seals, run: int, number: int, value: bytes) -> None:
+def write(connection: sqlite3.Connection, seals: RowMacs, run: int, number: int, value: bytes) -> None:
     """Write a value under a number that the run has given to no other one."""
     size = most(connection)
     whole = memoryview(value)
@@ -33,7 +33,7 @@ def write(connection: sqlite3.Connection, seals: Seals, run: int, number: int, v
         schema.PARTS.insert(connection, [(*head, body, seals.of("parts", head, body))])
 
 
-def read(connection: sqlite3.Connection, seals: Seals, run_id: str | None, run: int, number: int) -> bytes:
+def read(connection: sqlite3.Connection, seals: RowMacs, run_id: str | None, run: int, number: int) -> bytes:
     """The value of that number.
 
     Raises:

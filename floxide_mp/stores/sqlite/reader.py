@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from ...core.records import EventRecord, OutputBlock, OutputRecord, Snapshot
+from ...core.records import EventRecord, OutputChunk, OutputRecord, Snapshot
 from ...core.types import ErrorRecord
 from ...errors import NotStartedError, StoreError
 from ...ports import Progress, RunRecord
 from . import chunk_codec as blocks
 from . import large_values, row_codec, schema
-from .chunk_codec import Index
+from .chunk_codec import ChunkIndex
 from .clock_conversion import Clocks
 from .connection import connect_to_read
 from .files import LOG, connected, described, disconnected, has_log, identity
 from .lock import holder
 from .packing import unpack_ranges
 from .row_codec import Row
-from .row_macs import RowSum, Seals, Tally, corrupt, differing, key_path, read_key, run_name
+from .row_macs import RowMacs, RowSum, RunTotals, corrupt, differing, key_path, read_key, run_name
 from .schema import Table
 from .sqlite_errors import trouble
 
@@ -56,7 +56,7 @@ class Written(NamedTuple):
 class _Stand(NamedTuple):
     run: int
     progress: Progress
-    tally: Tally
+    tally: RunTotals
 
 
 class Reader:
@@ -78,7 +78,7 @@ class Reader:
         self.path, self._patience, self._clocks = path, patience, clocks
         self._pid = os.getpid()
         self._closed = False
-        self._reading = threading.RLock()  # see ``moment``
+        self._reading = threading.RLock()  # see ``read_transaction``
         if not os.path.exists(path):
             raise StoreError(f"there is no store {path}", path=path)
         if not os.path.getsize(path):
@@ -91,7 +91,7 @@ class Reader:
             try:
                 schema.expect_version(self._reader, path)
                 schema.expect_schema(self._reader, path)
-                self._seals = Seals(path, key_of(path))
+                self._seals = RowMacs(path, key_of(path))
                 self._expect_log(complete)
             except BaseException:
                 self._disconnect()
@@ -156,8 +156,8 @@ class Reader:
             ranges = self._living(run_id, run, schema.GONE, None, "block")
             arrivals = self._living(run_id, run, schema.ARRIVALS, tally.arrivals, "ord")
             scopes = self._living(run_id, run, schema.SCOPES, tally.scopes, "scope")
-            spoilt = self._living(run_id, run, schema.SPOILT, tally.spoilt, "scope")
-            marks = self._living(run_id, run, schema.MARKS, tally.marks, "kind, a, value")
+            spoilt = self._living(run_id, run, schema.SPOILT, tally.failed_batches, "scope")
+            marks = self._living(run_id, run, schema.MARKS, tally.flags, "kind, a, value")
             read_living(self._reader, self._seals, run_id, run, tally)
         gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in ranges}
         items = [row_codec.item(row[:-1], self._clocks) for row in single]
@@ -175,9 +175,11 @@ class Reader:
             scopes=[row_codec.scope(row[:-1]) for row in scopes],
             joined=[(scope, place) for _, kind, scope, place, *_ in marks if kind == "joined"],
             depths={(scope, at): depth for _, kind, scope, at, depth, _ in marks if kind == "depth"},
-            passed={node for _, kind, node, *_ in marks if kind == "passed"},
+            nodes_emitted={node for _, kind, node, *_ in marks if kind == "passed"},
             held=held,
-            spoilt={s: (n, e) for _, s, n, packed, _ in spoilt if (e := row_codec.unpack_error(packed)) is not None},
+            failed_batches={
+                s: (n, e) for _, s, n, packed, _ in spoilt if (e := row_codec.unpack_error(packed)) is not None
+            },
             events=tally.events,
             outputs=tally.outputs,
             given=row_codec.given(marks),
@@ -191,7 +193,7 @@ class Reader:
             first = found[0][1] if found else 0
             return [event for row in found for event in blocks.events(row)][max(0, since + 1 - first) :]
 
-    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputBlock]:
+    def outputs(self, run_id: str, since: int = 0, most: int | None = None) -> Sequence[OutputRecord | OutputChunk]:
         with self._transaction(run_id):
             run, _, tally = self._stand(run_id)
             found = self._log(run_id, run, schema.OUTPUTS, since, tally.outputs, tally.output_seal, most)
@@ -226,7 +228,7 @@ class Reader:
         return Written(*found)
 
     @contextmanager
-    def moment(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """All that this thread reads in it is of one moment; other threads wait."""
         with self._transaction():
             yield
@@ -258,7 +260,7 @@ class Reader:
         """All that is read in it is of one moment."""
         self._check_open()
         with self._reading, trouble(self.path, run_id):
-            if self._reader.in_transaction:  # that of a ``moment``
+            if self._reader.in_transaction:  # that of a ``read_transaction``
                 yield
                 return
             self._reader.execute("BEGIN")
@@ -335,7 +337,7 @@ def key_of(path: str) -> bytes:
     return key
 
 
-def read_owner(connection: sqlite3.Connection, seals: Seals) -> Owner:
+def read_owner(connection: sqlite3.Connection, seals: RowMacs) -> Owner:
     """Who owned it last."""
     row = connection.execute("SELECT * FROM store").fetchone()
     if row is None:
@@ -348,7 +350,7 @@ def read_owner(connection: sqlite3.Connection, seals: Seals) -> Owner:
     return Owner(*row[1:-1])
 
 
-def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _Stand:
+def read_stand(connection: sqlite3.Connection, seals: RowMacs, run_id: str) -> _Stand:
     """A run's number, progress and tally.
 
     Raises:
@@ -365,18 +367,18 @@ def read_stand(connection: sqlite3.Connection, seals: Seals, run_id: str) -> _St
         raise corrupt(seals.path, "it is missing", run_id, "progress")
     seals.check("progress", row, 1, run_name(run_id), run_id, body=False)
     told = row[1 : 1 + _PROGRESS_COLUMNS]
-    return _Stand(row[0], row_codec.progress(told), Tally(*row[3 + _PROGRESS_COLUMNS : -1]))
+    return _Stand(row[0], row_codec.progress(told), RunTotals(*row[3 + _PROGRESS_COLUMNS : -1]))
 
 
-def read_index(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int) -> Index:
+def read_index(connection: sqlite3.Connection, seals: RowMacs, run_id: str, run: int) -> ChunkIndex:
     """A run's blocks, and which of their items are gone."""
     found = _all_of(connection, seals, run_id, run, schema.GONE, None, "block")
     gone = {block: unpack_ranges(packed, block) for _, block, _, packed, _ in found}
     blocks = connection.execute("SELECT block, count FROM blocks WHERE run = ? ORDER BY block", (run,))
-    return Index((first, count, gone.get(first, ())) for first, count in blocks)
+    return ChunkIndex((first, count, gone.get(first, ())) for first, count in blocks)
 
 
-def read_living(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> RowSum:
+def read_living(connection: sqlite3.Connection, seals: RowMacs, run_id: str, run: int, tally: RunTotals) -> RowSum:
     """What the run's rows come to that are replaced and deleted: it has to be what was written."""
     living = RowSum()
     for table in schema.SUMMED:
@@ -387,7 +389,9 @@ def read_living(connection: sqlite3.Connection, seals: Seals, run_id: str, run: 
     return living
 
 
-def read_steps(connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, tally: Tally) -> dict[str, int]:
+def read_steps(
+    connection: sqlite3.Connection, seals: RowMacs, run_id: str, run: int, tally: RunTotals
+) -> dict[str, int]:
     """A run's completed steps by node."""
     found = _all_of(connection, seals, run_id, run, schema.STEPS, tally.steps, "node")
     if sum(row[2] for row in found) != tally.done:
@@ -396,7 +400,7 @@ def read_steps(connection: sqlite3.Connection, seals: Seals, run_id: str, run: i
 
 
 def _all_of(
-    connection: sqlite3.Connection, seals: Seals, run_id: str, run: int, table: Table, count: int | None, order: str
+    connection: sqlite3.Connection, seals: RowMacs, run_id: str, run: int, table: Table, count: int | None, order: str
 ) -> list[Row]:
     """The run's rows of a table, of which there are to be so many, as far as that is known."""
     found = connection.execute(f"SELECT * FROM {table.name} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
@@ -407,7 +411,7 @@ def _all_of(
     return [_whole(connection, seals, run_id, row) for row in found] if table.payload else found
 
 
-def _whole(connection: sqlite3.Connection, seals: Seals, run_id: str | None, row: Row) -> Row:
+def _whole(connection: sqlite3.Connection, seals: RowMacs, run_id: str | None, row: Row) -> Row:
     """A row with its payload, wherever that is."""
     if not isinstance(row[-2], int):
         return row

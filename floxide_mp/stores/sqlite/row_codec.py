@@ -15,28 +15,28 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ...core.records import Commit, ItemRecord, ItemRow, ScopeRecord
 from ...core.transitions import Phase
-from ...core.types import ErrorRecord, Given, Order, Packed, Payload, all_bytes
+from ...core.types import ErrorRecord, OrderKey, Packed, Payload, StreamOffset, all_bytes
 from ...ports import Progress, RunRecord
 from ...types import RunMetrics, WorkItemStatus
 from .clock_conversion import Clocks
 from .packing import pack_many, unpack_many
 
 Row: TypeAlias = tuple[Any, ...]
-Fixed: TypeAlias = tuple[int, int, Order, Payload, int, "ErrorRecord | None"]
+ItemColumns: TypeAlias = tuple[int, int, OrderKey, Payload, int, "ErrorRecord | None"]
 """What never changes of an item: id, place, order, payload, scope, error."""
 State: TypeAlias = tuple[int, str, "float | None"]
 """What changes: attempt, status, due time in seconds since the epoch."""
 
 NEW: Final[State] = 1, WorkItemStatus.PENDING.value, None
-fixed: Final[Callable[[ItemRecord], Fixed]] = attrgetter("id", "place", "order", "payload", "scope.id", "error")
+fixed: Final[Callable[[ItemRecord], ItemColumns]] = attrgetter("id", "place", "order", "payload", "scope.id", "error")
 
 
 class Prepared(NamedTuple):
     """A commit that later changes of the core's records do not reach. ``turn`` is filled in by the store."""
 
     run_id: str
-    created: Sequence[Fixed]
-    changed: Sequence[tuple[Fixed, State]]
+    created: Sequence[ItemColumns]
+    changed: Sequence[tuple[ItemColumns, State]]
     commit: Commit  # for the rest, which is immutable
     progress: Progress
     turn: list[int]
@@ -54,7 +54,7 @@ _ONE: Final = 248  # smaller numbers are one byte; for others the first byte say
 _HUGE: Final = b"\xff" * 9  # behind all of up to 8 bytes: how many follow, in two bytes, and then they
 
 
-def pack_order(order: Order) -> bytes:
+def pack_order(order: OrderKey) -> bytes:
     """Depth and branch numbers, one behind the other. They may be huge: see ``Flow._join_path``."""
     return b"".join(map(_pack_number, (order[0], *order[1])))
 
@@ -75,7 +75,7 @@ _pack_two: Final = struct.Struct(">BH").pack
 
 
 @lru_cache(1 << 10)  # the events of a step have one, and follow one another
-def unpack_order(packed: bytes) -> Order:
+def unpack_order(packed: bytes) -> OrderKey:
     numbers: list[int] = []
     at = 0
     while at < len(packed):
@@ -228,7 +228,7 @@ def run_record(row: Row, whole: bool = True) -> RunRecord:
     )
 
 
-def item_row(run: int, of: Fixed, state: State) -> tuple[Row, bytes]:
+def item_row(run: int, of: ItemColumns, state: State) -> tuple[Row, bytes]:
     number, place, order, payload, scope, error = of
     return (run, number, place, pack_order(order), scope, *state, pack_error(error)), pack(payload)
 
@@ -258,15 +258,19 @@ def scope(row: Row) -> ScopeRecord:
     return ScopeRecord(number, parent, place, unpack_order(order), None if batch is None else unpack(batch))
 
 
-def given_marks(given: Given) -> dict[tuple[str, int], int]:
+def given_marks(given: StreamOffset) -> dict[tuple[str, int], int]:
     """The marks of an item that has more to give, by kind and number."""
     return {("given", number): count for number, count in enumerate(given)}
 
 
-def given(marks: Sequence[Row]) -> dict[int, Given]:
+def given(marks: Sequence[Row]) -> dict[int, StreamOffset]:
     """What items that have more to give gave, by item. ``marks``: those of the run."""
     found = {(item, number): count for _, kind, item, number, count, *_ in marks if kind == "given"}
-    return {item: Given(*(found[item, n] for n in range(len(Given._fields)))) for item, number in found if not number}
+    return {
+        item: StreamOffset(*(found[item, n] for n in range(len(StreamOffset._fields))))
+        for item, number in found
+        if not number
+    }
 
 
 def error_row(run: int, number: int, error: ErrorRecord) -> tuple[Row, bytes | None]:

@@ -3,7 +3,7 @@ the process that owns a store, and in those that look into it.
 
 Each row carries a keyed hash of all its columns. Where rows are only ever added, the hash covers that of the row
 before, too. The key is in a file of its own: who can write to the database alone cannot make a row that is believed.
-``Tally`` is what a run's rows in the other tables add up to. It is sealed with the run's progress, so a row that is
+``RunTotals`` is what a run's rows in the other tables add up to. It is sealed with the run's progress, so a row that is
 missing, or is back, shows.
 """
 
@@ -82,7 +82,7 @@ def run_name(run_id: str) -> bytes:
     return run_id.encode("utf-8", "surrogatepass")
 
 
-class Seals:
+class RowMacs:
     """Makes and checks the seals of one database.
 
     Args:
@@ -185,21 +185,21 @@ class RowSum:
     def __init__(self, total: int = 0) -> None:
         self.total = total
 
-    def add(self, seals: Seals, found: Iterable[bytes]) -> None:
+    def add(self, seals: RowMacs, found: Iterable[bytes]) -> None:
         """Rows with these seals are there."""
         self.total += sum(map(seals.hidden, found))
 
-    def take(self, seals: Seals, found: Iterable[bytes]) -> None:
+    def take(self, seals: RowMacs, found: Iterable[bytes]) -> None:
         """They are gone."""
         self.total -= sum(map(seals.hidden, found))
 
-    def seal(self, seals: Seals) -> bytes:
+    def seal(self, seals: RowMacs) -> bytes:
         """What is written of it."""
         return seals.of("living", (self.total % (1 << 8 * SEAL_BYTES),))
 
 
 @dataclass(slots=True)
-class Tally:
+class RunTotals:
     """As of a run's last commit.
 
     Attributes:
@@ -218,8 +218,8 @@ class Tally:
     arrivals: int = 0
     arrived: int = 0
     scopes: int = 0
-    spoilt: int = 0
-    marks: int = 0
+    failed_batches: int = 0
+    flags: int = 0
     held: int = 0
     events: int = 0
     outputs: int = 0
@@ -236,8 +236,8 @@ class Tally:
     def columns(self) -> tuple[Any, ...]:
         """Its values, in order."""
         return (
-            *(self.revision, self.items, self.arrivals, self.arrived, self.scopes, self.spoilt),
-            *(self.marks, self.held, self.events, self.outputs, self.errors),
+            *(self.revision, self.items, self.arrivals, self.arrived, self.scopes, self.failed_batches),
+            *(self.flags, self.held, self.events, self.outputs, self.errors),
             *(
                 self.event_seal,
                 self.output_seal,

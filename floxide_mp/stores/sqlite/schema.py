@@ -39,7 +39,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ...errors import StoreError, StoreVersionError
-from .row_macs import Body, Seals, Tally, corrupt, read_key
+from .row_macs import Body, RowMacs, RunTotals, corrupt, read_key
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ PROGRESS: Final = Table(
     "run INTEGER NOT NULL, phase TEXT NOT NULL, total INTEGER NOT NULL, completed INTEGER NOT NULL, "
     "failed INTEGER NOT NULL, retries INTEGER NOT NULL, last_item INTEGER NOT NULL, last_error INTEGER NOT NULL, "
     "finished_at REAL, failure BLOB, failed_left INTEGER NOT NULL, updated_at REAL NOT NULL, epoch INTEGER NOT NULL, "
-    + ", ".join(f"{f.name} {'BLOB' if f.type == 'bytes' else 'INTEGER'} NOT NULL" for f in fields(Tally)),
+    + ", ".join(f"{f.name} {'BLOB' if f.type == 'bytes' else 'INTEGER'} NOT NULL" for f in fields(RunTotals)),
     1,
 )
 ITEMS: Final = Table(
@@ -229,7 +229,7 @@ STATEMENTS: Final = (*(table.create() for table in TABLES), *VIEWS)
 _OBJECTS: Final = dict(map(_object, STATEMENTS))
 
 
-def create(connection: sqlite3.Connection, seals: Seals) -> None:
+def create(connection: sqlite3.Connection, seals: RowMacs) -> None:
     """All of it, in an empty database, in one transaction, and in this one file."""
     # Not with a write-ahead log: closing carries it over, and is silent when it cannot, on a full disk say.
     connection.execute("PRAGMA journal_mode = MEMORY")
@@ -244,7 +244,7 @@ def create(connection: sqlite3.Connection, seals: Seals) -> None:
     use_log(connection, seals.path)
 
 
-def set_owner(connection: sqlite3.Connection, seals: Seals, columns: Sequence[object]) -> None:
+def set_owner(connection: sqlite3.Connection, seals: RowMacs, columns: Sequence[object]) -> None:
     """Write the row of ``store``, of which these are the columns behind the first."""
     head = (1, *columns)
     STORE.insert(connection, [(*head, seals.of("store", head))], "REPLACE")

@@ -15,18 +15,18 @@ from typing import Final, Literal
 
 from ... import failpoints, standard_streams
 from ...core.records import Commit, Snapshot
-from ...core.types import Order
+from ...core.types import OrderKey
 from ...errors import StoreError, StoreLockedError
 from ...ports import Progress, RunRecord
 from . import files, large_values, row_codec, schema, sqlite_errors
-from .chunk_codec import Index
+from .chunk_codec import ChunkIndex
 from .clock_conversion import CLOCKS, Clocks
 from .connection import connect
 from .files import Guard
 from .lock import Ownership
 from .reader import Owner, Reader, read_index, read_living, read_owner, read_stand, read_steps
 from .row_codec import Prepared
-from .row_macs import RowSum, Seals, Tally, corrupt, make_key, read_key
+from .row_macs import RowMacs, RowSum, RunTotals, corrupt, make_key, read_key
 from .sqlite_errors import trouble
 from .writer import Batch
 
@@ -77,7 +77,7 @@ class SQLiteStore(Reader):
             self._writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writing = threading.Lock()
             self._stands: dict[
-                str, tuple[int, Tally, dict[str, int], Index, RowSum]
+                str, tuple[int, RunTotals, dict[str, int], ChunkIndex, RowSum]
             ] = {}  # by run: what ``Batch`` takes
             self._epoch = self._take_over()
             with trouble(real):
@@ -125,7 +125,7 @@ class SQLiteStore(Reader):
     def commit(self, run_id: str, commit: Commit, progress: Progress) -> None:
         self.write([self.prepare(run_id, commit, progress)])
 
-    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[Order] = ()) -> None:
+    def replace(self, run: RunRecord, snapshot: Snapshot | None = None, withdrawn: Collection[OrderKey] = ()) -> None:
         self._transact([], lambda: self._replace(run, snapshot, withdrawn))
 
     def prepare(self, run_id: str, commit: Commit, progress: Progress) -> Prepared:
@@ -178,14 +178,14 @@ class SQLiteStore(Reader):
         if known is not None:
             raise StoreError(f"run {run.run_id!r} exists", run_id=run.run_id, path=self.path)
         (number,) = self._writer.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()
-        batch = Batch(run.run_id, number, Tally(), {}, Index(), RowSum())
+        batch = Batch(run.run_id, number, RunTotals(), {}, ChunkIndex(), RowSum())
         batch.add(prepared)
         batch.create(self._writer, self._seals, run, self._epoch, self._clocks.wall())
         owner = read_owner(self._writer, self._seals)
         self._set_owner(owner._replace(runs=owner.runs + 1))
         return {run.run_id: batch}
 
-    def _replace(self, run: RunRecord, snapshot: Snapshot | None, withdrawn: Collection[Order]) -> dict[str, Batch]:
+    def _replace(self, run: RunRecord, snapshot: Snapshot | None, withdrawn: Collection[OrderKey]) -> dict[str, Batch]:
         _, progress, _ = read_stand(self._writer, self._seals, run.run_id)
         batch = Batch(run.run_id, *self._stood(run.run_id))
         batch.progress = progress
@@ -197,7 +197,7 @@ class SQLiteStore(Reader):
         batch.write(self._writer, self._seals, self._epoch, self._clocks.wall())
         return {run.run_id: batch}
 
-    def _withdraw(self, batch: Batch, orders: Collection[Order]) -> None:
+    def _withdraw(self, batch: Batch, orders: Collection[OrderKey]) -> None:
         """Take events out. The seal of a row hangs on those before it, so all that are left are written anew."""
         batch.events = [event for event in self.events(batch.run_id) if event.order not in orders]
         large_values.delete(self._writer, schema.EVENTS, "run = ?", (batch.run,))
@@ -238,7 +238,7 @@ class SQLiteStore(Reader):
         text = f"{self.path} was taken over by the coordinator with pid {owner.pid}: this one writes nothing any more"
         raise StoreLockedError(text, path=self.path, pid=owner.pid, since=owner.since)
 
-    def _stood(self, run_id: str) -> tuple[int, Tally, dict[str, int], Index, RowSum]:
+    def _stood(self, run_id: str) -> tuple[int, RunTotals, dict[str, int], ChunkIndex, RowSum]:
         # Taken out, and put back when it is known to be written: an interrupt may come in between.
         known = self._stands.pop(run_id, None)
         if known is None:
@@ -313,7 +313,7 @@ def _make(path: str, key: bytes, patience: float) -> None:
     files.write_private(new, b"")
     connection = connect(new, patience, "rw")
     try:
-        schema.create(connection, Seals(path, key))
+        schema.create(connection, RowMacs(path, key))
     finally:
         connection.close()
     if failpoints.armed:

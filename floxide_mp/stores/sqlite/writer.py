@@ -10,15 +10,34 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
-from ...core.records import Arrival, ArrivalBlock, Block, EventRecord, OutputBlock, OutputRecord, ScopeRecord, Snapshot
+from ...core.records import (
+    Chunk,
+    EventRecord,
+    JoinInput,
+    JoinInputChunk,
+    OutputChunk,
+    OutputRecord,
+    ScopeRecord,
+    Snapshot,
+)
 from ...core.types import ErrorRecord
 from ...ports import Progress, RunRecord
 from . import large_values, row_codec, schema
-from .chunk_codec import LEAST, Index, arrival_rows, block_rows, blocks_of, event_rows, output_rows, pack_block, whole
+from .chunk_codec import (
+    LEAST,
+    ChunkIndex,
+    arrival_rows,
+    block_rows,
+    blocks_of,
+    event_rows,
+    output_rows,
+    pack_block,
+    whole,
+)
 from .clock_conversion import Clocks
 from .packing import Range, merged, total, without
-from .row_codec import Fixed, Prepared, Row, State
-from .row_macs import Body, RowSum, Seals, Tally, corrupt, differing, run_name
+from .row_codec import ItemColumns, Prepared, Row, State
+from .row_macs import Body, RowMacs, RowSum, RunTotals, corrupt, differing, run_name
 from .schema import Table
 
 # Which rows. Many keys are handed over as one value: one statement for any number of them.
@@ -45,28 +64,30 @@ class Batch:
         living: what its rows come to, likewise.
     """
 
-    def __init__(self, run_id: str, run: int, tally: Tally, done: dict[str, int], index: Index, living: RowSum) -> None:
-        self.run_id, self.run, self.before, self.tally = run_id, run, tally, Tally(*tally.columns())
+    def __init__(
+        self, run_id: str, run: int, tally: RunTotals, done: dict[str, int], index: ChunkIndex, living: RowSum
+    ) -> None:
+        self.run_id, self.run, self.before, self.tally = run_id, run, tally, RunTotals(*tally.columns())
         self.done, self.index, self.living = done, index, RowSum(living.total)
         self.progress: Progress
         self._anew = False  # what was unfinished is to be deleted
         self._most: int  # bytes of a payload in its row
-        self._blocks: list[Block] = []
+        self._blocks: list[Chunk] = []
         self._over: list[Range] = []  # of these, and of those on disk
-        self._created: dict[int, Fixed] = {}
-        self._changed: dict[int, tuple[Fixed, State]] = {}
-        self._arrived: dict[tuple[int, int], list[Arrival | ArrivalBlock]] = {}
+        self._created: dict[int, ItemColumns] = {}
+        self._changed: dict[int, tuple[ItemColumns, State]] = {}
+        self._arrived: dict[tuple[int, int], list[JoinInput | JoinInputChunk]] = {}
         self._used: list[tuple[int, int]] = []
         self._opened: dict[int, ScopeRecord] = {}
         self._closed: list[int] = []
-        self._spoilt: dict[int, tuple[int, ErrorRecord]] = {}
+        self._failed_batches: dict[int, tuple[int, ErrorRecord]] = {}
         self._of_scopes: dict[int, dict[tuple[str, int], int]] = {}  # scope -> marks
         self._of_nodes: dict[int, dict[tuple[str, int], int]] = {}
         self._of_items: dict[int, dict[tuple[str, int], int]] = {}
         self._given: list[int] = []  # items that have nothing more to give
         self._released: list[int] = []
         self.events: list[EventRecord] = []
-        self._outputs: list[OutputRecord | OutputBlock] = []
+        self._outputs: list[OutputRecord | OutputChunk] = []
         self._errors: list[ErrorRecord] = []
         self._done: dict[str, int] = {}
 
@@ -89,7 +110,7 @@ class Batch:
                 self._over.append((number, number + 1))
         if commit.arrived or commit.arrived_blocks or commit.joined or commit.depths:
             self._add_joins(prepared)
-        if commit.opened or commit.closed or commit.spoilt:
+        if commit.opened or commit.closed or commit.failed_batches:
             self._add_scopes(prepared)
         for number, given in commit.given.items():
             self._of_items.pop(number, None)
@@ -100,7 +121,7 @@ class Batch:
         for node, item in commit.held:
             self.tally.held += 1
             self._of_nodes.setdefault(node, {})["held", item] = self.tally.held
-        for node in commit.passed:
+        for node in commit.nodes_emitted:
             self._of_nodes[node] = {("passed", 0): 0}
             if self.before.held:
                 self._released.append(node)
@@ -116,8 +137,8 @@ class Batch:
         self._anew = True
         tally = self.tally
         tally.revision += 1
-        tally.items = tally.arrivals = tally.scopes = tally.spoilt = tally.marks = tally.blocks = 0
-        self.index = Index()
+        tally.items = tally.arrivals = tally.scopes = tally.failed_batches = tally.flags = tally.blocks = 0
+        self.index = ChunkIndex()
         self.progress = progress
         for row in sorted(snapshot.items, key=_number):  # blocks come in the order of their first items
             fixed = row[:6]
@@ -128,13 +149,13 @@ class Batch:
         for arrival in snapshot.arrivals:
             self._arrived.setdefault((arrival.scope, arrival.place), []).append(arrival)
         self._opened = {scope.id: scope for scope in snapshot.scopes}
-        self._spoilt = dict(snapshot.spoilt)
+        self._failed_batches = dict(snapshot.failed_batches)
         for scope, place in snapshot.joined:
             self._of_scopes.setdefault(scope, {})["joined", place] = 0
         for (scope, component), depth in snapshot.depths.items():
             self._of_scopes.setdefault(scope, {})["depth", component] = depth
         self._of_items = {item: row_codec.given_marks(given) for item, given in snapshot.given.items()}
-        for node in snapshot.passed:
+        for node in snapshot.nodes_emitted:
             self._of_nodes[node] = {("passed", 0): 0}
         for node, items in snapshot.held.items():
             for item in items:
@@ -157,38 +178,38 @@ class Batch:
     def _add_scopes(self, prepared: Prepared) -> None:
         commit = prepared.commit
         self._opened.update((opened.id, opened) for opened in commit.opened)
-        self._spoilt.update(commit.spoilt)
+        self._failed_batches.update(commit.failed_batches)
         for scope in commit.closed:
             self._of_scopes.pop(scope, None)
-            self._spoilt.pop(scope, None)
+            self._failed_batches.pop(scope, None)
             if self._opened.pop(scope, None) is None:
                 self._closed.append(scope)
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def create(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord, epoch: int, now: float) -> None:
+    def create(self, connection: sqlite3.Connection, seals: RowMacs, run: RunRecord, epoch: int, now: float) -> None:
         """Write it as a run's first, in the transaction that is open."""
         self._write_run(connection, seals, run)
         self._write_rows(connection, seals)
         schema.PROGRESS.insert(connection, [self._progress_row(seals, epoch, now)])
 
-    def replace(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
+    def replace(self, connection: sqlite3.Connection, seals: RowMacs, run: RunRecord) -> None:
         """Write what the run goes on with from now on."""
         self._remove(connection, seals, schema.RUNS, "run = ?")
         self._write_run(connection, seals, run)
 
-    def _write_run(self, connection: sqlite3.Connection, seals: Seals, run: RunRecord) -> None:
+    def _write_run(self, connection: sqlite3.Connection, seals: RowMacs, run: RunRecord) -> None:
         self._most = min(1 << 16, large_values.most(connection))  # all lists of runs read the row
         self._insert(connection, seals, schema.RUNS, [row_codec.run_row(self.run, run)])
 
-    def write(self, connection: sqlite3.Connection, seals: Seals, epoch: int, now: float) -> None:
+    def write(self, connection: sqlite3.Connection, seals: RowMacs, epoch: int, now: float) -> None:
         """Write it, in the transaction that is open."""
         self._write_rows(connection, seals)
         row = self._progress_row(seals, epoch, now)
         done = connection.execute(_PROGRESS, (*row[1:], self.run, self.before.revision))
         self._expect(seals, 1, done.rowcount, "progress")
 
-    def _write_rows(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_rows(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         run = self.run
         self._most = large_values.most(connection)
         if self._anew:
@@ -206,7 +227,7 @@ class Batch:
         if self._opened:
             self._insert(connection, seals, schema.SCOPES, (row_codec.scope_row(run, s) for s in self._opened.values()))
             self.tally.scopes += len(self._opened)
-        if self._spoilt:
+        if self._failed_batches:
             self._write_spoilt(connection, seals)
         if self._of_scopes or self._of_nodes or self._of_items:
             self._write_marks(connection, seals)
@@ -214,7 +235,7 @@ class Batch:
         if self._done:
             self._write_steps(connection, seals)
 
-    def _write_items(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_items(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         run, tally, changed, created = self.run, self.tally, self._changed, self._created
         over = merged(self._over)
         new = [(block.first, block.first + len(block)) for block in self._blocks]
@@ -250,7 +271,7 @@ class Batch:
             again = [row_codec.item_row(run, fixed, state) for fixed, state in changed.values()]
             self._insert(connection, seals, schema.ITEMS, again)
 
-    def _take_out(self, connection: sqlite3.Connection, seals: Seals, over: list[Range]) -> None:
+    def _take_out(self, connection: sqlite3.Connection, seals: RowMacs, over: list[Range]) -> None:
         """What is over goes, and what was changed gets a row of its own."""
         run = self.run
         again = merged((number, number + 1) for number in self._changed if number not in self._created)
@@ -267,24 +288,24 @@ class Batch:
             heads = [self.index.gone_row(run, first) for first in changed]
             self._put(connection, seals, schema.GONE, heads, "REPLACE")
 
-    def _delete(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _delete(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         tally = self.tally
         for scope, place in self._used:
             tally.arrivals -= self._remove(connection, seals, schema.ARRIVALS, _OF_JOIN, scope, place)
         if self._released:
-            tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "held", self._released)
+            tally.flags -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "held", self._released)
         if self._given:
-            tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "given", self._given)
+            tally.flags -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, "given", self._given)
         if self._closed:
             done = self._remove(connection, seals, schema.SCOPES, _OF_SCOPES, self._closed)
             self._expect(seals, len(self._closed), done, "scopes")
             tally.scopes -= done
             for kind in ("depth", "joined"):
-                tally.marks -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, kind, self._closed)
-            if tally.spoilt:
-                tally.spoilt -= self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, self._closed)
+                tally.flags -= self._remove(connection, seals, schema.MARKS, _OF_MARKS, kind, self._closed)
+            if tally.failed_batches:
+                tally.failed_batches -= self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, self._closed)
 
-    def _remove(self, connection: sqlite3.Connection, seals: Seals, table: Table, where: str, *keys: object) -> int:
+    def _remove(self, connection: sqlite3.Connection, seals: RowMacs, table: Table, where: str, *keys: object) -> int:
         """Delete rows of the run, and what belongs to them; how many there were. Lists of keys go as JSON."""
         values = (self.run, *(str(key) if isinstance(key, list) else key for key in keys))
         if self.tally.large and table.payload:
@@ -293,14 +314,14 @@ class Batch:
             return 0
         return connection.execute(f"DELETE FROM {table.name} WHERE {where}", values).rowcount
 
-    def _write_spoilt(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_spoilt(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         """A batch may be spoilt again, by an item that comes before the one that spoilt it first."""
-        known = self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, list(self._spoilt))
-        made = (((self.run, s, n), row_codec.pack_error(error)) for s, (n, error) in self._spoilt.items())
+        known = self._remove(connection, seals, schema.SPOILT, _OF_SCOPES, list(self._failed_batches))
+        made = (((self.run, s, n), row_codec.pack_error(error)) for s, (n, error) in self._failed_batches.items())
         self._insert(connection, seals, schema.SPOILT, made)
-        self.tally.spoilt += len(self._spoilt) - known
+        self.tally.failed_batches += len(self._failed_batches) - known
 
-    def _write_marks(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_marks(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         found = [
             (self.run, kind, a, b, value)
             for marks in (self._of_scopes, self._of_nodes, self._of_items)
@@ -317,7 +338,7 @@ class Batch:
                 self._put(connection, seals, schema.MARKS, again, "REPLACE")
             new += [head for head in of_kind if head[2:4] not in there]
         self._put(connection, seals, schema.MARKS, new)
-        self.tally.marks += len(new)
+        self.tally.flags += len(new)
 
     def _marks(self, connection: sqlite3.Connection, kind: str, heads: Sequence[Row]) -> dict[tuple[int, int], bytes]:
         """The seals of those of these marks that are there."""
@@ -327,7 +348,7 @@ class Batch:
                 found[a, b] = seal
         return found
 
-    def _write_steps(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_steps(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         done, tally = self.done, self.tally
         tally.steps -= len(done)
         for name, count in self._done.items():
@@ -337,7 +358,7 @@ class Batch:
         heads = [(self.run, row_codec.text(name), done[name]) for name in self._done]
         schema.STEPS.insert(connection, [(*head, seals.of("steps", head)) for head in heads], "REPLACE")
 
-    def _write_logs(self, connection: sqlite3.Connection, seals: Seals) -> None:
+    def _write_logs(self, connection: sqlite3.Connection, seals: RowMacs) -> None:
         run, tally = self.run, self.tally
         if self.events:
             made = list(event_rows(run, tally.events + 1, self.events))
@@ -353,7 +374,7 @@ class Batch:
             tally.errors += len(self._errors)
 
     def _insert(
-        self, connection: sqlite3.Connection, seals: Seals, table: Table, made: Iterable[tuple[Row, bytes | None]]
+        self, connection: sqlite3.Connection, seals: RowMacs, table: Table, made: Iterable[tuple[Row, bytes | None]]
     ) -> None:
         name = table.name
         fitted = self._fitted(connection, seals, made)
@@ -362,7 +383,7 @@ class Batch:
         self.living.add(seals, (row[-1] for row in found))
 
     def _take(
-        self, connection: sqlite3.Connection, seals: Seals, table: Table, where: str, values: Sequence[object]
+        self, connection: sqlite3.Connection, seals: RowMacs, table: Table, where: str, values: Sequence[object]
     ) -> int:
         """Take out of the sum what is about to be deleted or replaced; how many rows these are."""
         found = connection.execute(f"SELECT seal FROM {table.name} WHERE {where}", values).fetchall()
@@ -372,7 +393,7 @@ class Batch:
     def _put(
         self,
         connection: sqlite3.Connection,
-        seals: Seals,
+        seals: RowMacs,
         table: Table,
         heads: Sequence[Row],
         verb: str = "INSERT",
@@ -385,7 +406,7 @@ class Batch:
     def _append(
         self,
         connection: sqlite3.Connection,
-        seals: Seals,
+        seals: RowMacs,
         table: Table,
         made: Sequence[tuple[Row, bytes | None]],
         seal: bytes,
@@ -402,7 +423,7 @@ class Batch:
         return seal
 
     def _fitted(
-        self, connection: sqlite3.Connection, seals: Seals, made: Iterable[tuple[Row, bytes | None]]
+        self, connection: sqlite3.Connection, seals: RowMacs, made: Iterable[tuple[Row, bytes | None]]
     ) -> list[tuple[Row, Body]]:
         """The rows, with a number for each payload that is too large for one, which is written elsewhere."""
         most = self._most
@@ -411,17 +432,17 @@ class Batch:
             for head, body in made
         ]
 
-    def put_aside(self, connection: sqlite3.Connection, seals: Seals, value: bytes) -> int:
+    def put_aside(self, connection: sqlite3.Connection, seals: RowMacs, value: bytes) -> int:
         """Write a value that is too large for a row; the number by which it is found."""
         self.tally.large += 1
         large_values.write(connection, seals, self.run, self.tally.large, value)
         return self.tally.large
 
-    def _progress_row(self, seals: Seals, epoch: int, now: float) -> Row:
+    def _progress_row(self, seals: RowMacs, epoch: int, now: float) -> Row:
         self.tally.living = self.living.seal(seals)
         head = (self.run, *row_codec.progress_columns(self.progress), now, epoch, *self.tally.columns())
         return (*head, seals.of("progress", head, before=run_name(self.run_id)))
 
-    def _expect(self, seals: Seals, expected: int, found: int, table: str) -> None:
+    def _expect(self, seals: RowMacs, expected: int, found: int, table: str) -> None:
         if found != expected:
             raise corrupt(seals.path, differing(expected, found, "row"), self.run_id, table)

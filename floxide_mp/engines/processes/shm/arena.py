@@ -1,4 +1,4 @@
-"""``Arena``: a process's own part of the memory file, where it writes large payloads for others to read. ``Extents``:
+"""``Arena``: a process's own part of the memory file, where it writes large payloads for others to read. ``FreeList``:
 stretches of it that are free.
 
 Here is where there is room, and how payloads lie in it. Who may still see one, and when its room is free again, is
@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 from ....clock import monotonic
 
 
-class Extents:
+class FreeList:
     """Free stretches in the order of their offsets; neighbours become one. ``total`` is how many bytes they have."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Extents:
         self.total -= size
         return offset
 
-    def cut(self, most: int) -> list[tuple[int, int]]:
+    def trim(self, most: int) -> list[tuple[int, int]]:
         """Take out what is more than ``most`` bytes, of the smallest stretches first: what is left is of most use."""
         out = []
         for size, offset in sorted((size, offset) for offset, size in self._found) if self.total > most else ():
@@ -108,7 +108,7 @@ class Arena:
         self._lock = threading.Lock()
         self._freed: deque[int] = deque()  # told by ``free``, which anybody may call at any time, a collector included
         self._taken: dict[int, int] = {}  # offset -> size
-        self._warm, self._cold = Extents(), Extents()  # free, with pages and without
+        self._warm, self._cold = FreeList(), FreeList()  # free, with pages and without
         self._cold.add(base, SPAN)
         self._used = 0  # bytes that are taken
         self._peak = self._peak_before = 0  # the most that were since the time that is next, and in that before
@@ -121,7 +121,7 @@ class Arena:
         with self._lock:
             self._taken = {offset: _up(size, _PAGE) for offset, size in taken.items()}
             self._used = sum(self._taken.values())
-            self._cold = Extents()
+            self._cold = FreeList()
             at = self._base
             for offset in sorted(self._taken):
                 self._cool(at, offset)
@@ -200,7 +200,7 @@ class Arena:
         if (now := self._clock()) - self._since > REMEMBERED:
             self._since, self._peak_before, self._peak = now, self._peak, self._used
         needed = max(self._peak, self._peak_before)
-        for offset, size in self._warm.cut(max(KEPT, needed - self._used)):
+        for offset, size in self._warm.trim(max(KEPT, needed - self._used)):
             self._cool(offset, offset + size)
 
     def _cool(self, start: int, end: int) -> None:

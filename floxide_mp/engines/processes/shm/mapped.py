@@ -1,4 +1,4 @@
-"""``Views``: how a worker sees payloads in the memory file: as if each was its own, without a copy.
+"""``MappedPayloads``: how a worker sees payloads in the memory file: as if each was its own, without a copy.
 
 The file is mapped once, privately: what a node writes to its value becomes a page of the worker's own (copy on write),
 and nobody else sees it. The mapping stays, since to map 8 MB anew takes longer than to copy them. So when the last view
@@ -21,7 +21,7 @@ _POPULATE_WRITE: Final = 23  # Linux 5.14
 _AS_IT_WAS: Final = bytes(byte for byte in range(256) if byte & 0x20 or not byte & 0xC0)
 
 
-class _Sight(weakref.ref[Any]):
+class _Pin(weakref.ref[Any]):
     """Of a buffer that a payload is seen through. ``of`` is what has to live as long as that."""
 
     __slots__ = ("address", "of", "offset", "part", "size", "start")
@@ -34,7 +34,7 @@ class _Sight(weakref.ref[Any]):
     start: int
 
 
-class Views:
+class MappedPayloads:
     """Args:
     fd: of the memory file.
     """
@@ -45,7 +45,7 @@ class Views:
         self._parts: dict[int, mmap.mmap | None] = {}  # None: it cannot be mapped
         self._pagemap = -1
         self._types: dict[int, Any] = {}
-        self._seen: dict[int, _Sight] = {}  # by offset; who opens it a second time gets a copy
+        self._seen: dict[int, _Pin] = {}  # by offset; who opens it a second time gets a copy
         os.register_at_fork(before=self._before_fork)
 
     def open(self, offset: int, size: int, of: object) -> memoryview:
@@ -55,7 +55,7 @@ class Views:
         if part is None or start + size > len(part) or offset in self._seen:
             return memoryview(copied(self._fd, offset, size))
         made = self._type(size).from_buffer(part, start)
-        sight = _Sight(made, self._gone)
+        sight = _Pin(made, self._gone)
         sight.part, sight.start, sight.size, sight.of = part, start, size, of
         sight.address = self._address(made)
         sight.offset = offset
@@ -80,13 +80,13 @@ class Views:
 
     def _gone(self, sight: weakref.ref[Any]) -> None:
         """Nobody sees it any more."""
-        assert isinstance(sight, _Sight)
+        assert isinstance(sight, _Pin)
         if os.getpid() == self._pid and not self._as_it_was(sight):
             sight.part.madvise(mmap.MADV_DONTNEED, *_pages(sight))
         del self._seen[sight.offset]  # only now: another thread may be about to open it
         del sight.of
 
-    def _as_it_was(self, sight: _Sight) -> bool:
+    def _as_it_was(self, sight: _Pin) -> bool:
         """Whether none of it was written to."""
         start, length = _pages(sight)
         entries = bytearray(length // mmap.PAGESIZE * 8)
@@ -116,7 +116,7 @@ class Views:
                     sight.part[at] = sight.part[at]
 
 
-def _pages(sight: _Sight) -> tuple[int, int]:
+def _pages(sight: _Pin) -> tuple[int, int]:
     """Where the pages of it begin in its mapping, and how many bytes they have."""
     end = -(-(sight.start + sight.size) // mmap.PAGESIZE) * mmap.PAGESIZE
     start = sight.start // mmap.PAGESIZE * mmap.PAGESIZE

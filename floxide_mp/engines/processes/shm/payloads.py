@@ -7,11 +7,11 @@
     └──────────────────┘ next reply └─────────────────┘ next request    └─────────────────────────────────┘
                          "is free"                     "not seen here"
 
-What a worker makes becomes the coordinator's with the report. There it is a ``Region``, and when the last reference to
-that is gone, the worker whose arena it is in hears so with its next reply. A region that was sent to a worker is
-referred to until that worker says that nothing of its own sees it, or has ended: also where the user's code has put an
-array away. So nothing is written to that anybody can see, whoever dies; and what a dead worker had made and told nobody
-of is free when the next one takes over its arena.
+What a worker makes becomes the coordinator's with the report. There it is a ``SharedPayload``, and when the last
+reference to that is gone, the worker whose arena it is in hears so with its next reply. A region that was sent to a
+worker is referred to until that worker says that nothing of its own sees it, or has ended: also where the user's code
+has put an array away. So nothing is written to that anybody can see, whoever dies; and what a dead worker had made and
+told nobody of is free when the next one takes over its arena.
 
 A worker sees what is there through a mapping in which its writes are its own (``views``).
 """
@@ -35,7 +35,7 @@ from ....errors import FloxideError
 from ....wire import oob_pickle
 from ..fork_safety import no_fork, own
 from .arena import SPAN, Arena, Chunks, punch, sizes_of, spread
-from .mapped import Views, copied, read_into
+from .mapped import MappedPayloads, copied, read_into
 
 PIECE: Final = 8 << 20  # bytes
 
@@ -58,7 +58,7 @@ class Memory:
     """
 
     def __init__(self, count: int) -> None:
-        self._regions: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._regions: weakref.WeakSet[SharedPayload] = weakref.WeakSet()
         self._looks: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # by which threads of this process read regions
         self._pid = os.getpid()
         self._lock = threading.Lock()  # around each use of the descriptor by which regions are read
@@ -77,12 +77,12 @@ class Memory:
     def put(self, stream: Chunks, buffers: Chunks) -> Shared | None:
         """See ``large.Arena``. From any thread."""
         offset = self._arena.write(stream, buffers)
-        return None if offset is None else Region(self, offset, sizes_of(stream, buffers))
+        return None if offset is None else SharedPayload(self, offset, sizes_of(stream, buffers))
 
-    def arrived(self, offset: int, sizes: tuple[int, ...]) -> Region:
+    def arrived(self, offset: int, sizes: tuple[int, ...]) -> SharedPayload:
         """A worker has reported it."""
         self._taken[offset // SPAN][offset] = spread(sizes)[-1]
-        return Region(self, offset, sizes)
+        return SharedPayload(self, offset, sizes)
 
     def free(self, offset: int) -> None:
         """Nobody refers to it. Called by collectors: nothing is waited for."""
@@ -92,7 +92,7 @@ class Memory:
         else:
             self._arena.free(offset)
 
-    def news(self, part: int) -> list[int]:
+    def freed(self, part: int) -> list[int]:
         """What has become free since the last time in the part of a worker."""
         freed, taken = self._freed[part], self._taken[part]
         told = [freed.popleft() for _ in range(len(freed))]
@@ -102,10 +102,10 @@ class Memory:
 
     def taken(self, part: int) -> dict[int, int]:
         """What is there, for the worker that takes over that part: offsets and bytes."""
-        self.news(part)
+        self.freed(part)
         return dict(self._taken[part])
 
-    def read(self, region: Region) -> memoryview:
+    def read(self, region: SharedPayload) -> memoryview:
         """What is there, as it is: not to be looked at when nobody refers to the region.
 
         Raises:
@@ -132,7 +132,7 @@ class Memory:
                 region.kept = self._taken_out(region)
             self.close()
 
-    def _taken_out(self, region: Region) -> bytearray | mmap.mmap:
+    def _taken_out(self, region: SharedPayload) -> bytearray | mmap.mmap:
         """What is there, copied piece by piece: a model of many GB is not to be there twice at the end."""
         try:
             whole: bytearray | mmap.mmap = mmap.mmap(-1, region.size)  # pages that are there when they are written to
@@ -152,11 +152,11 @@ class Memory:
             os.close(self.fd)
             self.fd = -1
 
-    def note(self, region: Region) -> None:
+    def note(self, region: SharedPayload) -> None:
         self._regions.add(region)
 
 
-class Region(Shared):
+class SharedPayload(Shared):
     """A payload that is the coordinator's."""
 
     __slots__ = ("kept", "memory", "offset", "size", "sizes")
@@ -195,25 +195,25 @@ class CoordinatorEnd(Connection):
         super().__init__(handle)
         self._memory, self._part = memory, part
         self._first = True
-        self._lent: dict[int, list[Region]] = {}  # by offset, as often as it was sent and not given back
-        self._lending: list[Region] = []  # by the message that is being made
-        self._news: list[int] = []  # what could not be told with an earlier reply
-        self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, Region: self._lend}
+        self._lent: dict[int, list[SharedPayload]] = {}  # by offset, as often as it was sent and not given back
+        self._lending: list[SharedPayload] = []  # by the message that is being made
+        self._freed: list[int] = []  # what could not be told with an earlier reply
+        self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, SharedPayload: self._lend}
 
     def send(self, reply: Any) -> None:
         news: Any = None
         if self._memory is not None:
-            news = self._memory.taken(self._part) if self._first else [*self._news, *self._memory.news(self._part)]
+            news = self._memory.taken(self._part) if self._first else [*self._freed, *self._memory.freed(self._part)]
         self._lending = []
         try:
             message = oob_pickle.message((reply, news), self._reducers)
         except BaseException:  # no memory for it: it is as if it had not been tried
             if not self._first:
-                self._news = news or []
+                self._freed = news or []
             for region in self._lending:
                 self._give_back(region.offset)
             raise
-        self._first, self._news = False, []
+        self._first, self._freed = False, []
         self.send_bytes(message)
 
     def recv(self) -> Any:
@@ -237,7 +237,7 @@ class CoordinatorEnd(Connection):
         assert self._memory is not None
         return self._memory.arrived(offset, sizes)
 
-    def _lend(self, region: Region) -> tuple[Any, ...]:
+    def _lend(self, region: SharedPayload) -> tuple[Any, ...]:
         if region.memory is not self._memory or region.kept is not None:
             return bytes, (region.tobytes(),)
         self._lent.setdefault(region.offset, []).append(region)
@@ -260,11 +260,11 @@ class WorkerEnd(Connection):
     def __init__(self, handle: int, memory: int, part: int) -> None:
         super().__init__(handle)
         self._arena = Arena(memory, part * SPAN)
-        self._views = Views(memory)
+        self._views = MappedPayloads(memory)
         self._begun = False
-        self._made: weakref.WeakValueDictionary[int, Made] = weakref.WeakValueDictionary()
-        self._back: deque[int] = deque()
-        self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, Made: Made.give}
+        self._made: weakref.WeakValueDictionary[int, OwnedPayload] = weakref.WeakValueDictionary()
+        self._returned: deque[int] = deque()
+        self._reducers: dict[type, Callable[[Any], Any]] = {**copyreg.dispatch_table, OwnedPayload: OwnedPayload.give}
         if memory >= 0:
             oob_pickle.arena = self
 
@@ -274,13 +274,13 @@ class WorkerEnd(Connection):
         offset = self._arena.write(stream, buffers, begun)
         if offset is None:
             return None
-        made = self._made[offset] = Made(self._arena, self._views, offset, sizes_of(stream, buffers))
+        made = self._made[offset] = OwnedPayload(self._arena, self._views, offset, sizes_of(stream, buffers))
         if failpoints.armed:
             failpoints.hit("worker.shared.written")
         return made
 
     def send(self, request: Any) -> None:
-        back = [self._back.popleft() for _ in range(len(self._back))]
+        back = [self._returned.popleft() for _ in range(len(self._returned))]
         self.send_bytes(oob_pickle.message((request, back), self._reducers))
 
     def recv(self) -> Any:
@@ -300,7 +300,7 @@ class WorkerEnd(Connection):
         return reply
 
     def found(self, offset: int, sizes: tuple[int, ...]) -> Shared:
-        return Loan(self._back, self._views, offset, sizes)
+        return BorrowedPayload(self._returned, self._views, offset, sizes)
 
 
 class _Lying(Shared):
@@ -308,7 +308,7 @@ class _Lying(Shared):
 
     __slots__ = ("_offset", "_sizes", "_views")
 
-    def __init__(self, views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, views: MappedPayloads, offset: int, sizes: tuple[int, ...]) -> None:
         self._views, self._offset, self._sizes = views, offset, sizes
 
     def __len__(self) -> int:
@@ -323,12 +323,12 @@ class _Lying(Shared):
         return oob_pickle.in_one(*self.open())
 
 
-class Made(_Lying):
+class OwnedPayload(_Lying):
     """One that this worker has made. As long as it is not told of, it is this worker's to free."""
 
     __slots__ = ("_arena", "_given", "returned")
 
-    def __init__(self, arena: Arena, views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, arena: Arena, views: MappedPayloads, offset: int, sizes: tuple[int, ...]) -> None:
         super().__init__(views, offset, sizes)
         self._arena = arena
         self._given = False
@@ -343,17 +343,17 @@ class Made(_Lying):
             self._arena.free(self._offset)
 
 
-class Loan(_Lying):
+class BorrowedPayload(_Lying):
     """One that the coordinator has sent. When nothing here sees it any more, it is told so."""
 
-    __slots__ = ("_back",)
+    __slots__ = ("_returned",)
 
-    def __init__(self, back: deque[int], views: Views, offset: int, sizes: tuple[int, ...]) -> None:
+    def __init__(self, back: deque[int], views: MappedPayloads, offset: int, sizes: tuple[int, ...]) -> None:
         super().__init__(views, offset, sizes)
-        self._back = back
+        self._returned = back
 
     def __del__(self) -> None:
-        self._back.append(self._offset)
+        self._returned.append(self._offset)
 
 
 def _cut(whole: memoryview, sizes: Sequence[int]) -> tuple[memoryview, list[memoryview]]:
