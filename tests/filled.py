@@ -116,7 +116,7 @@ def step(number: int) -> tuple[Commit, Progress]:
 def facts(store: Any, run_id: str = "run") -> dict[str, Any]:
     """All that a store says of a run."""
     snapshot = store.snapshot(run_id)._asdict()
-    sets = {name: sorted(snapshot.pop(name)) for name in ("scopes", "joined", "passed")}
+    sets = {name: sorted(snapshot.pop(name)) for name in ("scopes", "joined", "nodes_emitted")}
     return {
         **snapshot,
         **sets,
