@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from floxide_mp.errors import StoreCorruptError, StoreError
+from floxide_mp.stores.sqlite import backup
 from floxide_mp.stores.sqlite.backup import back_up
+from floxide_mp.stores.sqlite.reader import key_of
 from floxide_mp.stores.sqlite.store import SQLiteStore
 from tests.filled import Reading, fill, step
 
@@ -124,14 +126,49 @@ def test_row_110_a_backup_while_a_program_writes(path: Path) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("end", ["", ".key", "-wal"])
-def test_row_110_a_backup_is_made_of_new_files(path: Path, end: str) -> None:
-    there = path.with_name(f"copy.db{end}")
-    there.symlink_to("nowhere") if end else there.touch()
+@pytest.mark.parametrize("end", ["", ".key", "-wal", "-shm", ".new", ".new-wal", ".running"])
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_row_110_a_backup_is_made_of_new_files(path: Path, end: str, kind: str) -> None:
+    """Whatever lies there stays as it is, and nothing is left beside it."""
+    there, target = path.with_name(f"copy.db{end}"), path.with_name("target.db")
+    target.write_text("of somebody")
+    if kind == "directory":
+        there.mkdir()
+    elif kind == "file":
+        there.write_text("of somebody")
+    else:
+        there.symlink_to("target.db")
     before = sorted(os.listdir(path.parent))
-    with pytest.raises(StoreError, match=rf"copy\.db{end} is (there|a symbolic link): a (copy of a )?store is made of"):
+    with pytest.raises(StoreError, match=r"(is there: a copy of a store is|: a store is) made of (new|regular) files"):
         back_up(str(path), str(path.with_name("copy.db")))
     assert sorted(os.listdir(path.parent)) == before
+    assert target.read_text() == "of somebody" and (kind != "file" or there.read_text() == "of somebody")
+
+
+@pytest.mark.parametrize("end", ["", ".key", ".new"])
+def test_row_110_what_comes_to_lie_there_while_a_backup_is_made(
+    path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the making."""
+    there = path.with_name(f"copy.db{end}")
+
+    def appearing(database: str) -> bytes:
+        there.write_text("of somebody")
+        return key_of(database)
+
+    monkeypatch.setattr(backup, "key_of", appearing)
+    with pytest.raises(StoreError, match=rf"copy\.db{end}: File exists"):
+        back_up(str(path), str(path.with_name("copy.db")))
+    assert there.read_text() == "of somebody"
+    assert list(path.parent.glob("copy*")) == [there]
+
+
+def test_row_110_a_backup_where_a_link_to_nothing_points(path: Path) -> None:
+    path.with_name("copy.db").symlink_to("target.db")
+    assert back_up(str(path), str(path.with_name("copy.db"))) == 2
+    assert path.with_name("copy.db").is_symlink() and path.with_name("target.db").stat().st_size
+    with Reading(path.with_name("copy.db")) as reader:
+        reader.check()
 
 
 def test_row_110_a_backup_of_what_is_not_right_is_none(path: Path) -> None:

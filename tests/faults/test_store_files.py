@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -251,6 +252,88 @@ def test_row_127_the_log_is_taken_away(
     with pytest.raises(StoreCorruptError, match=text):
         store.commit("run", *step(101))
     store.close()
+
+
+def replaced_key(key: Path) -> None:
+    key.rename(key.with_name("elsewhere"))
+    key.write_bytes(bytes(32))
+
+
+def linked_key(key: Path) -> None:
+    key.unlink()
+    key.symlink_to(key.with_name("victim"))
+
+
+def directory_for_key(key: Path) -> None:
+    key.unlink()
+    key.mkdir()
+
+
+LOST_KEYS: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "another": replaced_key,
+    "link": linked_key,
+    "directory": directory_for_key,
+    "cut": lambda key: os.truncate(key, 0),
+}
+
+
+@pytest.mark.parametrize("how", LOST_KEYS)
+def test_row_127_the_key_is_taken_away(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The owner has it in memory: what is written from then on can be read, and nothing of anybody is overwritten."""
+    key, victim = Path(f"{path}.key"), path.with_name("victim")
+    victim.write_bytes(b"of somebody")
+    was = key.read_bytes()
+    store = SQLiteStore(path)
+    store.commit("run", *step(100))
+    LOST_KEYS[how](key)
+    there = None if how == "deleted" else os.lstat(key).st_ino
+    store.commit("run", *step(101))
+    assert key.read_bytes() == was and not key.is_symlink() and key.stat().st_mode & 0o777 == 0o600
+    assert victim.read_bytes() == b"of somebody"
+    aside = Path(f"{key}.replaced-1")
+    assert (os.lstat(aside).st_ino if os.path.lexists(aside) else None) == there
+    assert "runs.db.key, the key of an open store, was written again, from memory" in caplog.text
+    caplog.clear()
+    store.commit("run", *step(102))
+    assert not caplog.text
+    with Reading(path) as reader:
+        found = said(reader)
+    store.close()
+    assert found == expected(3)
+
+
+def test_row_127_the_key_is_taken_away_twice_or_only_touched(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = Path(f"{path}.key")
+    was = key.read_bytes()
+    with closing(SQLiteStore(path)) as store:
+        os.utime(key)
+        store.commit("run", *step(100))
+        assert not caplog.text
+        for number in (1, 2):
+            replaced_key(key)
+            store.commit("run", *step(100 + number))
+            assert Path(f"{key}.replaced-{number}").read_bytes() == bytes(32)
+        key.unlink()
+    assert key.read_bytes() == was  # an idle owner notices as it closes
+
+
+def test_row_127_a_handler_of_the_log_may_write_to_the_store(path: Path) -> None:
+    """What is logged about the key is logged when no lock of the store is held."""
+    with closing(SQLiteStore(path)) as store:
+
+        class Writing(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                store.commit("run", *step(101))
+
+        handler = Writing()
+        logging.getLogger("floxide_mp").addHandler(handler)
+        try:
+            Path(f"{path}.key").unlink()
+            store.commit("run", *step(100))
+        finally:
+            logging.getLogger("floxide_mp").removeHandler(handler)
+        assert said(store) == expected(2)
 
 
 # -- its beginning --------------------------------------------------------------------------------------------------

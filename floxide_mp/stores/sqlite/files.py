@@ -149,6 +149,16 @@ def write_private(path: str, contents: bytes) -> None:
     """
     with suppress(FileNotFoundError):
         os.unlink(path)  # left over by one who was killed, or put there by somebody: it may be a link
+    create_private(path, contents)
+
+
+def create_private(path: str, contents: bytes) -> None:
+    """As ``write_private``, where nothing may be.
+
+    Raises:
+        FileExistsError: something is.
+        OSError: it cannot be made.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
     try:
         os.fchmod(fd, PRIVATE)

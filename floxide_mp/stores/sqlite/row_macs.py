@@ -18,8 +18,8 @@ from hmac import compare_digest
 from typing import Any, Final, TypeAlias
 
 from ... import failpoints
-from ...errors import StoreCorruptError
-from .files import open_own, write_private
+from ...errors import StoreCorruptError, StoreError
+from .files import open_own, sync_directory, write_private
 
 KEY_BYTES: Final = 32
 SEAL_BYTES: Final = 16
@@ -65,16 +65,78 @@ def read_key(database: str) -> bytes | None:
 def make_key(database: str) -> bytes:
     """A new key, in its file: all of it or nothing. Called by the owner of the database, if it has none."""
     key = secrets.token_bytes(KEY_BYTES)
+    write_key(database, key)
+    return key
+
+
+def write_key(database: str, key: bytes) -> None:
+    """A key in its file: all of it or nothing."""
     path = key_path(database)
     write_private(path + ".new", key)
     if failpoints.armed:
         failpoints.hit("store.key")
     os.rename(path + ".new", path)
-    return key
 
 
 def key_path(database: str) -> str:
     return database + ".key"
+
+
+class KeyFile:
+    """The key of a store that is open, which is written again when its file is deleted, replaced or changed meanwhile:
+    or what is written from then on could never be read.
+
+    Args:
+        database: whose it is.
+        key: as it was read from its file.
+    """
+
+    def __init__(self, database: str, key: bytes) -> None:
+        self._database, self._path, self._key = database, key_path(database), key
+        self._found: tuple[int, ...] | None = None  # which is looked at once
+
+    def keep(self) -> tuple[str, ...]:
+        """Write it again if need be, and give what is in its place a name of its own.
+
+        Returns:
+            what to log of that.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        found = _version(self._path)
+        if found == self._found and found is not None:
+            return ()
+        if found is not None and self._read() == self._key:
+            self._found = found
+            return ()
+        what = "deleted" if found is None else f"replaced; what was there is {self._put_aside()} now"
+        write_key(self._database, self._key)
+        sync_directory(self._path)
+        self._found = _version(self._path)
+        return (f"{self._path}, the key of an open store, was written again, from memory: it was {what}",)
+
+    def _read(self) -> bytes | None:
+        try:
+            return read_key(self._database)
+        except (StoreError, OSError):  # a link, a directory, another user's, or not a key
+            return None
+
+    def _put_aside(self) -> str:
+        number = 1
+        while os.path.lexists(name := f"{self._path}.replaced-{number}"):
+            number += 1
+        os.rename(self._path, name)
+        return name
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    """Which file it is, as of its last change; None: it is not there. A link is not followed."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def run_name(run_id: str) -> bytes:

@@ -6,6 +6,7 @@ is read in ``reader``, the tables in ``schema``.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -18,15 +19,16 @@ from ...core.records import Commit, Snapshot
 from ...core.types import OrderKey
 from ...errors import StoreError, StoreLockedError
 from ...ports import Progress, RunRecord
+from ...wire.log import say
 from . import files, large_values, row_codec, schema, sqlite_errors
 from .chunk_codec import ChunkIndex
 from .clock_conversion import CLOCKS, Clocks
 from .connection import connect
 from .files import Guard
 from .lock import Ownership
-from .reader import Owner, Reader, read_index, read_living, read_owner, read_stand, read_steps
+from .reader import Owner, Reader, key_of, read_index, read_living, read_owner, read_stand, read_steps
 from .row_codec import Prepared
-from .row_macs import RowMacs, RowSum, RunTotals, corrupt, make_key, read_key
+from .row_macs import KeyFile, RowMacs, RowSum, RunTotals, corrupt, make_key, read_key
 from .sqlite_errors import trouble
 from .writer import Batch
 
@@ -71,6 +73,8 @@ class SQLiteStore(Reader):
                 self._writer = _opened(real, patience)
                 undone.callback(self._writer.close)
             super().__init__(real, patience, clocks)
+            self._key = KeyFile(real, key := key_of(real))
+            self._seals = RowMacs(real, key)  # of the key that is kept, whatever was there a moment ago
             self.in_flight: Final = real + ".running"  # a coordinator notes there what is leased
             undone.callback(self._disconnect)
             self._writer.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
@@ -154,24 +158,35 @@ class SQLiteStore(Reader):
     def _transact(self, prepared: Sequence[Prepared], work: Callable[[], dict[str, Batch]]) -> None:
         """``work`` in one transaction of the owner, on the file that it has always been."""
         self._check_open()
-        run_id = prepared[0].run_id if prepared else None
-        with self._writing:
-            try:
-                self._guard.check()
-                self._writer.execute("BEGIN IMMEDIATE")
-                self._check_epoch()
-                done = work()
-                self._guard.check_writing()
-                self._writer.execute("COMMIT")
-                self._guard.check()  # or it may be in a file that has no name any more
-            except sqlite_errors.TROUBLE as error:
-                self._roll_back()
-                raise sqlite_errors.translated(self.path, error, run_id, _size(prepared)) from error
-            except BaseException:
-                self._roll_back()
-                raise
-            for name, batch in done.items():
-                self._stands[name] = batch.run, batch.tally, batch.done, batch.index, batch.living
+        said: list[str] = []
+        try:
+            with self._writing:
+                self._transact_alone(prepared, work, said)
+        finally:
+            for text in said:
+                say(logging.WARNING, "%s", text)  # handlers of the log are the user's: not under the lock
+
+    def _transact_alone(
+        self, prepared: Sequence[Prepared], work: Callable[[], dict[str, Batch]], said: list[str]
+    ) -> None:
+        try:
+            self._guard.check()
+            said += self._key.keep()  # or nobody could read what is written now
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._check_epoch()
+            done = work()
+            self._guard.check_writing()
+            self._writer.execute("COMMIT")
+            self._guard.check()  # or it may be in a file that has no name any more
+        except sqlite_errors.TROUBLE as error:
+            self._roll_back()
+            run_id = prepared[0].run_id if prepared else None
+            raise sqlite_errors.translated(self.path, error, run_id, _size(prepared)) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        for name, batch in done.items():
+            self._stands[name] = batch.run, batch.tally, batch.done, batch.index, batch.living
 
     def _create(self, run: RunRecord, prepared: Prepared) -> dict[str, Batch]:
         known = self._writer.execute("SELECT 1 FROM runs WHERE run_id = ?", (row_codec.text(run.run_id),)).fetchone()
