@@ -34,6 +34,7 @@ from floxide_mp import (
 )
 from tests import conftest, flows_run
 from tests.flows_run import Echo
+from tests.naming import without_address
 
 LIMIT = 50.0
 
@@ -241,7 +242,7 @@ class Numbered:
         return (3, 4)[number]
 
 
-@pytest.mark.parametrize("values", [["abc"], list("abc"), (), {"a": 1, "b": 2}.items(), range(2), Numbered()], ids=repr)
+@pytest.mark.parametrize("values", [["abc"], list("abc"), (), {"a": 1, "b": 2}.items(), range(2), Numbered()], ids=without_address)
 def test_any_iterable_of_values_is(values: Any) -> None:
     assert Workflow.build("Splitting", {"split": SplitNode(iter)}, start="split")().run(values).outputs == [*values]
     assert Workflow.build("Splitting", {"split": node(NextAll)}, start="split")().run(values).outputs == [*values]

@@ -23,6 +23,7 @@ from floxide_mp.coordinator import arguments
 from floxide_mp.coordinator.sameness import Likeness, compare, differing
 from floxide_mp.wire import codec
 from tests.flows_run import Echo
+from tests.naming import without_address
 from tests.scripts import printed
 
 LIMIT = 40.0
@@ -185,7 +186,7 @@ OTHERS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "now"), OTHERS, ids=repr)
+@pytest.mark.parametrize(("before", "now"), OTHERS, ids=without_address)
 def test_row_114_what_is_another_value_is_found(before: Any, now: Any) -> None:
     assert compare(codec.encode(before), codec.encode(now)) is Likeness.OTHER
     assert compare(codec.encode([before, {0: now}]), codec.encode([now, {0: before}])) is Likeness.OTHER
@@ -218,7 +219,7 @@ DIFFERING: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "now", "where"), DIFFERING, ids=repr)
+@pytest.mark.parametrize(("before", "now", "where"), DIFFERING, ids=without_address)
 def test_row_114_the_error_names_what_differs(before: Any, now: Any, where: str) -> None:
     assert differing(codec.encode(before), codec.encode(now), "input") == where
     with Coordinator(0) as c:
