@@ -18,7 +18,7 @@ from floxide_mp.core.records import (
     one_by_one,
 )
 from floxide_mp.core.transitions import Phase
-from floxide_mp.core.types import ErrorRecord, Payload
+from floxide_mp.core.types import ErrorRecord, Payload, size_of
 from floxide_mp.ports import Progress, RunRecord
 from floxide_mp.stores.sqlite.reader import Reader
 from floxide_mp.stores.sqlite.store import SQLiteStore
@@ -34,7 +34,7 @@ ERROR = ErrorRecord("Boom", "boom", "line", MARK["errors"], 1, "work", 7, 1, 2, 
 
 
 def item(number: int, payload: Payload = b"plain") -> ItemRecord:
-    return ItemRecord(number, 1, (1, (number,)), payload, _ROOT)
+    return ItemRecord(number, 1, (1, (number,)), payload, _ROOT, size=size_of(payload))
 
 
 def at(number: int) -> Progress:

@@ -92,7 +92,7 @@ def check_locks(coordinator: Coordinator) -> None:
     busy: list[str] = []
 
     def look() -> None:
-        for name in ("lock", "page"):
+        for name in ("lock", "publish_lock"):
             lock = getattr(critical, name)
             if lock.acquire(timeout=LIMIT):
                 lock.release()

@@ -1,7 +1,7 @@
 """``floxide-mp runs`` and ``floxide-mp show RUN``: what a store holds, while a program writes to it or later.
 
 Nothing here is unpickled, so no module of the user's is needed, and nothing of theirs runs. Where the facts come from
-is in ``standing``.
+is in ``summary``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def show(options: Namespace) -> list[str]:
     if not options.json:
         return list(_page(found, options.store))
     facts = asdict(found)
-    return [json.dumps({**facts.pop("standing"), **facts})]
+    return [json.dumps({**facts.pop("summary"), **facts})]
 
 
 # -- as text ------------------------------------------------------------------------------------------------------

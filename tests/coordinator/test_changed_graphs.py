@@ -174,7 +174,7 @@ def test_the_shape_of_a_graph_is_all_of_it_that_a_plan_needs() -> None:
             Graph.of_shape("g", shape)
 
 
-EMPTY = Snapshot(**{name: {} if name in ("depths", "held", "spoilt") else [] for name in Snapshot._fields})
+EMPTY = Snapshot(**{name: {} if name in ("depths", "held", "failed_batches") else [] for name in Snapshot._fields})
 
 
 def test_a_batch_keeps_the_numbers_of_its_items() -> None:

@@ -182,7 +182,7 @@ def test_row_31_a_report_of_before_the_run_broke_hides_nothing_of_the_resumed_on
 
     (lease,) = scheduler.exchange(first, (), 1.0).leases
     (lease,) = scheduler.exchange(first, (report(lease.id),), 1.0).leases
-    assert lease.given == 1
+    assert lease.given.values == 1
     store.broken = True
     scheduler.pause("run")
     assert scheduler.read("run", lambda run, store: run.decided.phase) is Phase.BROKEN
@@ -190,4 +190,4 @@ def test_row_31_a_report_of_before_the_run_broke_hides_nothing_of_the_resumed_on
     scheduler.resume("run", record, Plan(graph))
     assert scheduler.exchange(first, (report(lease.id),), 0.0).refused
     (lease,) = scheduler.exchange(second, (), 1.0).leases
-    assert (lease.generation, lease.given) == (1, 1)
+    assert (lease.generation, lease.given.values) == (1, 1)

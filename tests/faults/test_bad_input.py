@@ -242,7 +242,9 @@ class Numbered:
         return (3, 4)[number]
 
 
-@pytest.mark.parametrize("values", [["abc"], list("abc"), (), {"a": 1, "b": 2}.items(), range(2), Numbered()], ids=without_address)
+@pytest.mark.parametrize(
+    "values", [["abc"], list("abc"), (), {"a": 1, "b": 2}.items(), range(2), Numbered()], ids=without_address
+)
 def test_any_iterable_of_values_is(values: Any) -> None:
     assert Workflow.build("Splitting", {"split": SplitNode(iter)}, start="split")().run(values).outputs == [*values]
     assert Workflow.build("Splitting", {"split": node(NextAll)}, start="split")().run(values).outputs == [*values]

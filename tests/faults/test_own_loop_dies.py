@@ -142,8 +142,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-def test_two_processes_of_the_users_finish_a_run(method: str, tmp_path: Path) -> None:
+def test_two_processes_of_the_users_finish_a_run(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However they were started, and with everything in ``__main__``."""
+    monkeypatch.setenv("PYTHONHASHSEED", "1")  # without one, processes that are not forked are warned of theirs
     (tmp_path / "mine.py").write_text(METHODS)
     done = run_python(["mine.py", method], None, tmp_path)
     assert done.stdout == "[('run', Order(number=780))] [0, 0] Order(number=780)\n", done.stderr
