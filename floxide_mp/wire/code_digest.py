@@ -1,106 +1,99 @@
-"""A number for the code of a node, as it is imported here: whether a worker has imported what the caller has. In the
-caller's process and in every worker's.
+"""Numbers for the code that nodes reach in the user's own modules, as it is imported here: whether a worker has
+imported what the caller has. In the caller's process and in every worker's.
 
-It is of the byte code: of the node's class or function, and of what these call in their own module. Comments and line
-numbers do not count. It is for a warning, so it may miss something (data, other modules), and must be cheap.
+They are of the byte code of functions, with the defaults of their parameters and the plain values in their closures.
+Comments and line numbers do not count. It is for a warning, so it may miss something (what a function imports when it
+runs, libraries), and must be cheap: each function has its number once, and which there are is ``reached``'s.
 """
 
 from __future__ import annotations
 
 import types
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 from zlib import crc32
 
 from ..api.node import Node
+from . import main_module
+from .reached import Keys, Place, Reached, held_by, reached
 
-UNKNOWN: Final = (
-    0  # of what has no code, or is not run as it was written: pytest rewrites the asserts of a test's module
-)
 OTHER_CODE: Final = (
-    "run {}: a worker has imported other code than the run goes on with, of its nodes {}: their module was changed or "
+    "run {}: a worker has imported other code than the run goes on with, of its nodes {}: a module was changed or "
     "reloaded meanwhile. What they give may be of two versions; to go on with one, close the coordinator, and resume "
     "the run in a new process"
 )
-_OURS: Final = "floxide_mp."
-_known: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()  # by function
+_UNKNOWN: Final = 0  # of what is not run as it was written: pytest rewrites the asserts of a test's module
+_NAMED: Final = 5  # functions that a warning has by name, for a node
+_PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
+_known: Final[WeakKeyDictionary[types.FunctionType, int]] = WeakKeyDictionary()
 
 
-def codes_of(nodes: Sequence[Node]) -> tuple[int, ...]:
-    """Of each node."""
-    return tuple(map(_code_of, nodes))
+def codes_of(found: Reached) -> dict[Place, int]:
+    """The number of each function that nodes reach, by where it is.
+
+    What of ``__main__`` goes by value is not imported in workers, so cannot be another there.
+    """
+    left_out = main_module.NAMES if main_module.script_here() is None else ()
+    codes = {}
+    for place, functions in found.functions.items():
+        if place[0] not in left_out:
+            numbers = [_number_of(function) for function in functions]
+            if _UNKNOWN not in numbers:
+                codes[place] = sum(numbers)
+    return codes
 
 
-def changed(names: Sequence[str], before: Sequence[int], now: Sequence[int]) -> tuple[str, ...]:
-    """The names of those nodes that have other code."""
-    pairs = zip(names, before, now, strict=True)
-    return tuple(name for name, one, other in pairs if one != other and UNKNOWN not in (one, other))
+def changed(
+    names: Sequence[str], nodes: Sequence[Node], keys: Sequence[Keys], before: Mapping[Place, int]
+) -> tuple[str, ...]:
+    """Those nodes that reach other code here, with the functions that are others: "price (taxes.vat)".
+
+    Args:
+        names, nodes, keys: of a workflow.
+        before: the numbers in the process that this one is compared with. What only one of both reaches does not count.
+    """
+    now = codes_of(reached(nodes, keys)) if before else {}
+    other = {place for place, code in now.items() if before.get(place, code) != code}
+    if not other:
+        return ()
+    found = []
+    for name, node, arms in zip(names, nodes, keys, strict=True):
+        functions = sorted(".".join(place) for place in reached([node], [arms]).functions if place in other)
+        if functions:
+            more = f" and {len(functions) - _NAMED} more" if len(functions) > _NAMED else ""
+            found.append(f"{name} ({', '.join(functions[:_NAMED])}{more})")
+    return tuple(found)
 
 
-def _code_of(node: Node) -> int:
-    roots = roots_of(node)
-    if not roots:
-        return UNKNOWN
-    known = _known.get(roots[0]) if len(roots) == 1 else None
+def _number_of(function: types.FunctionType) -> int:
+    known = _known.get(function)
     if known is None:
-        known = _digest(roots)
-        if len(roots) == 1:
-            _known[roots[0]] = known
+        known = _known[function] = _digest(function)
     return known
 
 
-def roots_of(node: Node) -> list[types.FunctionType]:
-    """The functions that a node is made of: those that it holds, and those of its class."""
-    kind = type(node)
-    roots = [part for part in vars(node).values() if isinstance(part, types.FunctionType)]
-    return roots if kind.__module__.startswith(_OURS) else roots + _functions(kind)
-
-
-def _functions(kind: type) -> list[types.FunctionType]:
-    return [
-        part
-        for base in kind.__mro__
-        if base is not object and not base.__module__.startswith(_OURS)
-        for _, part in sorted(vars(base).items())
-        if isinstance(part, types.FunctionType)
-    ]
-
-
-def _digest(roots: Sequence[types.FunctionType]) -> int:
-    found, left, seen = 1, list(roots), set[int]()
-    while left:
-        function = left.pop()
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        for part in _parts(function.__code__, function.__doc__):
-            if part.startswith(b"'@py"):
-                return UNKNOWN
-            found = crc32(part, found)
-        left += _called(function)
+def _digest(function: types.FunctionType) -> int:
+    found = 1
+    for part in _parts(function.__code__, function.__doc__):
+        if part.startswith(b"'@py"):
+            return _UNKNOWN
+        found = crc32(part, found)
+    counted = frozenset(function.__code__.co_freevars) if _rebinds(function.__code__) else frozenset[str]()
+    for name, value in held_by(function):
+        if name not in counted and (text := _constant(value)) is not None:
+            found = crc32(f"{name} {text}".encode("utf-8", "surrogatepass"), found)
     return found or 1
 
 
-def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
-    """What it may call in its own module, and what it wraps."""
-    wrapped = getattr(function, "__wrapped__", None)
-    others = [function.__globals__.get(name) for name in names_in(function.__code__)]
-    for part in (wrapped, *others):
-        if getattr(part, "__module__", None) != function.__module__:
-            continue
-        if isinstance(part, types.FunctionType):
-            yield part
-        elif isinstance(part, type):
-            yield from _functions(part)
+def _rebinds(code: types.CodeType) -> bool:
+    """Whether it binds names of the functions around it: what is there is then another in each process."""
+    if not code.co_freevars:
+        return False
+    from opcode import opmap  # rarely
 
-
-def names_in(code: types.CodeType) -> Iterator[str]:
-    """The names of globals and attributes in some code, and in functions inside it."""
-    yield from code.co_names
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from names_in(const)
+    inner = any(_rebinds(const) for const in code.co_consts if isinstance(const, types.CodeType))
+    return inner or opmap["STORE_DEREF"] in code.co_code[::2]
 
 
 def _parts(code: types.CodeType, doc: object = None) -> Iterator[bytes]:
@@ -110,7 +103,16 @@ def _parts(code: types.CodeType, doc: object = None) -> Iterator[bytes]:
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             yield from _parts(const)
-        elif isinstance(const, frozenset):
-            yield repr(sorted(map(repr, const))).encode()
         elif const is not doc or doc is None:
-            yield repr(const).encode("utf-8", "surrogatepass")
+            yield (_constant(const) or "").encode("utf-8", "surrogatepass")
+
+
+def _constant(value: Any) -> str | None:
+    """A text that says all of a value that nobody can change; None: it is of another kind."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)
+    if kind is not tuple and kind is not frozenset:
+        return None
+    parts: Iterable[str | None] = [_constant(part) for part in value]
+    return None if None in parts else kind.__name__ + repr(sorted(parts, key=str) if kind is frozenset else parts)

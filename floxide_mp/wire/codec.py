@@ -23,8 +23,9 @@ from ..core.types import ErrorRecord, Packed, Payload, Shared
 from ..errors import RemoteError, SerializationError
 from ..texts import clipped
 from . import by_value, global_digests, main_module, search_path
-from .code_digest import OTHER_CODE, UNKNOWN, changed, codes_of
+from .code_digest import OTHER_CODE, changed, codes_of
 from .pickle_diagnostics import describe, explained
+from .reached import reached
 
 LARGE: Final = 32 << 20  # bytes of a workflow from which on there is a warning
 _NONE = pickle.dumps(None, 5)
@@ -49,16 +50,17 @@ class Bundle(NamedTuple):
     policies: tuple[RetryPolicy | None, ...]
     ways: tuple[Way, ...]
     fields: tuple[tuple[str, ...], ...]  # of the nodes' objects, when the workflow was defined: see ``kept_state``
-    codes: tuple[int, ...] = ()  # of the nodes, as whoever starts the run has them: see ``code_digest``
+    codes: dict[tuple[str, str], int] = {}  # that nodes reach, as whoever starts the run has it: see ``code_digest``
     globals: dict[tuple[str, str], int] = {}  # that they look up, likewise: see ``global_digests``
+    changed: tuple[str, ...] = ()  # nodes of which the process that has opened it has other code
 
     @classmethod
     def of(cls, compiled: Compiled, retry: RetryPolicy | None) -> Bundle:
         """That of a workflow; ``retry`` is the policy of nodes that have none."""
         specs = compiled.graph.nodes
         policies = tuple(spec.retry or retry for spec in specs)
-        names, codes = tuple(spec.name for spec in specs), codes_of(compiled.nodes)
-        return cls(compiled.nodes, names, compiled.keys, policies, compiled.ways, compiled.fields, codes)
+        names = tuple(spec.name for spec in specs)
+        return cls(compiled.nodes, names, compiled.keys, policies, compiled.ways, compiled.fields)
 
 
 def encode(
@@ -162,7 +164,8 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
     """
     place = tuple(search_path.here())
     home = main_module.script_here()
-    bundle = bundle._replace(globals=global_digests.digests_of(bundle.nodes))
+    found = reached(bundle.nodes, bundle.keys)
+    bundle = bundle._replace(codes=codes_of(found), globals=global_digests.digests_of(found))
     if home is not None:
         sent, missing = _beside_script(home, main)
         payload = (None if sent else _plain(bundle)) or _with(sent, bundle)
@@ -179,14 +182,7 @@ def encode_bundle(bundle: Bundle, *first_values: Any, main: Sequence[str] = ()) 
             raise
         except BaseException:
             pass  # said with its own name when it is encoded
-    bundle = bundle._replace(codes=tuple(map(_code_to_compare, bundle.nodes, bundle.codes)))
     return _pickled((place, None, by_value.offered()), _with(finder.found, bundle), tuple(finder.found))
-
-
-def _code_to_compare(node: Node, code: int) -> int:
-    """The number of a node's code; that which goes by value is not imported there, so cannot be another."""
-    modules = type(node).__module__, getattr(node.handler(), "__module__", None)
-    return UNKNOWN if any(module in main_module.NAMES for module in modules) else code
 
 
 def _with(found: dict[str, Any], bundle: Bundle) -> bytes:
@@ -272,7 +268,8 @@ def decode_bundle(payload: bytes) -> Bundle:
     found, reducers, bundle = pickle.load(stream)
     vars(sys.modules["__main__"]).update(found)
     copyreg.dispatch_table.update(reducers)
-    return bundle  # type: ignore[no-any-return]
+    made: Bundle = bundle
+    return made._replace(changed=changed(made.names, made.nodes, made.keys, made.codes))
 
 
 def export_main_names(names: Iterable[str], compiled: Compiled) -> None:
@@ -301,8 +298,7 @@ def other_globals(run_id: str, bundle: Bundle) -> list[str]:
 
 def other_code(run_id: str, bundle: Bundle) -> list[str]:
     """A warning, if this process has imported other code of the nodes than the program has; or none."""
-    names = changed(bundle.names, bundle.codes, codes_of(bundle.nodes)) if bundle.codes else ()
-    return [OTHER_CODE.format(run_id, ", ".join(names))] if names else []
+    return [OTHER_CODE.format(run_id, ", ".join(bundle.changed))] if bundle.changed else []
 
 
 def encode_error(error: BaseException, text: str) -> ErrorRecord:

@@ -8,21 +8,17 @@ program has changed there since. That was a wrong answer without a word. It is f
 
 from __future__ import annotations
 
-import enum
 import functools
-import os
 import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from typing import Any, Final
 from zlib import crc32
 
-from ..api.node import FunctionNode, Node
 from . import main_module
-from .code_digest import names_in, roots_of
+from .reached import Reached, is_users
 
 OTHER_DATA: Final = (
     "run {}: in a worker another value than in the program is found under {}. Workers run the script's top, and import "
@@ -45,38 +41,15 @@ _SHOWN: Final = frozenset(  # by their ``repr``
     | {f"datetime.{name}" for name in ("date", "time", "datetime", "timedelta")}
 )
 _NAMED: Final = (type, types.FunctionType, types.BuiltinFunctionType)
-_WRAPPERS: Final = (staticmethod, classmethod, type(functools.lru_cache(lambda: None)))
-_STANDARD: Final = os.path.dirname(os.__file__) + os.sep
 
 
-class _Looked(NamedTuple):
-    """What a function looks up: names of data (module, qualified name), and other functions."""
-
-    data: tuple[tuple[str, str], ...]
-    functions: tuple[ref[types.FunctionType], ...]
-
-
-_known: Final[WeakKeyDictionary[types.FunctionType, _Looked]] = WeakKeyDictionary()
 _first: Final[dict[tuple[str, str], int]] = {}  # in a worker: as it was before any step of a workflow that looks it up
 
 
-def digests_of(nodes: Iterable[Node]) -> dict[tuple[str, str], int]:
-    """The number of each global that the nodes' code may look up, by module and qualified name."""
-    left = [function for node in nodes for function in roots_of(node)]
-    seen = set[types.FunctionType]()
-    found: dict[tuple[str, str], int] = {}
-    while left:
-        function = left.pop()
-        if function in seen:
-            continue
-        seen.add(function)
-        looked = _known.get(function)
-        if looked is None:
-            looked = _known[function] = _looked_up(function)
-        left += (one for made in looked.functions if (one := made()) is not None)
-        for place in looked.data:
-            if place not in found and not (place[0] == "__main__" and main_module.script_here() is None):
-                found[place] = _digest_at(place)
+def digests_of(reached: Reached) -> dict[tuple[str, str], int]:
+    """The number of each global that the code of nodes may look up, by module and qualified name."""
+    own = main_module.script_here() is not None
+    found = {place: _digest_at(place) for place in reached.data if own or place[0] != "__main__"}
     return {place: digest for place, digest in found.items() if digest != _UNKNOWN}
 
 
@@ -90,75 +63,6 @@ def changed(before: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
         if here not in (digest, _UNKNOWN):
             other.append(".".join(place).removeprefix("__main__."))
     return tuple(other)
-
-
-# -- which ----------------------------------------------------------------------------------------------------------
-
-
-def _looked_up(function: types.FunctionType) -> _Looked:
-    there = function.__globals__
-    here = "__main__" if there is vars(sys.modules["__main__"]) else there.get("__name__", "")
-    found = _Found(tuple(dict.fromkeys(names_in(function.__code__))))
-    for name in found.mentioned:
-        if name in there:
-            found.add(here, name, there[name])
-    if isinstance(wrapped := getattr(function, "__wrapped__", None), types.FunctionType):
-        found.functions.append(wrapped)
-    return _Looked(tuple(dict.fromkeys(found.data)), tuple(map(ref, found.functions)))
-
-
-class _Found:
-    """What a function looks up, so far.
-
-    Args:
-        mentioned: all names in its code, those of attributes among them.
-    """
-
-    def __init__(self, mentioned: tuple[str, ...]) -> None:
-        self.mentioned = mentioned
-        self.data: list[tuple[str, str]] = []
-        self.functions: list[types.FunctionType] = []
-
-    def add(self, module: str, name: str, value: Any) -> None:
-        """What is under a name of a module."""
-        if isinstance(value, types.ModuleType):
-            inside = vars(value) if _is_users(value.__name__) else {}
-            for mentioned in self.mentioned:
-                if mentioned in inside and not isinstance(inside[mentioned], types.ModuleType):
-                    self.add(value.__name__, mentioned, inside[mentioned])
-        elif isinstance(value, type):
-            if _is_users(value.__module__) and not issubclass(value, enum.Enum):
-                self._add_class(module, name, value)
-        else:
-            self._add_plain(module, name, value)
-
-    def _add_class(self, module: str, name: str, kind: type) -> None:
-        own = "__main__" if kind.__module__ in main_module.NAMES else kind.__module__
-        if vars(sys.modules[own]).get(kind.__qualname__) is kind:  # one name, by whatever others it is looked up
-            module, name = own, kind.__qualname__
-        for inner, part in list(vars(kind).items()):
-            if not isinstance(part, type) and not (inner.startswith("_") and inner.endswith("_")):
-                self._add_plain(module, f"{name}.{inner}", part)
-
-    def _add_plain(self, module: str, name: str, value: Any) -> None:
-        while isinstance(value, _WRAPPERS):
-            value = value.__wrapped__
-        if isinstance(value, FunctionNode):
-            value = value.function
-        if not isinstance(value, types.FunctionType):
-            self.data.append((module, name))
-        elif value.__module__ == module or _is_users(value.__module__):
-            self.functions.append(value)
-
-
-def _is_users(name: str | None) -> bool:
-    """Whether a module is the user's own, neither a library's nor one of this package."""
-    if name in main_module.NAMES:
-        return True
-    file = getattr(sys.modules.get(name or ""), "__file__", None)
-    if not isinstance(file, str) or (name or "").partition(".")[0] == "floxide_mp":
-        return False
-    return not file.startswith(_STANDARD) and "site-packages" not in file and "dist-packages" not in file
 
 
 # -- the numbers ----------------------------------------------------------------------------------------------------
@@ -231,7 +135,7 @@ class _Digest:
 
 def _state(value: Any, kind: type) -> dict[str, Any] | None:
     """What is in an object of a class of the user's, but for what its class has kept there; None: it is of no such."""
-    if not _is_users(kind.__module__) and _name_of(kind) not in _NAMESPACES:
+    if not is_users(kind.__module__) and _name_of(kind) not in _NAMESPACES:
         return None
     try:
         state = dict(object.__getattribute__(value, "__dict__"))
