@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import typing
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ..errors import FloxideError, WorkflowDefinitionError
 from .event_log import EventLog, LoggedEvent
@@ -73,11 +73,12 @@ class Context:
         return object.__getstate__(self)
 
     def __reduce_ex__(self, protocol: typing.SupportsIndex) -> typing.Any:
-        if getattr(type(self).__getstate__, "__module__", None) != "dataclasses":
+        if _pickles_itself(type(self)):
             return object.__reduce_ex__(self, protocol)
-        # Of a frozen dataclass with slots, dataclasses pickles the values by position; the class may change.
+        # By name, whatever the class is: a frozen dataclass with slots would take the values by position, and the
+        # names for the values where the pickle was made when it was none.
         Context.__getstate__(self)
-        return _remade, (type(self), _values(self))
+        return remade, (type(self), _values(self))
 
     @property
     def item(self) -> Item:
@@ -213,11 +214,34 @@ def _values(context: Context) -> dict[str, Any]:
     return {name: value for part in parts if part for name, value in part.items()}
 
 
-def _remade(cls: type[C], values: dict[str, Any]) -> C:
+def remade(cls: type[C], values: dict[str, Any]) -> C:
+    """A context out of its pickle.
+
+    Raises:
+        FloxideError: the class has something else by the name of a field.
+    """
     made = cls.__new__(cls)
     for name, value in values.items():
-        object.__setattr__(made, name, value)
+        try:
+            object.__setattr__(made, name, value)
+        except AttributeError:
+            text = (
+                f"{cls.__qualname__}.{name} was a field when the run began, and is no field now but another attribute"
+            )
+            advice = "name the attribute otherwise, or make it a field again"
+            raise FloxideError(f"{text} ({type(getattr(cls, name, None)).__name__}): {advice}") from None
     return made
+
+
+_PICKLING: Final = "__getstate__", "__setstate__", "__reduce__", "__getnewargs__", "__getnewargs_ex__"
+
+
+def _pickles_itself(cls: type[Context]) -> bool:
+    """Whether its author says how it is pickled; what ``dataclasses`` adds is none of that."""
+    bases = cls.__mro__[: cls.__mro__.index(Context)]
+    return any(
+        getattr(vars(base).get(n), "__module__", "dataclasses") != "dataclasses" for base in bases for n in _PICKLING
+    )
 
 
 def _hints(cls: type[Context]) -> dict[str, Any]:

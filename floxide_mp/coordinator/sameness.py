@@ -18,6 +18,7 @@ from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
 
+from ..api import context
 from ..core.types import Packed, Shared
 from ..wire import codec, oob_pickle, rebuilt
 from ..wire.main_module import NAMES
@@ -160,6 +161,8 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == (oob_pickle.__name__, "_joined"):
             return partial(_read, self._names)  # large values, as they are in stores
+        if (module, name) == (context.__name__, context.remade.__name__):
+            return _with_state
         if module in ("cloudpickle.cloudpickle", rebuilt.__name__):
             if name in _TRACKED:
                 return partial(_by_value, _TRACKED[name])
@@ -186,6 +189,13 @@ def _set_state(of: Any, state: Any) -> None:
         of.given = state  # type: ignore[attr-defined]
     else:
         of.state = state
+
+
+def _with_state(of: type[_Object], state: Any) -> _Object:
+    """Of a context, as if it had been pickled by default."""
+    made = of()
+    made.state = state
+    return made
 
 
 def _read(names: set[Name], stream: Any, *buffers: Any) -> Any:

@@ -70,9 +70,27 @@ def check_class(name: str, result: Any, transitions: frozenset[type]) -> None:
     Raises:
         TypeError: it is; the text says what to write.
     """
-    if any(result is one for one in transitions):
+    if result in transitions:
         write = "Hold()" if result.__name__ == "Hold" else f"{result.__name__}(...)"
         raise TypeError(f"{name} returned the class {result.__name__}, not an object of it: write return {write}")
+
+
+def check_parts(name: str, result: list[Any] | tuple[Any, ...], transitions: frozenset[type], redact: bool) -> None:
+    """That nothing in a list is what only a node returns, or its class.
+
+    Args:
+        transitions: these classes.
+        redact: whether an error must not say values.
+
+    Raises:
+        TypeError: something is; the text says what to write.
+    """
+    for part in result:
+        if type(part) in transitions or (type(part) is type and part in transitions):
+            shown = f"the class {part.__name__}" if type(part) is type else quoted(part, redact)
+            raise TypeError(
+                f"{name} returned a {type(result).__name__} with {shown} in it; to fan out, return NextAll([...])"
+            )
 
 
 def check_generator(name: str, kind: type) -> None:

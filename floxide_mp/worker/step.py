@@ -53,6 +53,7 @@ from .step_view import StepView, keyed
 
 MANY: Final = 8  # values of a ``NextAll`` from which on it is told as ``FanOut``
 _TRANSITIONS = frozenset((Next, NextAll, Hold, Abort))
+_NOT_PLAIN = _TRANSITIONS | {type}  # what may be none of the plain values
 _ODD = _TRANSITIONS | {list, tuple, type, GeneratorType, AsyncGeneratorType}  # what is not always just a value
 
 WORKFLOW: Final = "the workflow, or its context,"  # what a worker opens before the first step of a run
@@ -330,12 +331,8 @@ class StepRunner:
             returns.check_class(name, result, _TRANSITIONS)
         if kind is Next:
             result = result.value
-        elif kind in (list, tuple) and not _TRANSITIONS.isdisjoint(map(type, result)):
-            shown = next(part for part in result if type(part) in _TRANSITIONS)
-            raise TypeError(
-                f"{name} returned a {kind.__name__} with {quoted(shown, self._redacts[node])} in it; to fan out, "
-                "return NextAll([...])"
-            )
+        elif kind in (list, tuple) and not _NOT_PLAIN.isdisjoint(map(type, result)):
+            returns.check_parts(name, result, _TRANSITIONS, self._redacts[node])
         return NEXT, (self._route(node, name, result),), self._written(), None, False
 
     def _drawn(self, node: int, name: str, order: OrderKey, pull: IteratorCursor) -> Outcome:
@@ -363,8 +360,8 @@ class StepRunner:
         return Unreadable(codec.encode_error(FloxideError(text, run_id=self._run_id, node=name), ""))
 
     def _route(self, node: int, name: str, value: Any) -> tuple[int, Payload]:
-        if type(value) in _TRANSITIONS:
-            one = quoted(value, self._redacts[node])
+        if type(value) in _NOT_PLAIN and (type(value) is not type or value in _TRANSITIONS):
+            one = quoted(value, self._redacts[node]) if type(value) is not type else f"the class {value.__name__}"
             raise TypeError(f"{name} returned {one} inside Next or NextAll, which take the plain values")
         keys = self._bundle.keys[node]
         arm = 0

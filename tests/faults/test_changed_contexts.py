@@ -216,6 +216,58 @@ def test_row_91_slots_are_pickled_by_name_too(monkeypatch: pytest.MonkeyPatch) -
     assert (made.first, list(made.second), list(made.third)) == (Fixed(1), [2], [])
 
 
+@dataclass
+class Plain(Context):
+    first: Fixed[int]
+    second: EventLog[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenPlain(Context):
+    second: EventLog[int]
+    first: Fixed[int]
+    third: EventLog[int] = field(default_factory=EventLog)
+
+
+@pytest.mark.parametrize(("was", "now"), [("Plain", FrozenPlain), ("FrozenPlain", Plain), ("Slotted", Plain)])
+def test_row_91_a_class_gets_slots_or_loses_them(was: str, now: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = globals()[was](first=Fixed(1), second=EventLog([2]))
+    pickled = pickle.dumps(before)
+    monkeypatch.setattr(sys.modules[__name__], was, now)
+    made = contexts.complete(pickle.loads(pickled), contexts.fields_of(type(before)))
+    assert type(made) is now
+    assert (made.first, list(made.second)) == (Fixed(1), [2])
+
+
+def test_row_91_a_field_that_is_a_property_now_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pickled = pickle.dumps(Plain(Fixed(1), EventLog()))
+
+    @dataclass
+    class Later(Context):
+        second: EventLog[int]
+
+        @property
+        def first(self) -> Fixed[int]:
+            return Fixed(2)
+
+    monkeypatch.setattr(sys.modules[__name__], "Plain", Later)
+    text = r"Later.first was a field when the run began, and is no field now but another attribute \(property\): name"
+    with pytest.raises(FloxideError, match=text):
+        pickle.loads(pickled)
+
+
+@dataclass
+class OwnPickle(Context):
+    first: Fixed[int]
+
+    def __getstate__(self) -> Any:
+        return {"first": Fixed(7)}
+
+
+def test_row_91_a_class_that_says_how_it_is_pickled_is_asked() -> None:
+    assert pickle.loads(pickle.dumps(OwnPickle(Fixed(1)))).first == Fixed(7)
+
+
 def test_row_91_a_worker_whose_class_is_newer_than_the_run_says_so() -> None:
     made = Slotted(Fixed(1), EventLog())
     with pytest.raises(FloxideError, match=r"Slotted has fields here .*: second; resume the run"):

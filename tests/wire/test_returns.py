@@ -58,11 +58,17 @@ async def pages(_: object) -> AsyncIterator[int]:
         (lambda _: Next, r"returned the class Next, not an object of it: write return Next\(\.\.\.\)"),
         (lambda _: NextAll, r"returned the class NextAll, not an object of it: write return NextAll\(\.\.\.\)"),
         (lambda _: Abort, r"returned the class Abort, not an object of it: write return Abort\(\.\.\.\)"),
+        (lambda _: Next(Hold), r"returned the class Hold inside Next or NextAll, which take the plain values"),
+        (lambda _: NextAll([1, Abort]), r"returned the class Abort inside Next or NextAll"),
+        (lambda _: NextAll(iter([1, Next])), r"returned the class Next inside Next or NextAll"),
+        (lambda _: Next(Next(1)), r"returned Next\(value=1\) inside Next or NextAll"),
+        (lambda _: (int, Hold), r"returned a tuple with the class Hold in it; to fan out, return NextAll"),
+        (lambda _: [int, Hold()], r"returned a list with Hold\(\) in it; to fan out, return NextAll"),
         (lambda _: NextAll(numbers()), r"NextAll of an async iterator.*NextAll\(\[value async for value in"),
         (lambda _: numbers(), r"async generator function.*NextAll\(\[value async for value in"),
         (lambda _: (n for n in "ab"), r"returned a generator; to fan out into its values, return NextAll"),
     ],
-    ids=[*"abcdefghijk"],
+    ids=[*"abcdefghijklmnopq"],
 )
 def test_row_139_what_a_node_may_not_return(returned: Any, told: str, workers: int) -> None:
     with pytest.raises(RunFailedError, match=told):
@@ -92,6 +98,9 @@ def test_row_139_next_all_of_an_array_without_dimensions(make: str) -> None:
 
 def test_a_class_is_a_value_if_it_is_no_transition() -> None:
     assert alone(lambda _: Pair).run(1).output is Pair
+    assert alone(lambda _: Next(int)).run(1).output is int
+    assert alone(lambda _: NextAll([int, str])).run(1).outputs == [int, str]
+    assert alone(lambda _: [int, Pair]).run(1).output == [int, Pair]
 
 
 def test_next_all_of_a_column_is_its_values() -> None:
