@@ -92,7 +92,8 @@ def check_same(old: RunRecord, info: RunInfo, new: RunRecord, failed: bool = Fal
             f"another run_id; to go on with that run: coordinator.resume({new.name}, {new.run_id!r})"
         )
         if any("." in place for place in places):
-            text += "; what differs in each process, and means nothing, does not count if its class has an __eq__"
+            text += "; what differs in each process, and means nothing, does not count if an __eq__ of its class "
+            text += "leaves it out"
         raise FloxideError(text, run_id=new.run_id)
     _warn(old, new, found)
     if info.status is RunStatus.FAILED and not failed:

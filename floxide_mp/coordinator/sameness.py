@@ -2,8 +2,8 @@
 
 The pickles of equal values differ: a set is in another order in each process, a class has moved. So they are read
 without the classes that they name: an object becomes a class's name and a state, which are compared without regard to
-the order of sets and dicts. Nothing of the user's runs by that. Only where that finds a difference, the values are
-opened and asked themselves (``==``).
+the order of sets and dicts. Nothing of the user's runs by that. Where that finds a difference, there is one, unless
+classes of the user's own say otherwise (``own_equality``): only then the values are opened.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import io
 import pickle
 import sys
+from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from functools import cache, partial
 from hashlib import blake2b
@@ -22,6 +23,7 @@ from ..api import context
 from ..core.types import Packed, Shared
 from ..wire import codec, oob_pickle, rebuilt
 from ..wire.main_module import NAMES
+from . import own_equality
 
 Name = tuple[str, str]  # module, qualified name
 
@@ -48,20 +50,16 @@ def compare(before: Packed | None, now: Packed | None, gone: Collection[str] = (
         return Likeness.OTHER
     if isinstance(before, bytes) and before == now:
         return Likeness.SAME
-    read = False
     try:
         first, second = _Value(before, gone), _Value(now)
         if first.digest(True) == second.digest(True):
             return Likeness.SAME
         if first.digest(False) == second.digest(False):
             return Likeness.MOVED if _moved(first.names - second.names) else Likeness.OTHER
-        read = True
-    except Exception:
-        pass  # a pickle of a kind that is not known here, or one that is too deep
-    try:
-        return Likeness.SAME if bool(codec.decode(before) == codec.decode(now)) else Likeness.OTHER
-    except Exception:  # their classes are not here any more, or cannot be compared
-        return Likeness.OTHER if read else Likeness.UNKNOWN
+    except Exception:  # a pickle of a kind that is not known here, or one that is too deep
+        return _unread(before, now)
+    pair = _agreed(before, now, gone)
+    return Likeness.SAME if pair is not None and pair[0].digest(True) == pair[1].digest(True) else Likeness.OTHER
 
 
 def moved(before: Packed | None, now: Packed | None) -> list[str]:
@@ -86,11 +84,31 @@ def differing(before: Packed | None, now: Packed | None, what: str) -> str:
     """
     try:
         assert before is not None and now is not None
-        first, second = _Value(before), _Value(now)
+        first, second = _agreed(before, now) or (_Value(before), _Value(now))
         pair = _Digest(False), _Digest(False)
         return "" if pair[0].of(first.root) == pair[1].of(second.root) else _place(pair, first.root, second.root, what)
     except Exception:
         return ""  # no value, or one that cannot be read
+
+
+def _unread(before: Packed, now: Packed) -> Likeness:
+    """Of values that cannot be read without their classes. What ``==`` of a builtin calls equal may be another."""
+    try:
+        first, second = codec.decode(before), codec.decode(now)
+        if own_equality.equal(first, second):
+            return Likeness.SAME
+        return Likeness.OTHER if (first == second) is False else Likeness.UNKNOWN
+    except Exception:  # their classes are not here any more, or cannot be compared
+        return Likeness.UNKNOWN
+
+
+def _agreed(before: Packed, now: Packed, gone: Collection[str] = ()) -> tuple[_Value, _Value] | None:
+    """Both, in which what their own classes call equal is the same; None: nothing is, or they cannot be opened."""
+    try:
+        pair = own_equality.agreed(codec.decode(before), codec.decode(now))
+        return pair and (_Value(pair[0], gone), _Value(pair[1]))
+    except Exception:
+        return None
 
 
 def _moved(lost: Collection[Name]) -> bool:
@@ -151,12 +169,21 @@ class _called(_Object):  # noqa: N801
     name = "", "called"
 
 
+class _equal(_Object):  # noqa: N801
+    """An object that is known by a number: see ``own_equality``."""
+
+    name = "", "equal"
+
+
 class _Reader(pickle.Unpickler):
     """Opens a pickle. ``names`` are the classes and functions in it."""
 
     def __init__(self, stream: Any, names: set[Name], buffers: Iterable[Any] = ()) -> None:
         super().__init__(stream, buffers=buffers)
         self._names = names
+
+    def persistent_load(self, number: int) -> Any:
+        return _equal(number)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == (oob_pickle.__name__, "_joined"):
@@ -229,7 +256,8 @@ class _Digest:
         if kind in _PLAIN:
             return _hash(kind.__name__.encode(), repr(value).encode("utf-8", "surrogatepass"))
         if kind in _BYTES:
-            return _hash(b"bytes", memoryview(value).cast("B") if kind is memoryview else value)
+            raw = memoryview(value)  # a large one lies beside the pickle, and is read as such a view of it
+            return _hash(b"bytes" if raw.readonly else b"bytearray", raw.cast("B"))
         known = self._known.get(id(value))
         if known is None:
             self._known[id(value)] = b"within %d" % len(self._known)  # for what refers to itself
@@ -250,7 +278,7 @@ class _Digest:
         if not isinstance(value, _Object):
             raise TypeError(f"a {kind} in a pickle")
         arguments, keywords = value.made_of
-        pairs = self._pairs(value.mapped, ordered=value.name == ("collections", "OrderedDict"))
+        pairs = self._pairs(value.mapped, ordered=_derives(type(value), OrderedDict))
         parts = (
             self._made_of(type(value), arguments),
             self.of(keywords),
@@ -268,7 +296,7 @@ class _Digest:
     def _made_of(self, kind: type[_Object], arguments: tuple[Any, ...]) -> bytes:
         if kind is _called and getattr(arguments[0], "made_of", None) == _CODE:
             arguments = (*arguments[:11], *arguments[12:14], *arguments[16:])  # less the file's name and its lines
-        elif len(arguments) == 1 and isinstance(arguments[0], list) and _is_set(kind):
+        elif len(arguments) == 1 and isinstance(arguments[0], list) and _derives(kind, set, frozenset):
             return _hash(b"set", *sorted(map(self.of, arguments[0])))
         return _hash(b"made of", *map(self.of, arguments))
 
@@ -306,17 +334,19 @@ def _parts(value: Any) -> dict[str, Any]:
     return {f".{name}": part for state in states if isinstance(state, dict) for name, part in state.items()}
 
 
-def _is_set(kind: Any) -> bool:
-    """Whether that stands for a class of sets, as far as it is imported or came along."""
-    if not isinstance(kind, type) or not issubclass(kind, _Object):
+def _derives(kind: Any, *bases: type) -> bool:
+    """Whether that stands for a class that derives from one of these, as far as it is imported or came along."""
+    if not isinstance(kind, type):
         return False
+    if not issubclass(kind, _Object):
+        return issubclass(kind, bases)
     if kind.name == _BY_VALUE:
-        return any(map(_is_set, vars(kind)["parts"][2]))
+        return any(_derives(base, *bases) for base in vars(kind)["parts"][2])
     module, name = kind.name
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    return isinstance(found, type) and issubclass(found, set | frozenset)
+    return isinstance(found, type) and issubclass(found, bases)
 
 
 def _hash(*parts: Any) -> bytes:

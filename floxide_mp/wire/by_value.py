@@ -40,7 +40,7 @@ def _code(code: types.CodeType) -> tuple[Any, ...]:
     return kind, (*arguments[:10], code.co_filename, *arguments[11:])
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """By value what is local, or in a ``__main__`` that workers do not have.
 
     Cached functions too, which cloudpickle leaves to their names.
@@ -92,7 +92,7 @@ def _main_globals() -> dict[str, Any]:
 def dumps(value: Any, aside: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     """The pickle of a value; ``aside`` is given each buffer of it, as ``pickle.dumps`` does."""
     stream = io.BytesIO()
-    _Pickler(stream, 5, aside).dump(value)
+    Pickler(stream, 5, aside).dump(value)
     return stream.getvalue()
 
 
@@ -140,7 +140,7 @@ class MainFinder:
         found = self.found
         mentioned = self._mentioned
 
-        class Pickler(_Pickler):
+        class Finding(Pickler):
             def reducer_override(self, obj: Any) -> Any:
                 if isinstance(obj, _NAMED) and _in_main(obj) and not main_module.by_name(obj):
                     name = main_module.name_of(obj).partition(".")[0]  # nested ones are reached through the outer one
@@ -154,7 +154,7 @@ class MainFinder:
                     found[name] = main_module.found(name)
                 return super().reducer_override(obj)
 
-        Pickler(_Nowhere(), 5, lambda buffer: False).dump(value)
+        Finding(_Nowhere(), 5, lambda buffer: False).dump(value)
 
 
 def _mentioned(obj: Any) -> Iterable[str]:
@@ -205,7 +205,7 @@ def _is_offered(name: str, value: Any) -> bool:
 def _limited(value: Any) -> bytes | None:
     file = _Limited()
     try:
-        _Pickler(file, 5).dump(value)
+        Pickler(file, 5).dump(value)
     except KeyboardInterrupt:
         raise
     except BaseException:

@@ -10,7 +10,6 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 from types import ModuleType
@@ -232,7 +231,10 @@ def test_row_114_the_error_names_what_differs(before: Any, now: Any, where: str)
 def test_row_114_state_that_means_nothing_does_not_count_where_the_class_says_so() -> None:
     with Coordinator(0) as c:
         c.start(Echo, Thing(made=1), run_id="r").wait(LIMIT)
-        with pytest.raises(FloxideError, match=r"input\.made is another one.*if its class has an __eq__$"):
+        with pytest.raises(
+            FloxideError,
+            match=r"input\.made is another one.*does not count if an __eq__ of its class leaves it out$",
+        ):
             c.start(Echo, Thing(made=2), run_id="r")
         c.start(Echo, Job(1.0), run_id="j").wait(LIMIT)
         assert c.start(Echo, Job(2.0), run_id="j").status is RunStatus.COMPLETED
@@ -244,11 +246,6 @@ def test_row_114_arrays_are_compared_by_type_shape_and_bytes() -> None:
     for other in (plain + 1, plain.reshape(2, 3), plain.astype("int32"), plain.astype("float64")):
         assert compare(codec.encode([plain]), codec.encode([other])) is Likeness.OTHER
     assert compare(codec.encode([plain, {1}]), codec.encode([plain.copy(), {1}])) is Likeness.SAME
-
-
-def test_row_114_what_users_call_equal_is_the_same() -> None:
-    assert compare(codec.encode([1, 2.0]), codec.encode([True, 2])) is Likeness.SAME
-    assert compare(codec.encode(Fraction(1, 2)), codec.encode(0.5)) is Likeness.SAME
 
 
 def elsewhere(name: str, **members: Any) -> ModuleType:
