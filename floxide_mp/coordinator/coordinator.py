@@ -74,7 +74,7 @@ class Coordinator:
         ValueError: for a number of workers, seconds or bytes, that make no sense.
         TypeError: for a store or an engine that is none.
         StoreError: the store cannot be opened, or another coordinator has it.
-        FloxideError: no worker process can be started.
+        FloxideError: no worker process can be started, though it was tried for three seconds.
     """
 
     __engine__: ClassVar[EngineFactory]

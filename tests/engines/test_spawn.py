@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import traceback
 from collections import UserDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +336,47 @@ def test_row_98_a_shortage_of_descriptors_that_passes(caplog: pytest.LogCaptureF
         assert c.start(flows_run.Echo, 2).wait(LIMIT).outputs
         while len(c.workers()) < 2:
             os.sched_yield()
+
+
+def short_at_first(
+    monkeypatch: pytest.MonkeyPatch, fails: int, meanwhile: Callable[[], None] = lambda: None
+) -> list[int]:
+    """So many starts fail; the list has the numbers of the workers that were tried."""
+    tried: list[int] = []
+    spawn_of_ours = engines.spawn
+
+    def spawn(worker_id: int, *arguments: Any) -> Any:
+        tried.append(worker_id)
+        if len(tried) <= fails:
+            meanwhile()
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return spawn_of_ours(worker_id, *arguments)
+
+    monkeypatch.setattr(engines, "spawn", spawn)
+    return tried
+
+
+def test_row_98_a_shortage_at_the_first_start_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = short_at_first(monkeypatch, 3)
+    with Coordinator(2) as c:
+        assert tried == [0, 0, 0, 0, 1]
+        assert len(c.workers()) == 2
+        assert c.start(flows_run.Echo, 2).wait(LIMIT).outputs
+
+
+def test_row_98_a_shortage_at_the_first_start_that_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "AT_FIRST", 0.25)
+    tried = short_at_first(monkeypatch, 1000)
+    with pytest.raises(FloxideError, match=r"no worker process can be started: .*Resource temporarily unavailable"):
+        Coordinator(2)
+    assert len(tried) > 1
+
+
+def test_row_98_ctrl_c_in_a_shortage_at_the_first_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = short_at_first(monkeypatch, 1000, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        Coordinator(2)
+    assert tried == [0]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ LOOK: Final = 2.0  # seconds between looks at the workers' processes, or less if
 OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
 STALL: Final = 10.0  # seconds, see ``ProcessEngine``
 LOST: Final = "workers cannot start: "
+AT_FIRST: Final = 3.0  # seconds that a coordinator tries to have its first worker before it is an error
 WITHOUT: Final = 30.0  # seconds that runs wait for a first worker, where none can be started any more
 
 
@@ -247,16 +248,29 @@ class ProcessEngine:
                 self._selector.unregister(process.lifeline)
 
     def _start_workers(self) -> None:
-        """As many as can be had, and the supervisor, whom one of them makes room for if need be."""
-        trouble: Exception | None = None
+        """As many as can be had, and the supervisor, which goes on trying; a shortage of all may pass meanwhile."""
         self._vacancies.places.update((number, self._scheduler.hash_seed) for number in range(self._count))
+        end = monotonic() + AT_FIRST
+        while (trouble := self._start_some()) is not None and not self._supervised:
+            if monotonic() >= end:
+                raise FloxideError(f"no worker process can be started: {explained(trouble)}") from trouble
+            pause(self._ended, max(0.0, (self._vacancies.due or 0.0) - monotonic()))
+        if trouble is not None:
+            text = "only %d of %d workers can be started: %s"
+            say(logging.WARNING, text, len(self._processes), self._count, trouble)
+            self._said = str(trouble)
+
+    def _start_some(self) -> Exception | None:
+        """As many workers as can be had now, and if there are any the supervisor, whom one of them makes room for if
+        need be; why there are no more of them."""
+        trouble: Exception | None = None
         try:
-            for worker_id in range(self._count):
-                self._start_worker(worker_id, self._scheduler.hash_seed)
+            for worker_id, hash_seed in list(self._vacancies.places.items()):
+                self._start_worker(worker_id, hash_seed)
         except OSError as error:
             trouble = error
             self._vacancies.failed(monotonic())
-        while not self._supervised:
+        while not self._supervised and (self._processes or trouble is None):
             # A new one each time: Python 3.13 does not start one again that it could not start.
             self._supervisor = Thread(self._supervise, "floxide-supervisor", (), self._scheduler.died)
             try:
@@ -268,12 +282,7 @@ class ProcessEngine:
                     process = next(reversed(self._processes.values()))
                     self._give_back(process)
                     self._vacancies.places[process.worker_id] = process.hash_seed
-            if not self._processes and trouble is not None:
-                raise FloxideError(f"no worker process can be started: {explained(trouble)}") from trouble
-        if trouble is not None:
-            text = "only %d of %d workers can be started: %s"
-            say(logging.WARNING, text, len(self._processes), self._count, trouble)
-            self._said = str(trouble)
+        return trouble
 
     def _start_worker(self, worker_id: int, hash_seed: int) -> None:
         unassigned, self._unassigned = self._unassigned, None
