@@ -16,6 +16,7 @@ import pytest
 from floxide_mp import Coordinator, EventLog, Fixed, Node, RunFailedError, SerializationError, SharedState, Workflow
 from floxide_mp.wire import codec
 from tests import flows_pickles as flows
+from tests.naming import without_address
 from tests.scripts import printed
 
 LIMIT = 50.0
@@ -47,7 +48,7 @@ def coordinator(request: pytest.FixtureRequest) -> Iterator[Coordinator]:
         ValueError("an exception is a value, too"),
         ...,
     ],
-    ids=repr,
+    ids=without_address,
 )
 def test_values_come_back_equal(coordinator: Coordinator, value: Any) -> None:
     back = coordinator.start(flows.Echo, value).wait(LIMIT).output
