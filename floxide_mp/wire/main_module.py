@@ -341,7 +341,9 @@ def _is_installed(main: ModuleType, path: str) -> bool:
     """Whether it is no script of the user's, but an installed command (pytest, say), which workers do not need."""
     module = getattr(getattr(main, "__spec__", None), "name", None) or ""
     real = os.path.realpath(path)
-    folders = [os.path.dirname(os.__file__), os.path.dirname(sys.executable), os.path.join(sys.prefix, "bin")]
+    folders = [os.path.dirname(os.__file__), os.path.join(sys.prefix, "bin")]
+    if sys.executable and isinstance(sys.executable, str | bytes | os.PathLike):  # a host may have put anything there
+        folders.append(os.path.dirname(os.fsdecode(sys.executable)))
     return (
         module.partition(".")[0] == "floxide_mp"
         or any(f"{os.sep}{name}{os.sep}" in real for name in ("site-packages", "dist-packages"))

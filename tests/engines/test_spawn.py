@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import traceback
 from collections import UserDict
 from collections.abc import Callable
 from pathlib import Path
@@ -113,15 +112,16 @@ def test_row_96_a_program_that_is_its_own_interpreter(how: str, tmp_path: Path) 
     assert script(text, tmp_path) == ["begins", "FloxideError True True", "9"]
 
 
-@pytest.mark.parametrize("found", ["", None, "/no/such/python", "/etc/passwd", "/dev"])
-def test_row_96_there_is_no_interpreter(found: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", ["", None, 5, b"", "/no/such/python", "/etc/passwd", "/dev"])
+def test_row_96_there_is_no_interpreter(found: str | bytes | int | None, tmp_path: Path) -> None:
+    named = (isinstance(found, str) and found) or f"sys.executable is {found!r}"
     text = f"""
     import sys
     python, sys.executable = sys.executable, {found!r}
     try:
         Square().run(3, workers=1)
     except Exception as error:
-        print(type(error).__name__, ({found!r} or "sys.executable is " + repr({found!r})) in str(error), error)
+        print(type(error).__name__, {named!r} in str(error), error)
     sys.executable = python
     print(Square().run(3, workers=2).output)
     """
@@ -173,7 +173,89 @@ def test_row_96_another_version_of_python(monkeypatch: pytest.MonkeyPatch) -> No
     with Coordinator(1) as c, pytest.raises(RunFailedError) as failed:
         c.start(flows_run.Echo, 1).wait(LIMIT)
     version = "{}.{}.{}".format(*sys.version_info)
-    assert f", which is Python {version}; name the Python" in "".join(traceback.format_exception(failed.value))
+    assert "the last ended with exit code 1: workers would be run by " in str(failed.value)
+    assert f", which is Python {version}; name the Python" in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("of_96", ": SystemExit: not in my house"),
+        ("int_max_str_digits", ": Fatal Python error: config_init_int_max_str_digits: -X int_max_str_digits: invalid"),
+    ],
+)
+def test_row_96_an_interpreter_that_cannot_start_says_why(option: str, why: str, tmp_path: Path) -> None:
+    text = f"""
+    import logging, os, sys
+    logging.disable()
+    os.environ["PYTHONPATH"] = os.getcwd() + os.pathsep + os.environ["PYTHONPATH"]
+    sys._xoptions[{option!r}] = "many"
+    try:
+        Square().run(3, workers=1)
+    except Exception as error:
+        print(error)
+    """
+    (tmp_path / "sitecustomize.py").write_text("import sys\nif 'of_96' in sys._xoptions: sys.exit('not in my house')")
+    (refused,) = script(text, tmp_path)
+    assert "the last ended with exit code 1: " in refused and why in refused
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_row_96_an_interpreter_in_bytes_and_no_command_line(guarded: bool, tmp_path: Path) -> None:
+    """Whatever a host has put there."""
+    text = """
+    import os, sys
+    if GUARD:
+        python = sys.executable
+        for sys.executable in (os.fsencode(python), python):
+            for sys.argv in (None, 5, ("a", 5)):
+                print(Square().run(3, workers=1).output, end=" ")
+    """
+    assert script(text.replace("GUARD", '__name__ == "__main__"' if guarded else "True"), tmp_path) == ["9 " * 6]
+
+
+# -- row 96: with which options --------------------------------------------------------------------------------------
+
+OPTIONS = """
+import sys
+from pathlib import Path
+from floxide_mp import Workflow, node
+@node
+def look(n: int) -> tuple:
+    try:
+        digits = len(str(10**n))
+    except ValueError:
+        digits = None
+    names = ("optimize", "dev_mode", "utf8_mode", "no_user_site", "safe_path", "bytes_warning", "int_max_str_digits")
+    return digits, sorted(sys._xoptions.items()), {name: getattr(sys.flags, name) for name in names}
+class Look(Workflow):
+    look = look
+    start = look
+if __name__ == "__main__":
+    print(*(Look().run(5000, workers=workers).output for workers in (0, 1)), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-X", "int_max_str_digits=0"],
+        ["-X", "int_max_str_digits=6000", "-X", "a=b c", "-X", "of_96", "-X", "empty="],
+        ["-X", "dev", "-X", "utf8=1", "-X", "no_debug_ranges"],
+        ["-X", "utf8=0", "-X", "faulthandler", "-O", "-s", "-P", "-b"],
+        ["-E", "-X", "int_max_str_digits=0"],
+        ["-I", "-X", "a"],
+    ],
+    ids=" ".join,
+)
+def test_row_96_options_of_the_interpreter(options: list[str], tmp_path: Path) -> None:
+    """The same on no worker and on one."""
+    (tmp_path / "script.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + OPTIONS)
+    done = run_python([*options, "script.py"], None, tmp_path)
+    assert done.returncode == 0, done.stderr
+    here, worker = done.stdout.splitlines()
+    assert here == worker
+    assert here.startswith("(5001, " if "int_max_str_digits" in "".join(options) else "(None, ")
 
 
 # -- row 96: from what ----------------------------------------------------------------------------------------------

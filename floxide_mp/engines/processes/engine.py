@@ -25,7 +25,7 @@ from ...types import WorkerHealth
 from ...wire.log import say
 from ...worker.importing import check_may_start
 from ..health import healths, look
-from .exit_status import WORN, OomDetector
+from .exit_status import WORN, OomDetector, reason
 from .preparation import Preparation, not_python
 from .process import Loose, Vacancies, WorkerProcess, spawn
 from .recycling import Limits
@@ -339,8 +339,8 @@ class ProcessEngine:
             self._vacancies.died(code in OUTSIDE, monotonic())
             if self._vacancies.hopeless:
                 count = self._vacancies.deaths + self._vacancies.kills
-                how = why if began else f"{why}: {not_python(self._preparation.python[0])}"
-                self._cannot_start(f"{count} died in a row before they did anything; the last {how}", words)
+                why += reason(code, words) + ("" if began else f"; {not_python(self._preparation.python[0])}")
+                self._cannot_start(f"{count} died in a row before they did anything; the last {why}", words)
         self._vacancies.places[process.worker_id] = hash_seed
 
     def _fill(self) -> None:

@@ -11,10 +11,13 @@ import signal
 import struct
 from typing import Final, NamedTuple
 
+from ...texts import clipped
+
 WORN: Final = 75  # exit code of a worker that asks to be replaced: see ``ProcessEngine``
 _INFO: Final = struct.Struct("=Q52xi")  # <linux/pidfd.h>: struct pidfd_info, its mask and exit_code
 _GET_INFO: Final = 0xC040FF0B  # PIDFD_GET_INFO
 _EXIT: Final = 1 << 3  # PIDFD_INFO_EXIT, Linux 6.15
+_LONGEST: Final = 500  # characters of a line that a worker wrote
 
 
 class ExitStatus(NamedTuple):
@@ -36,6 +39,19 @@ class ExitStatus(NamedTuple):
             used = f"used {'about' if self.exact else 'at most'} {self.peak / 1e6:,.0f} MB"
             return f"was killed by SIGKILL, {used}, likely out of memory,"
         return ended(self.code)
+
+
+def reason(code: int | None, words: str) -> str:
+    """The line that says why a worker could not start, behind a colon; "": what it wrote does not say it.
+
+    Args:
+        code: its exit code. A signal's says it already.
+        words: what it wrote as it started.
+    """
+    lines = words.strip().splitlines() if code is not None and code > 0 else []
+    if lines and lines[-1].startswith((" ", "Python runtime state")):  # where it was, not why
+        lines = [line for line in lines if line.startswith("Fatal Python error")]
+    return "".join(f": {clipped(line, _LONGEST)}" for line in lines[-1:])
 
 
 class OomDetector:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any, Final, Self
 
 from ... import standard_streams
@@ -50,7 +51,7 @@ class Preparation:
         self.environment, self._restored = _environment()
         self.hash_seed = hash_seed.drawn()
         self._path = search_path.absolute()
-        self._arguments = [str(argument) for argument in getattr(sys, "argv", ())]
+        self._arguments = _arguments()
         try:
             self._directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -97,7 +98,8 @@ def interpreter() -> str:
     """
     version = "{}.{}".format(*sys.version_info)
     advice = _ADVICE.format(version)
-    python = os.fsdecode(_named() or "")
+    named = _named() or ""
+    python = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else ""
     if not python:
         raise FloxideError(f"workers cannot be started: sys.executable is {sys.executable!r}; {advice}")
     host = _host()
@@ -143,6 +145,12 @@ def _same(one: str, other: str) -> bool:
         return one == other
 
 
+def _arguments() -> list[str]:
+    """The command line, as workers have it; nothing, where a host has put something else there."""
+    arguments = getattr(sys, "argv", None)
+    return [str(argument) for argument in arguments] if isinstance(arguments, list | tuple) else []
+
+
 def _flags() -> list[str]:
     """This interpreter's options, but for those that would keep a hash seed from the workers."""
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -150,6 +158,12 @@ def _flags() -> list[str]:
         if ours in flags:
             at = flags.index(ours)
             flags[at : at + 1] = theirs
+    # Of the -X options the standard library hands on those that it knows to be harmless. A node's answer may hang on
+    # the others (int_max_str_digits, utf8, gil), or on one that only the user's code asks for.
+    handed_on = {text.partition("=")[0] for option, text in pairwise(flags) if option == "-X"}
+    for name, value in sys._xoptions.items():
+        if name not in handed_on:
+            flags += ["-X", name if value is True else f"{name}={value}"]
     return flags
 
 
