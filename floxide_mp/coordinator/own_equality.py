@@ -102,7 +102,7 @@ class _Finder(Pickler):
     """Finds the objects whose classes are asked."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), 5)
+        super().__init__(io.BytesIO(), 5, lambda buffer: False)  # large buffers are not copied: no object is in them
         self.asked: list[Any] = []  # in the order that they are pickled in; kept, so that no other has their identity
         self.generated = False  # whether there is a dataclass, or one of attrs
 
@@ -129,6 +129,8 @@ class _Agreeing(Pickler):
 
 def _own(kind: type) -> Any:
     """The class's ``__eq__``, if it is of the user's own code."""
+    if not kind.__flags__ & _HEAP:
+        return None
     found = next((vars(base)["__eq__"] for base in kind.__mro__ if "__eq__" in vars(base)), None)
     return found if isinstance(found, FunctionType) and is_users(found.__module__) else None
 

@@ -253,6 +253,8 @@ class _Digest:
 
     def of(self, value: Any) -> bytes:
         kind = type(value)
+        if kind is int:
+            return _hash(b"int", hex(value).encode())  # of one with thousands of digits there is no ``repr``
         if kind in _PLAIN:
             return _hash(kind.__name__.encode(), repr(value).encode("utf-8", "surrogatepass"))
         if kind in _BYTES:
@@ -357,7 +359,7 @@ def _hash(*parts: Any) -> bytes:
     return made.digest()
 
 
-_PLAIN: Final = frozenset({str, int, float, complex, bool, type(None)})
+_PLAIN: Final = frozenset({str, float, complex, bool, type(None)})
 _BYTES: Final = frozenset({bytes, bytearray, memoryview})
 _CODE: Final[tuple[tuple[str], dict[str, Any]]] = (
     ("CodeType",),

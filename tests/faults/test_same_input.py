@@ -44,6 +44,10 @@ class Meters(float):
     pass
 
 
+class Large(int):
+    pass
+
+
 class Feet(float):
     pass
 
@@ -139,6 +143,7 @@ PAIRS: dict[str, tuple[Any, Any, Likeness]] = {
     "float subclasses": (Meters(1), Feet(1), OTHER),
     "int and bool": (1, True, OTHER),
     "int and float": (1, 1.0, OTHER),
+    "int subclasses": (Large(10**5000), 10**5000, OTHER),
     "float and bool": (0.0, False, OTHER),
     "zeros": (0.0, -0.0, OTHER),
     "complex zeros": (0j, -0j, OTHER),
@@ -173,6 +178,7 @@ PAIRS: dict[str, tuple[Any, Any, Likeness]] = {
     "dataclass of a builtin": (given(Rated(), n=1), given(Rated(), n=2), OTHER),
     "attrs": (Defined(rate=1, made=0), Defined(rate=True, made=0), OTHER),
     # ... and the same
+    "digits": ({10**5000: {"a": 1, "b": 2}}, {10**5000: {"b": 2, "a": 1}}, SAME),
     "attrs, same": (Defined(rate=1, made=1.5), Defined(rate=1, made=2.5), SAME),
     "nan": (float("nan"), float("nan"), SAME),
     "dict order": ({"a": 1, "b": 2}, {"b": 2, "a": 1}, SAME),
