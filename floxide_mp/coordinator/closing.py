@@ -7,6 +7,7 @@ one, refers to this at the most, so a coordinator that nobody has is collected, 
 from __future__ import annotations
 
 import _thread
+import errno
 import logging
 import os
 import threading
@@ -26,6 +27,12 @@ from .external import ExternalSessions
 
 SETTLE: Final = 10.0  # seconds for what is done to be written when the coordinator is closed, if that is slow
 AWAIT: Final = 15.0  # ... and for one that was forgotten to end, before its store is said to be had
+
+_CLOSED: Final = (
+    "this program has closed descriptors that its coordinator needs (os.closerange, or a library that makes daemons): "
+    "close the coordinator before that, or open it afterwards. Its workers end by themselves; its runs are in the "
+    "store as far as they were reported as done"
+)
 
 _having: Final[dict[int, int]] = {}  # which process has a coordinator of a store, by that one's identity
 _guard: Final = threading.RLock()
@@ -77,15 +84,23 @@ class Closing:
             if self.begun:
                 return
             self.begun = True
-            end = monotonic() + grace
-            with ExitStack() as after:  # the last one first; each of them whatever the others raise
-                if self._external.ours:
-                    after.callback(self._opened.close)
-                    after.callback(self._external.scheduler.commit_queue.close, SETTLE)
-                    if self._listener is not None:
-                        after.callback(self._listener.close)
-                    after.callback(lambda: self._external.close(end - monotonic()))
-                self._engine.stop(grace)
+            try:
+                self._end_all(grace)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                raise FloxideError(_CLOSED) from error
+
+    def _end_all(self, grace: float) -> None:
+        end = monotonic() + grace
+        with ExitStack() as after:  # the last one first; each of them whatever the others raise
+            if self._external.ours:
+                after.callback(self._opened.close)
+                after.callback(self._external.scheduler.commit_queue.close, SETTLE)
+                if self._listener is not None:
+                    after.callback(self._listener.close)
+                after.callback(lambda: self._external.close(end - monotonic()))
+            self._engine.stop(grace)
 
     def _forget(self) -> None:
         """Called by the collector, in the middle of anything: it must take no lock."""

@@ -60,6 +60,40 @@ def test_row_102_where_gevent_has_replaced_threads_workers_are_refused(how: str,
     assert "use workers=0, or start the coordinator in a process where that is not done" in refused
 
 
+# -- programs that close all descriptors ---------------------------------------------------------------------------
+
+CLOSED = """
+import os
+from floxide_mp import Coordinator
+{squares}
+for workers in (0, 2):
+    coordinator = Coordinator(workers, store="runs.db")
+    pids = [worker.pid for worker in coordinator.workers() if worker.pid != os.getpid()]
+    run = coordinator.start(Squares, 3)
+    assert run.wait().outputs == [0, 1, 4]
+    os.closerange(3, 256)
+    try:
+        coordinator.close()
+    except FloxideError as error:
+        print(error)
+    for pid in pids:
+        while os.path.exists(f"/proc/{{pid}}/cmdline") and open(f"/proc/{{pid}}/cmdline").read():
+            os.sched_yield()
+    with Coordinator(0, store="runs.db") as again:
+        print(again.run(run.run_id).wait().outputs)
+"""
+
+
+def test_row_102_a_program_that_has_closed_all_descriptors(tmp_path: Path) -> None:
+    """The error says so, the workers end, and the store can be had again."""
+    done = run_python(["-c", CLOSED.format(squares=SQUARES)], None, tmp_path)
+    text = (
+        "this program has closed descriptors that its coordinator needs (os.closerange, or a library that makes daemo"
+    )
+    lines = done.stdout.splitlines()
+    assert [line[: len(text)] for line in lines] == [text, "[0, 1, 4]"] * 2, done.stderr
+
+
 # -- event loops ---------------------------------------------------------------------------------------------------
 
 

@@ -113,12 +113,12 @@ class SQLiteStore(Reader):
         return {}
 
     def _let_go(self) -> None:
-        with self._writing:
+        with self._writing, ExitStack() as after:  # each of them whatever the others raise, the last one first
+            after.callback(self._ownership.release)
+            after.callback(self._guard.close)
+            after.callback(self._writer.close)
+            after.callback(super().close)
             self._guard.release()
-            super().close()
-            self._writer.close()
-            self._guard.close()
-            self._ownership.release()
 
     # -- writing -------------------------------------------------------------------------------------
 
