@@ -26,7 +26,7 @@ OTHER_CODE: Final = (
 _UNKNOWN: Final = 0  # of what is not run as it was written: pytest rewrites the asserts of a test's module
 _NAMED: Final = 5  # functions that a warning has by name, for a node
 _PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
-_known: Final[WeakKeyDictionary[types.FunctionType, int]] = WeakKeyDictionary()
+_known: Final[WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, int]]] = WeakKeyDictionary()
 
 
 def codes_of(found: Reached) -> dict[Place, int]:
@@ -67,10 +67,11 @@ def changed(
 
 
 def _number_of(function: types.FunctionType) -> int:
-    known = _known.get(function)
-    if known is None:
-        known = _known[function] = _digest(function)
-    return known
+    code, number = _known.get(function, (None, _UNKNOWN))
+    if code is not function.__code__:  # never seen, or replaced within it, as IPython's autoreload does
+        number = _digest(function)
+        _known[function] = function.__code__, number
+    return number
 
 
 def _digest(function: types.FunctionType) -> int:

@@ -59,7 +59,7 @@ def reached(nodes: Iterable[Node], keys: Iterable[Keys] = ()) -> Reached:
     while left:
         place, function = left.pop()
         at = functions.setdefault(place, [])
-        if not any(function is known for known in at):
+        if function not in at:
             at.append(function)
         if function in seen:
             continue
@@ -258,7 +258,11 @@ def _functions_in(value: Any) -> list[types.FunctionType]:
         return [*_functions_in(value.__func__), *_methods(type(value.__self__))]
     if _is(value, property):
         return [part for one in (value.fget, value.fset, value.fdel) for part in _functions_in(one)]
-    return []
+    try:
+        wrapped = object.__getattribute__(value, "__dict__").get("__wrapped__")  # of a library's decorator: numba, say
+    except (AttributeError, TypeError):
+        return []
+    return [wrapped] if type(wrapped) is types.FunctionType else []
 
 
 def _methods(kind: type) -> Iterator[types.FunctionType]:

@@ -137,6 +137,13 @@ HELPERS = {  # module -> text
             def unit(cls): return 1
         class Held:
             def __call__(self): return 1
+        class Jitted:
+            __slots__ = ("__dict__",)
+            def __init__(self, function): self.__wrapped__ = function
+            def __call__(self): return self.__wrapped__()
+        Jitted.__module__ = "a_library"
+        @Jitted
+        def jitted(): return 1
         held = Held()
         half = functools.partial(same)
         @functools.lru_cache()
@@ -190,6 +197,7 @@ CASES = {  # node -> what its code calls, the module that is delivered anew, wha
     "wrapped": ("inside()", "flow_93", "def inside(): return 1", "def inside(): return 2", "flow_93.inside"),
     "closure": ("scaled()", "flow_93", "deep_93.scaled(1)", "deep_93.scaled(2)", "flow_93.scaled"),
     "partial": ("util_93.half()", "util_93", "partial(same)", "partial(outer)", "util_93.half"),
+    "a_librarys": ("util_93.jitted()", "util_93", "def jitted(): return 1", "def jitted(): return 2", "util_93.jitted"),
     "lazy": ("lazily()", "lazy_93", "def late(): return 1", "def late(): return 2", ""),
     "untouched": ("util_93.same()", "util_93", "def same(): return 1", "def same(): return 1  # comment", ""),
 }
@@ -261,6 +269,9 @@ def test_row_93_a_helper_module_that_is_reloaded(deliver_helpers: Callable[..., 
     assert codes_of(reached([flow.function])) == before
     importlib.reload(sys.modules["util_93"])
     assert changed(["function"], [flow.function], [None], before) == ("function (util_93.plain)",)
+    now = codes_of(reached([flow.function]))
+    sys.modules["util_93"].plain.__code__ = (lambda: 3).__code__  # as IPython's autoreload does
+    assert changed(["function"], [flow.function], [None], now) == ("function (util_93.plain)",)
 
 
 def test_row_93_what_counts_as_other_code() -> None:
