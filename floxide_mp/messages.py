@@ -88,9 +88,13 @@ class ReadAndWritten(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """What an item needs cannot be opened (a class is not there, say): it is as it was, and the run fails."""
+    """What an item needs cannot be opened (a class is not there, say): it is as it was, and the run fails.
+
+    With a ``failure``, the item's own bytes may be bad: the step has failed with that, if the coordinator finds so.
+    """
 
     error: ErrorRecord
+    failure: StepResult | None = None
 
 
 Outcome: TypeAlias = StepResult | FanOut | PartialResult | Suspect | ReadAndWritten | Unreadable

@@ -34,6 +34,7 @@ from ..messages import (
     ReadAndWritten,
     Result,
     Results,
+    StepResult,
     Suspect,
     Unreadable,
 )
@@ -281,15 +282,21 @@ class ActiveRun(RunEntry):
     ) -> ItemRecord | None:
         if type(result) is not tuple:
             return self._apply_marked(item, result, on, more, home)
-        outcome, values, writes, error, retryable = result  # type: ignore[misc]  # the others are no plain tuples
+        outcome, values, writes, error, _ = result  # type: ignore[misc]  # the others are no plain tuples
         if error is not None:
-            error = error._replace(worker=on[1], at=time())
-            self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
+            self.state.could_open(item.id, self.state.plan.places[item.place].node)
+            self._fail(item, result, on)  # type: ignore[arg-type]
         elif outcome == HOLD:
             self.state.hold(item, writes)
         else:
             return self.state.succeed(item, values, writes, outcome == NEXT_ALL, on if more else None)
         return None
+
+    def _fail(self, item: ItemRecord, result: StepResult, on: Leaseholder) -> None:
+        _, _, _, error, retryable = result
+        assert error is not None
+        error = error._replace(worker=on[1], at=time())
+        self.state.fail(item, error, retryable, monotonic(), jitter(self.record.seed, item))
 
     def _apply_marked(
         self, item: ItemRecord, result: Outcome, on: Leaseholder, more: bool, home: IteratorAffinity
@@ -312,7 +319,11 @@ class ActiveRun(RunEntry):
             finally:
                 self.state.serial_order.looked = False
         if isinstance(result, Unreadable):
-            self.state.undo(item, result.error._replace(worker=on[1], at=time()))
+            error, failure = result.error._replace(worker=on[1], at=time()), result.failure
+            if failure is None:
+                self.state.undo(item, error)
+            elif not self.state.set_aside(item, error):
+                self._fail(item, failure, on)
             return None
         if isinstance(result, Suspect):
             if self.state.phase is Phase.CANCELLING:  # it never goes on: this is the last that is heard of the step

@@ -16,6 +16,7 @@ from .progress import Flow
 from .ready import ByDepth, Ranked
 from .records import Chunk, ItemRecord
 from .transitions import ITEM, ItemEvent, Phase
+from .types import ErrorRecord
 
 DEEP: Final = 128 << 20  # bytes from where on deeper items go first: of arrays of 50 MB, two workers have some five
 GROWTH: Final = 1 << 20  # bytes that a step leaves more than it took, from where on it is one that makes more
@@ -58,6 +59,9 @@ class Leasing(Flow):
         super().__init__(plan)
         self.phase = Phase.RUNNING
         self.leased = 0
+        self.inherited = 0  # items up to this number are there since before the run was taken up
+        self._opened: dict[int, int] = {}  # nodes whose steps could open an input since then -> the first such item
+        self._unopened: list[tuple[ItemRecord, ErrorRecord]] = []  # items whose steps could not
         self.leased_blocks: dict[int, int] = {}  # of these: first -> the first that is not
         self._serial_running = False
         self.memory = Memory()

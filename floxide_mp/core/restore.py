@@ -43,6 +43,7 @@ def restored(
     state = RunState(plan, default_retry, finish)
     state.phase, state.failure = phase, failure
     state._last_id, state._errors = counts
+    state.inherited = state._last_id
     state._dropped = state._last_id - metrics.total_work_items
     state._completed, state._failed, state._retries = metrics.completed, metrics.failed, metrics.retries
     state.held = {node: list(items) for node, items in snapshot.held.items()}

@@ -125,6 +125,8 @@ class RunState(Holding):
             for item, payload, written in zip(items, payloads, writes or ((),) * len(block), strict=True):
                 self.succeed(item, ((arm, payload),), written, False)
             return None
+        if block.first <= self.inherited or place.node not in self._opened:
+            self.could_open(block.first, place.node)
         count, before = len(block), self.bytes
         self._unlease_block(block)
         self._left_block(block)
@@ -171,6 +173,20 @@ class RunState(Holding):
         if error is not None:
             self.abandon(error)
         self.release(item)
+
+    def set_aside(self, item: ItemRecord, error: ErrorRecord) -> bool:
+        """An item's input could not be opened; whether it waits until another of its node could be. If none can, the
+        run fails, and items are as they were: else what is broken around a program would hand all of them to
+        ``on_failure``, for good. Without one, a failure of an item that is new can be resumed as well.
+        """
+        lost = item.id <= self.inherited or self.plan.places[item.place].on_failure is not None
+        if self._open or not lost or self._is_bad(item):
+            return False
+        self._break_off(item)
+        self._unlease(item, ItemEvent.RELEASED)
+        self._unopened.append((item, error))
+        self._check_end()
+        return True
 
     def worker_died(self, item: ItemRecord, error: ErrorRecord, now: float) -> None:
         """The worker died while it ran this item; without a policy an item may do that ``MAX_DEATHS`` times."""
@@ -230,7 +246,12 @@ class RunState(Holding):
             self.release_affinity()
             for item in self.items.values():
                 self._start_over(item)
+            self.inherited = self._last_id
+            self._opened = {}
             self.close()  # nobody feeds it any more
+        unopened, self._unopened = self._unopened, []
+        for item, _ in unopened:
+            self._requeue(item)
         self.due(now)
         self._check_end()
 
@@ -304,6 +325,8 @@ class RunState(Holding):
     def _succeeded(self, item: ItemRecord, writes: tuple[Write, ...]) -> tuple[Place, Scope, StreamOffset]:
         """A step is over and passes something on: its place, the scope of its successors, and what it gave before."""
         place = self._finish(item, _SUCCEEDED)
+        if item.id <= self.inherited or place.node not in self._opened:
+            self.could_open(item.id, place.node)
         source = self._given_all(item) if self._sources.known else None
         given = source.given if source else NOTHING
         if writes:
@@ -359,15 +382,18 @@ class RunState(Holding):
 
     # -- the end -------------------------------------------------------------------------------------
 
+    @property
+    def _stuck(self) -> bool:
+        return not (self.leased or self._ready or self._serial_item or self._waiting or self._sources.pending)
+
     def _check_end(self) -> None:
         if self.phase is _RUNNING or self.phase is Phase.PAUSED:
             if self._open:
                 return
             if not self.items and not self.in_blocks:
                 self._move(RunEvent.STUCK if self.held else RunEvent.IDLE)
-            elif self.failure and not (
-                self.leased or self._ready or self._serial_ready or self._waiting or self._sources.pending
-            ):
+            elif (self.failure or self._unopened) and self._stuck and not self._try_single():
+                self.failure = self.failure or self._unopened[0][1]
                 self._move(RunEvent.LEFT)
         elif self.phase not in FINAL and not self.leased:
             self._move(RunEvent.IDLE)
@@ -390,7 +416,7 @@ class RunState(Holding):
         commit.given |= dict.fromkeys([source.item.id for source in self._sources])
         commit.joined += [(scope.id, place) for scope in scopes.values() for place in scope.arrivals]
         commit.closed += [number for number in scopes if number]
-        self.items, self.held, self.kept, self._timers, self.failed = {}, {}, {}, [], 0
+        self.items, self.held, self.kept, self._timers, self.failed, self._unopened = {}, {}, {}, [], 0, []
         self._ready, self._serial_ready, self._sources = Ready(), Ready(), StreamingItems()
         self.in_blocks = self._waiting = self.bytes = 0
         self.root = Scope.open(0, self.plan.scopes[()], None, (0, ()))

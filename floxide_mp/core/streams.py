@@ -9,6 +9,7 @@ value by value. ``Holding`` handles the ends of steps, and what is held until a 
 from __future__ import annotations
 
 from bisect import bisect, insort
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -202,6 +203,7 @@ class Streaming(Leasing):
                 item.attempt = 1
                 self._commit.changed.append(item)
         source.home = home
+        self.could_open(item.id, place.node)
         self._unlease(item, ItemEvent.YIELDED)
         self._requeue(item)
         self._check_end()
@@ -270,6 +272,36 @@ class Streaming(Leasing):
         else:
             self._sources.push(item)
 
+    def could_open(self, number: int, node: int) -> None:
+        """A step of a node has opened this item's input."""
+        self._opened[node] = min(number, self._opened.get(node, number))
+        if self._unopened:
+            unopened, self._unopened = self._unopened, []
+            for item, error in unopened:
+                if self._is_bad(item):
+                    self._requeue(item)  # it is tried once more, and fails then
+                else:
+                    self._unopened.append((item, error))
+
+    def _is_bad(self, item: ItemRecord) -> bool:
+        """Whether it is an item's own fault that its input cannot be opened, since its node's steps could open others.
+        Those that were made by the present code say nothing of what an earlier program left.
+        """
+        first = self._opened.get(self.plan.places[item.place].node)
+        return first is not None and (first <= self.inherited or item.id > self.inherited)
+
+    def _try_single(self) -> bool:
+        """A new item that is the only one of its node whose input could be opened, or not, is taken to be bad itself:
+        whether there is one. Two or more show that it is what is around them.
+        """
+        nodes = [self.plan.places[item.place].node for item, _ in self._unopened]
+        count = Counter(nodes)
+        found = [(item.id, node) for (item, _), node in zip(self._unopened, nodes, strict=True) if count[node] == 1]
+        new = [(number, node) for number, node in found if number > self.inherited]
+        for number, node in new:
+            self.could_open(number, node)
+        return bool(new)
+
     def _break_off(self, item: ItemRecord) -> None:
         """Its attempt came to nothing: should it have more to give, that begins anew."""
         source = self._sources.get(item.id)
@@ -331,6 +363,7 @@ class Holding(Streaming):
         place = self.plan.places[item.place]
         source = self._given_all(item)  # of an attempt before
         given = source.given if source else NOTHING
+        self.could_open(item.id, place.node)
         own = self._write(item.order, place, writes, given) and source is None  # then the writes can be withdrawn
         held = place.node not in self._passed and place.spec.window is None  # of a batch, it just adds nothing
         if held:

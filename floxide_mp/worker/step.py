@@ -202,10 +202,12 @@ class StepRunner:
                 return self._begun_elsewhere(name, failure)
             if type(failure) is ChangedEarlierError:
                 return self._changed_earlier(failure)
-            if step_errors.asked(step_errors.is_missing, failure, otherwise=False):
+            opening = step_errors.is_opening(failure)
+            if opening and step_errors.asked(step_errors.is_missing, failure, otherwise=False):
                 return step_errors.trouble(f"the input of {name}", failure)
             step_errors.asked(returns.explain_list, failure, payload, otherwise=None)
-            return self._failed(node, failure, payload, retry=True)
+            told = self._failed(node, failure, payload, retry=True)
+            return step_errors.unopened(f"the input of {name}", told) if opening else told
 
     # -- a fork in a step ----------------------------------------------------------------------------
 
@@ -376,7 +378,7 @@ class StepRunner:
         failure = cause if isinstance(cause, BaseException) else FloxideError(str(cause))
         return self._failed(node, failure, payload, retry=False)
 
-    def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> Outcome:
+    def _failed(self, node: int, failure: BaseException, payload: Payload, retry: bool) -> StepResult | Unreadable:
         self._now.end()
         if self._now.looked:
             try:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from ..core.types import ErrorRecord, Payload, Shared, size_of
 from ..errors import FloxideError, SerializationError
-from ..messages import Unreadable
+from ..messages import StepResult, Unreadable
 from ..sigint import call
 from ..texts import brief, clipped
 from ..wire import codec
@@ -138,9 +138,20 @@ def trouble(what: str, failure: BaseException) -> Unreadable:
     """That something which is needed before a node is called cannot be opened in this process."""
     if isinstance(failure, ImportError):
         failure.add_note(_NEEDED)
-    record = codec.encode_error(failure, users_traceback(failure))
+    return Unreadable(_unopened(what, codec.encode_error(failure, users_traceback(failure))))
+
+
+def unopened(what: str, failed: StepResult | Unreadable) -> Unreadable:
+    """That an input cannot be opened, for a reason that may be its own. What the step has then ``failed`` with."""
+    if isinstance(failed, Unreadable):
+        return failed
+    assert failed[3] is not None
+    return Unreadable(_unopened(what, failed[3]), failed)
+
+
+def _unopened(what: str, record: ErrorRecord) -> ErrorRecord:
     text = f"{what} cannot be opened: {record.type_name}: {record.message}"
-    return Unreadable(record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)"))
+    return record._replace(message=f"{text} (no item was lost to this: mend it, and resume the run)")
 
 
 def users_traceback(failure: BaseException) -> str:
@@ -156,15 +167,17 @@ def users_traceback(failure: BaseException) -> str:
         return f"{type(failure).__name__} (its traceback cannot be shown: {type(trouble).__name__})\n"
 
 
+def is_opening(failure: BaseException) -> bool:
+    """Whether a step failed as its input was opened; else the failure is the node's."""
+    first = _TRACEBACK.__get__(failure)  # the frame of ``StepRunner.run``
+    return first is not None and first.tb_next is not None and first.tb_next.tb_frame.f_code is codec.decode.__code__
+
+
 def is_missing(failure: BaseException) -> bool:
-    """Whether an input could not be opened for want of a module or of something in one; else it is the pickle's own
-    trouble, or that of its classes' code, or the failure is the node's.
+    """Whether an input that could not be opened (``is_opening``) is so for want of a module or of something in one;
+    else it is the pickle's own trouble, or that of its classes' code.
     """
-    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)][
-        1:
-    ]  # the first is that of ``StepRunner.run``
-    if not frames or frames[0].f_code is not codec.decode.__code__:
-        return False
+    frames = [frame for frame, _ in traceback.walk_tb(failure.__traceback__)]
     if isinstance(failure, ImportError):
         return True
     if any(frame.f_code.co_name == "<module>" for frame in frames):

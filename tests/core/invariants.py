@@ -40,6 +40,7 @@ def check(state: RunState, leased_blocks: Collection[Chunk] = ()) -> None:
     serial = _queued(state._serial_ready)
     assert not any(isinstance(i, Chunk) for i in serial)
     waits = (*(i for i in (*queued, *serial) if isinstance(i, ItemRecord)), *state._sources.pending, *parked)
+    waits += tuple(item for item, _ in state._unopened)
     assert sorted(i.id for i in waits) == sorted(i.id for i in pending), "a pending item is not in one queue"
     _check_sources(state, scopes)
     assert not {kept.id for kept in _kept(state)} & {*state.items}

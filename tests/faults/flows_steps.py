@@ -378,6 +378,52 @@ class BadOnes(Workflow):
     edges = {split: [number_of]}
 
 
+@node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.01))
+def number_of_two(ctx: Shared, thing: Any) -> Any:
+    return ctx.item.attempt, getattr(thing, "number", thing)
+
+
+class Rescued(Workflow):
+    """A thing that cannot be opened goes to a fallback."""
+
+    context = Shared
+    split, number_of_two = split, number_of_two
+    rescue = node(lambda: "rescued")
+    start = split
+    edges = {split: [number_of_two]}
+    on_failure = {number_of_two: [rescue]}
+
+
+@node
+def old_and_new(things: list[Any]) -> NextAll[Any]:
+    return NextAll([*things, 0])
+
+
+class OldAndNew(Workflow):
+    """Of the things, those that are numbers come to the second node in two steps, by way of the third."""
+
+    context = Shared
+    old_and_new, number_of_two = old_and_new, number_of_two
+    again = node(lambda number: number)
+    rescue = node(lambda: "rescued")
+    start = old_and_new
+    edges = {old_and_new: {int: [again], object: [number_of_two]}, again: [number_of_two]}
+    on_failure = {number_of_two: [rescue]}
+
+
+@node(serial=True)
+def in_order(thing: Any) -> Any:
+    return thing
+
+
+class InOrder(Workflow):
+    split, in_order = split, in_order
+    rescue = node(lambda: "rescued")
+    start = split
+    edges = {split: [in_order]}
+    on_failure = {in_order: [rescue]}
+
+
 # -- serial steps that read what they write -----------------------------------------------------------------------
 
 

@@ -124,6 +124,108 @@ def test_row_109_an_item_whose_own_bytes_are_bad_fails_alone(workers: int) -> No
         assert (run.metrics().completed, run.metrics().failed) == (3, 1)
 
 
+RAISES = "    def __setstate__(self, state):\n        raise LookupError('the database is down')\n"
+UNOPENED = {
+    "its class raises": WHOLE.replace("\n@dataclass", RAISES + "\n@dataclass"),
+    "its class takes other arguments": WHOLE + "def made(): return Thing(0)\n",
+}
+MADE = WHOLE.replace("\n@dataclass", "    def __reduce__(self):\n        return made, (self.number,)\n\n@dataclass")
+MADE += "def made(number):\n    thing = Thing(number)\n    return thing\n"
+
+
+def _left_at_the_second_node(store: MemoryStore, values: list[Any]) -> str:
+    """A run of ``Rescued`` whose values are all there, and none of them opened."""
+    with Coordinator(0, store=store) as coordinator:
+        run_id = flows.Rescued().start_distributed(None, values, coordinator)
+        flows.Rescued().step_distributed(coordinator, 0)
+    return run_id
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(("whole", "broken"), [*zip((WHOLE, MADE), UNOPENED.values(), strict=True)], ids=[*UNOPENED])
+def test_row_109_what_opens_for_no_item_is_no_items_fault(
+    whole: str, broken: str, workers: int, elsewhere: Elsewhere
+) -> None:
+    elsewhere.write(whole)
+    there, store = importlib.import_module("things_elsewhere"), MemoryStore()
+    run_id = _left_at_the_second_node(store, [there.Thing(number) for number in range(4)])
+    elsewhere.write(broken)
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.resume(flows.Rescued, run_id)
+        for _ in range(2):  # in the same program, too
+            with pytest.raises(
+                RunFailedError, match=r"the input of number_of_two cannot be opened: (Lookup|Type)Error"
+            ):
+                run.wait(LIMIT)
+            left = [(i.node, i.status, i.attempt) for i in run.work_items()]
+            assert left == [("number_of_two", WorkItemStatus.PENDING, 1)] * 4
+            assert (run.errors(), run.metrics().failed, run.metrics().retries) == ([], 0, 0)
+            run.resume()
+        with pytest.raises(RunFailedError):
+            run.wait(LIMIT)
+    elsewhere.write(whole)
+    with Coordinator(workers, store=store) as coordinator:
+        assert coordinator.resume(flows.Rescued, run_id).wait(LIMIT).outputs == [(1, n) for n in range(4)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("values", [["bad", 1, 2], [1, "bad", 2], [1, 2, "bad"], ["bad", 1, "bad"]])
+@pytest.mark.parametrize("left", [False, True], ids=["in one program", "in two"])
+def test_row_109_one_that_is_bad_while_others_open_is_rescued(values: list[Any], workers: int, left: bool) -> None:
+    """Also where it comes first, and whoever has it."""
+    store = MemoryStore()
+    run_id = _left_at_the_second_node(store, values) if left else None
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.resume(flows.Rescued, run_id) if run_id else coordinator.start(flows.Rescued, values)
+        bad = values.count("bad")
+        assert run.wait(LIMIT).outputs == [(1, value) for value in values if value != "bad"] + bad * ["rescued"]
+        assert sorted(error.attempt for error in run.errors()) == sorted([1, 2] * bad)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_row_109_new_items_none_of_which_can_be_opened(workers: int) -> None:
+    with Coordinator(workers) as coordinator:
+        run = coordinator.start(flows.Rescued, ["bad", "bad", "bad"])
+        with pytest.raises(RunFailedError, match="the input of number_of_two cannot be opened: ValueError"):
+            run.wait(LIMIT)
+        assert (run.errors(), run.metrics().failed) == ([], 0)
+        assert coordinator.start(flows.Rescued, ["bad"]).wait(LIMIT).outputs == ["rescued"]  # alone, it is bad itself
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_row_109_what_is_made_now_says_nothing_of_what_was_there(workers: int, elsewhere: Elsewhere) -> None:
+    """A class that was renamed since, say: new values of it can be opened, and old ones cannot."""
+    there, store = elsewhere.load(), MemoryStore()
+    with Coordinator(0, store=store) as coordinator:
+        first = [there.Thing(1), there.Thing(2)]
+        run_id = flows.OldAndNew().start_distributed(None, first, coordinator)
+        flows.OldAndNew().step_distributed(coordinator, 0)
+    elsewhere.write(UNOPENED["its class raises"])
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.resume(flows.OldAndNew, run_id)
+        with pytest.raises(RunFailedError, match="the input of number_of_two cannot be opened: LookupError"):
+            run.wait(LIMIT)
+        assert run.errors() == []
+    elsewhere.write(WHOLE)
+    with Coordinator(workers, store=store) as coordinator:
+        outputs = coordinator.resume(flows.OldAndNew, run_id).wait(LIMIT).outputs
+        assert sorted(outputs) == [(1, 0), (1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_row_109_serial_steps_behind_one_that_cannot_be_opened(workers: int) -> None:
+    """They wait for it, so none of them can show that others open: the run ends all the same."""
+    store = MemoryStore()
+    with Coordinator(0, store=store) as coordinator:
+        run_id = flows.InOrder().start_distributed(None, ["bad", 1, 2], coordinator)
+        flows.InOrder().step_distributed(coordinator, 0)
+    with Coordinator(workers, store=store) as coordinator:
+        run = coordinator.resume(flows.InOrder, run_id)
+        with pytest.raises(RunFailedError, match="the input of in_order cannot be opened: ValueError"):
+            run.wait(LIMIT)
+        assert [i.attempt for i in run.work_items()] == [1, 1, 1]
+
+
 def test_row_109_in_an_executor(elsewhere: Elsewhere) -> None:
     there, store = elsewhere.load(), MemoryStore()
     ctx = flows.Shared(flows.EventLog(), flows.Sum(), flows.SharedState(there.Thing(1)), flows.Fixed(None))
