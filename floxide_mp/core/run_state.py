@@ -384,7 +384,8 @@ class RunState(Holding):
 
     @property
     def _stuck(self) -> bool:
-        return not (self.leased or self._ready or self._serial_item or self._waiting or self._sources.pending)
+        serial = self._serial_item if self._unopened else self._serial_ready  # those behind one that waits wait for it
+        return not (self.leased or self._ready or serial or self._waiting or self._sources.pending)
 
     def _check_end(self) -> None:
         if self.phase is _RUNNING or self.phase is Phase.PAUSED:
