@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from ..api import context
 from ..api.node import FunctionNode
 from ..errors import SerializationError
 from ..texts import quoted
@@ -86,7 +87,10 @@ def _state(value: Any) -> Iterator[tuple[str, Any]]:
         reduced = value.by_value() if isinstance(value, FunctionNode) else value.__reduce_ex__(5)
         if isinstance(reduced, str):
             return  # it goes by its name, which has no parts
-        arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
+        if reduced[0] is context.remade:
+            arguments, state = reduced[1][:1], reduced[1][1]
+        else:
+            arguments, state = reduced[1], reduced[2] if len(reduced) > 2 else None
         fields = getattr(value, "__dict__", {})
     except KeyboardInterrupt:
         raise
