@@ -349,10 +349,10 @@ def test_row_88_looks_at_a_large_value_take_a_share_of_the_time(monkeypatch: pyt
         now[0] += 0.02  # seconds, for each
         return whole(*arguments)
 
-    whole = fixed_values.large.apart
+    whole = fixed_values.oob_pickle.apart
     monkeypatch.setattr(fixed_values, "monotonic", lambda: now[0])
     values = FixedValues()
-    monkeypatch.setattr(fixed_values.large, "apart", apart)
+    monkeypatch.setattr(fixed_values.oob_pickle, "apart", apart)
     value = values.open(0, wide_list())
     before = len(looks)
     for _ in range(1000):
