@@ -67,7 +67,7 @@ class Gullible(Scheduler):
         super().__init__(*args, **options)
         self._lost: dict[int, Session] = {}
 
-    def _gone(self, session: int, describe: Any, text: str, overdue: KillRequest | None) -> bool:
+    def _session_lost(self, session: int, describe: Any, text: str, overdue: KillRequest | None) -> bool:
         if session in self._sessions:
             self._lost[session] = self._sessions[session]
         return super()._session_lost(session, describe, text, overdue)
@@ -83,7 +83,7 @@ class Gullible(Scheduler):
 class Forgetful(Scheduler):
     """What a dead worker had is not given back."""
 
-    def _gone(
+    def _session_lost(
         self, session: int, describe: Callable[[str], FloxideError], text: str, overdue: KillRequest | None
     ) -> bool:
         if session in self._sessions:
@@ -124,7 +124,7 @@ def test_a_resume_without_the_retries_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_resumed_run_that_nobody_is_given_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     note = RunQueue.refresh
-    monkeypatch.setattr(RunQueue, "refresh", lambda turns, run: None if run.life else note(turns, run))
+    monkeypatch.setattr(RunQueue, "refresh", lambda turns, run: None if run.generation else note(turns, run))
     assert "not in line" in found()
 
 
