@@ -63,7 +63,7 @@ class Manager(BaseManager):
     pass
 
 
-Manager.register("Desk", ExternalSession, ExternalSessionProxy)
+Manager.register("ExternalSession", ExternalSession, ExternalSessionProxy)
 
 
 # -- the worker's side --------------------------------------------------------------------------------------------
