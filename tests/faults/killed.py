@@ -56,6 +56,8 @@ class Program:
     def _follow(self, coordinator: Coordinator, run: Run) -> None:
         looks = 6
         pause = self.chance.randint(0, 60) if self.chance.random() < 0.3 else -1
+        if self.shape.gate:
+            pause = -1  # resumed when it has just failed at the gate, it would go on, and this would not be noted
         while True:
             try:
                 for index, output in enumerate(run.stream()):
