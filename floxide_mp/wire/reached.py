@@ -50,7 +50,8 @@ _specs: Final[dict[str, object]] = {}  # of the user's modules that were looked 
 
 def reached(nodes: Iterable[Node], keys: Iterable[Keys] = ()) -> Reached:
     """What nodes, with the keys of their arms, reach: what they are made of, and all that this looks up."""
-    roots = [root for node, arms in zip_longest(nodes, keys) for root in roots_of(node, arms)]
+    classes = set[type]()
+    roots = [root for node, arms in zip_longest(nodes, keys) for root in roots_of(node, arms, classes)]
     if any(getattr(sys.modules.get(name), "__spec__", None) is not spec for name, spec in list(_specs.items())):
         _known.clear()
         _specs.clear()
@@ -72,15 +73,20 @@ def reached(nodes: Iterable[Node], keys: Iterable[Keys] = ()) -> Reached:
     return Reached(data, functions)
 
 
-def roots_of(node: Node, keys: Keys = None) -> list[types.FunctionType]:
-    """The functions that a node is made of: those that it holds, those of its class, and those at its arms."""
+def roots_of(node: Node, keys: Keys = None, classes: set[type] | None = None) -> list[types.FunctionType]:
+    """The functions that a node is made of: those that it holds, those of its class, and those at its arms.
+
+    Args:
+        classes: those whose methods are known already, which are passed over; a graph of thousands of nodes has few.
+    """
+    classes = set() if classes is None else classes
     roots, seen, left = [part for key in keys or () for part in _functions_at(key)], set[int](), [node]
     while left:
         node = left.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
-        roots += _methods(type(node))
+        roots += _new_methods(type(node), classes)
         for part in vars(node).values():
             if type(part) in _PLAIN:
                 continue
@@ -89,8 +95,15 @@ def roots_of(node: Node, keys: Keys = None) -> list[types.FunctionType]:
             elif found := _functions_in(part):
                 roots += found
             elif is_users(type(part).__module__):
-                roots += _methods(type(part))
+                roots += _new_methods(type(part), classes)
     return roots
+
+
+def _new_methods(kind: type, classes: set[type]) -> Iterable[types.FunctionType]:
+    if kind in classes:
+        return ()
+    classes.add(kind)
+    return _methods(kind)
 
 
 def _functions_at(key: Any) -> Iterator[types.FunctionType]:
