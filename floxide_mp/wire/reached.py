@@ -80,6 +80,8 @@ def roots_of(node: Node, keys: Keys = None, classes: set[type] | None = None) ->
         classes: those whose methods are known already, which are passed over; a graph of thousands of nodes has few.
     """
     classes = set() if classes is None else classes
+    if type(node) in classes and not keys and not vars(node):
+        return []
     roots, seen, left = [part for key in keys or () for part in _functions_at(key)], set[int](), [node]
     while left:
         node = left.pop()
