@@ -278,7 +278,8 @@ def _meant(cls: type[Context]) -> Iterable[str]:
     for base in cls.__mro__[: cls.__mro__.index(Context)]:
         if not issubclass(base, Context):
             continue
-        yield from (n for n, v in vars(base).items() if isinstance(v, EventLog | Fixed | SharedState | Merge))
+        # A list of them: the first use of a class in another thread may add to it.
+        yield from (n for n, v in list(vars(base).items()) if isinstance(v, EventLog | Fixed | SharedState | Merge))
         if "__dataclass_fields__" not in vars(base):
             yield from (n for n, hint in vars(base).get("__annotations__", {}).items() if "ClassVar" not in str(hint))
 

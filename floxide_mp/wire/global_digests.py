@@ -142,7 +142,7 @@ def _state(value: Any, kind: type) -> dict[str, Any] | None:
     except AttributeError:
         state = {}
     for base in kind.__mro__:
-        for name, slot in vars(base).items():
+        for name, slot in list(vars(base).items()):
             if isinstance(slot, types.MemberDescriptorType):
                 with suppress(AttributeError):  # it is not filled
                     state[name] = slot.__get__(value)

@@ -89,7 +89,7 @@ def roots_of(node: Node, keys: Keys = None, classes: set[type] | None = None) ->
             continue
         seen.add(id(node))
         roots += _new_methods(type(node), classes)
-        for part in vars(node).values():
+        for part in list(vars(node).values()):
             if type(part) in _PLAIN:
                 continue
             if _is(part, Node):
